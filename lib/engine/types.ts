@@ -1,0 +1,264 @@
+import type { ComputeLayout, KvDtype } from '../native/abi';
+
+/** Structured log line; nothing is ever written to stdout or stderr by the library itself. */
+export interface LogRecord {
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
+  readonly text: string;
+  readonly fields?: Readonly<Record<string, unknown>>;
+}
+export type Logger = (record: LogRecord) => void;
+
+export interface EngineOptions {
+  /** `cuda` is not available in this version; `auto` and `cpu` are the same. */
+  readonly device?: 'auto' | 'cpu';
+  /** Compute threads, 1..256. Default: the processors this process may use (affinity and cgroup considered). */
+  readonly threads?: number;
+  readonly logger?: Logger;
+}
+
+/** Which native binary was loaded and why. */
+export interface BinaryInfo {
+  readonly path: string;
+  readonly variant: 'cpu';
+  readonly isa: string;
+  readonly supportedIsas: readonly string[];
+  readonly abiVersion: number;
+  /** Every file looked at, with its verdict in words. */
+  readonly candidates: readonly { readonly path: string; readonly verdict: string }[];
+}
+
+export type LoadPhase = 'resolve' | 'download' | 'parse' | 'weights' | 'ready';
+export interface LoadProgress {
+  readonly phase: LoadPhase;
+  /** Bytes done and expected in this phase; total is null while unknown. */
+  readonly loaded: number;
+  readonly total: number | null;
+  readonly file?: string;
+  readonly bytesPerSecond?: number;
+}
+
+export interface KvCacheOptions {
+  /** Default bf16, and f32 with `precision: 'exact'`. */
+  readonly dtype?: KvDtype;
+  /** Bytes, or text such as "512MiB", "8GiB". Default: four sequences of the context, at most half of free memory. */
+  readonly memory?: number | string;
+  readonly prefixCache?: boolean;
+}
+
+export interface LoadModelOptions {
+  /** A path, a short name, `hf:`, `modelscope:`, `https:` or `pip:` source. */
+  readonly source: string;
+  /** Tokens a sequence may reach. Default: the model's own, at most what the KV cache holds. */
+  readonly contextLength?: number;
+  readonly kvCache?: KvCacheOptions;
+  readonly precision?: 'fast' | 'exact';
+  /** Requests computed in one batch at most, 1..1024. Default 64. */
+  readonly maxConcurrency?: number;
+  /** Requests that may wait. Default 4 x maxConcurrency. */
+  readonly maxQueuedRequests?: number;
+  /** Token positions per step. Default 512. */
+  readonly maxStepTokens?: number;
+  /** Forbids the network; also set by HF_HUB_OFFLINE=1. */
+  readonly offline?: boolean;
+  /** Template to use instead of the checkpoint's (Jinja). */
+  readonly chatTemplate?: string;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export type ChatRole = 'system' | 'user' | 'assistant' | 'tool' | 'developer';
+export interface ChatMessage {
+  readonly role: ChatRole;
+  readonly content: string;
+  readonly name?: string;
+}
+
+/** Sampling settings; each absent one takes the model's generation_config.json value, else the default given. */
+export interface SamplingOptions {
+  /** 0 is greedy. 0..100, default 1. */
+  readonly temperature?: number;
+  /** 0 disables; default 0. */
+  readonly topK?: number;
+  /** (0, 1], default 1. */
+  readonly topP?: number;
+  /** [0, 1], default 0. */
+  readonly minP?: number;
+  /** (0, 10], default 1; over prompt and output, as in the CTRL paper. */
+  readonly repetitionPenalty?: number;
+  /** [-2, 2], default 0; over the output. */
+  readonly presencePenalty?: number;
+  /** [-2, 2], default 0; over the output. */
+  readonly frequencyPenalty?: number;
+  /** Token id -> added to its logit, [-100, 100]; at most 1,024 entries. */
+  readonly logitBias?: Readonly<Record<number, number>>;
+  /** 0..2^53-1. The same seed, prompt and settings give the same tokens whatever else runs. Default: random. */
+  readonly seed?: number;
+}
+
+export interface GenerateOptions extends SamplingOptions {
+  /** Exactly one of prompt, messages, tokens. A prompt is raw text; messages go through the chat template. */
+  readonly prompt?: string;
+  readonly messages?: readonly ChatMessage[];
+  readonly tokens?: readonly number[] | Int32Array;
+  /** Variables for the chat template, e.g. { enable_thinking: false }. */
+  readonly templateOptions?: Readonly<Record<string, unknown>>;
+  /** Special tokens written in `prompt` are parsed as such. Default false: they are plain text. */
+  readonly parseSpecialTokens?: boolean;
+  /** New tokens at most. Default: what is left of the context. */
+  readonly maxTokens?: number;
+  /** Up to 16 strings of 1..256 bytes; generation ends before the first one. */
+  readonly stop?: string | readonly string[];
+  /** Goes on after the model's own end-of-text tokens. */
+  readonly ignoreEos?: boolean;
+  /** Alternatives per token, 0..20; the chosen token's log-probability comes with 0. */
+  readonly logprobs?: number;
+  /** Higher runs first, -100..100, default 0. */
+  readonly priority?: number;
+  /** Milliseconds from the call until it fails with `deadline_exceeded`. */
+  readonly timeout?: number;
+  /** Prefix-cache tenant: prompts are shared only between calls with the same salt. */
+  readonly cacheSalt?: string;
+  /** After an abort: `error` rejects with `aborted` (default), `partial` resolves with the text so far. */
+  readonly onAbort?: 'error' | 'partial';
+  readonly signal?: AbortSignal;
+}
+
+export interface TokenLogprob {
+  readonly token: number;
+  readonly text: string;
+  readonly bytes: readonly number[];
+  readonly logprob: number;
+  readonly top: readonly { readonly token: number; readonly text: string; readonly bytes: readonly number[]; readonly logprob: number }[];
+}
+
+export type FinishReason = 'stop' | 'length' | 'abort';
+export interface Usage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  /** Prompt tokens that were not computed because the prefix cache had them. */
+  readonly cachedTokens: number;
+}
+/** Milliseconds. */
+export interface Timings {
+  readonly queueMs: number;
+  readonly prefillMs: number;
+  /** From the call to the first token. */
+  readonly ttftMs: number;
+  readonly decodeMs: number;
+  readonly totalMs: number;
+  readonly tokensPerSecond: number;
+}
+export interface Warning {
+  readonly code: string;
+  readonly message: string;
+}
+
+export type GenerateEvent =
+  | { readonly type: 'text'; readonly text: string; readonly tokens: readonly number[]; readonly logprobs?: readonly TokenLogprob[] }
+  | { readonly type: 'warning'; readonly warning: Warning }
+  | { readonly type: 'finish'; readonly finishReason: FinishReason; readonly usage: Usage; readonly timings: Timings };
+
+export interface GenerateResult {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly logprobs?: readonly TokenLogprob[];
+  readonly finishReason: FinishReason;
+  readonly stopString?: string;
+  readonly usage: Usage;
+  readonly timings: Timings;
+  readonly warnings: readonly Warning[];
+  /** The settings used, defaults filled in. */
+  readonly sampling: Required<Omit<SamplingOptions, 'logitBias'>>;
+}
+
+/** One running generation: iterate it for events, or await it for the result; both may be done. */
+export interface Generation extends AsyncIterable<GenerateEvent>, PromiseLike<GenerateResult> {
+  readonly textStream: AsyncIterable<string>;
+  /** The finished result; the same promise `await` uses. */
+  readonly result: Promise<GenerateResult>;
+  abort(reason?: unknown): void;
+}
+
+export interface ModelInfo {
+  readonly source: string;
+  readonly files: readonly string[];
+  /** Which source answered, and why each one before it did not. */
+  readonly resolution: readonly { readonly source: string; readonly verdict: string }[];
+  readonly family: string;
+  readonly name: string | null;
+  readonly format: 'gguf' | 'safetensors';
+  readonly contextLength: number;
+  readonly modelContextLength: number;
+  readonly vocabSize: number;
+  readonly numParameters: number;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+  readonly kvBytesPerToken: number;
+  readonly precision: 'fast' | 'exact';
+  readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
+  readonly hasChatTemplate: boolean;
+  readonly eosTokens: readonly number[];
+}
+
+export interface ModelStats {
+  readonly numRunning: number;
+  readonly numWaiting: number;
+  readonly numQueuedTokens: number;
+  readonly numFreePages: number;
+  readonly numCachedPages: number;
+  readonly numPages: number;
+  readonly numPreemptions: number;
+  readonly prefixQueryTokens: number;
+  readonly prefixHitTokens: number;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  readonly steps: number;
+  /** Milliseconds since a step last finished; null before the first. */
+  readonly lastStepAgeMs: number | null;
+}
+
+export interface EngineStats {
+  readonly threads: number;
+  readonly models: Readonly<Record<string, ModelStats>>;
+}
+
+export interface TokenizeOptions {
+  /** Adds what the tokenizer's post-processor adds (BOS, ...). Default false. */
+  readonly addSpecialTokens?: boolean;
+  /** Special tokens written in the text are parsed as such. Default false. */
+  readonly parseSpecialTokens?: boolean;
+}
+
+export interface LogitsOptions {
+  /** Positions whose next-token logits are wanted; negative ones count from the end. Default [-1]. */
+  readonly positions?: readonly number[];
+  readonly signal?: AbortSignal;
+}
+
+/** A loaded model. Every method of a closed one rejects with `engine_closed`. */
+export interface Model extends AsyncDisposable {
+  readonly id: string;
+  readonly info: ModelInfo;
+  generate(input: string | GenerateOptions): Generation;
+  tokenize(text: string, options?: TokenizeOptions): Promise<Int32Array>;
+  detokenize(tokens: readonly number[] | Int32Array, options?: { readonly skipSpecialTokens?: boolean }): Promise<string>;
+  countTokens(input: string | { readonly messages: readonly ChatMessage[]; readonly templateOptions?: Readonly<Record<string, unknown>> }): Promise<number>;
+  /** The prompt text the chat template makes. */
+  renderPrompt(messages: readonly ChatMessage[], templateOptions?: Readonly<Record<string, unknown>>): Promise<string>;
+  /** Float32Array [positions * vocabSize]: raw next-token logits. */
+  logits(tokens: readonly number[] | Int32Array, options?: LogitsOptions): Promise<Float32Array>;
+  /** Log-probability of each token given those before it: [tokens - 1]. */
+  score(tokens: readonly number[] | Int32Array, options?: { readonly signal?: AbortSignal }): Promise<Float32Array>;
+  stats(): Promise<ModelStats>;
+  close(): Promise<void>;
+}
+
+/** Owns the native threads and its models. */
+export interface Engine extends AsyncDisposable {
+  readonly binary: BinaryInfo;
+  readonly threads: number;
+  readonly models: readonly Model[];
+  loadModel(source: string | LoadModelOptions): Promise<Model>;
+  stats(): Promise<EngineStats>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,91 @@
+import type { ComputeLayout, KvDtype, StoredFormat } from './abi';
+import type { DecoderSpec, WeightSource } from './decoder-spec';
+
+/** What the processor offers and which kernels run on it. */
+export interface CpuDescription {
+  /** Instruction set the kernels use, e.g. `avx2`. */
+  readonly isa: string;
+  /** Every instruction set this processor could use, best first. */
+  readonly supported: readonly string[];
+  /** Processors this process may use: affinity mask and cgroup quota considered. */
+  readonly numCores: number;
+  readonly model: string;
+}
+
+export interface NativeTensor {
+  /** Role in the decoder, e.g. `layers.0.attention.q`; the list is in decoder-spec.ts. */
+  readonly role: string;
+  readonly source: WeightSource;
+}
+
+export interface NativeFile {
+  readonly path: string;
+  /** Size and modification time (ms) when the header was parsed; a difference is `model_file_changed`. */
+  readonly size: number;
+  readonly mtimeMs: number;
+}
+
+export interface NativeLoadRequest {
+  readonly spec: DecoderSpec;
+  readonly files: readonly NativeFile[];
+  readonly tensors: readonly NativeTensor[];
+  readonly precision: 'fast' | 'exact';
+  readonly kvDtype: KvDtype;
+  readonly numPages: number;
+  /** Requests that run at once, 1..1024. */
+  readonly maxRows: number;
+  /** Token positions one step may hold, at least 16. */
+  readonly maxStepTokens: number;
+  /** Two alternating plans and two results, each over its own SharedArrayBuffer; layout in base/step_records.def. */
+  readonly plans: readonly [Int32Array, Int32Array];
+  readonly results: readonly [Int32Array, Int32Array];
+  /** One word; the loading thread stops with `aborted` soon after it becomes non-zero. */
+  readonly cancel: Int32Array;
+}
+
+export interface NativeModelMemory {
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+  readonly scratchBytes: number;
+  /** What each weight tensor became, by role. */
+  readonly layouts: Readonly<Record<string, ComputeLayout>>;
+}
+
+/** Opaque generation-numbered handles: a late call on a closed one throws `engine_closed`. */
+export type EngineHandle = number & { readonly brand: 'EngineHandle' };
+export type ModelHandle = number & { readonly brand: 'ModelHandle' };
+
+/**
+ * The addon's typed surface. Nothing here blocks: loading, closing and steps run on native threads.
+ * Errors thrown or rejected carry a `code` from native/base/error_codes.def.
+ */
+export interface NativeAddon {
+  readonly abiVersion: number;
+  /** `isa` forces one (the OPEN_AUTOGLM_ISA setting); unknown or unsupported names throw `invalid_parameter`. */
+  describeCpu(isa: string | null): CpuDescription;
+  /**
+   * Starts the engine thread and its compute pool. `onStep` is called once per finished step, for the whole batch;
+   * `slot` is the plan's and result's index.
+   */
+  createEngine(
+    options: { readonly threads: number; readonly isa: string | null },
+    onStep: (model: ModelHandle, slot: 0 | 1) => void,
+  ): EngineHandle;
+  /** Finishes or drops queued steps, joins the threads, frees every model. A second call resolves at once. */
+  closeEngine(engine: EngineHandle): Promise<void>;
+  /** Reads and repacks the weights on native threads; `onProgress` counts bytes read from the files. */
+  loadModel(
+    engine: EngineHandle,
+    request: NativeLoadRequest,
+    onProgress: (loadedBytes: number, totalBytes: number) => void,
+  ): Promise<ModelHandle>;
+  modelMemory(model: ModelHandle): NativeModelMemory;
+  /** Frees the model once its running step has ended. A second call resolves at once. */
+  closeModel(model: ModelHandle): Promise<void>;
+  /** Buffer for an evaluation request: logits [numPositions * vocabSize] or score [numTokens - 1]. Null forgets it. */
+  setOutput(model: ModelHandle, outputId: number, buffer: Float32Array | null): void;
+  /** Queues the plan in `slot`. At most two may be queued or running; one more throws `invalid_parameter`. */
+  submitStep(model: ModelHandle, slot: 0 | 1): void;
+}
+
+export type { ComputeLayout, KvDtype, StoredFormat };

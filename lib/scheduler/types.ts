@@ -1,0 +1,146 @@
+/** A caller's request, unique for the life of its scheduler. */
+export type RequestId = number & { readonly brand: 'RequestId' };
+/** Index of one KV page, 0..numPages-1; the same number indexes the native pool. */
+export type PageId = number & { readonly brand: 'PageId' };
+
+export interface SchedulerConfig {
+  readonly numPages: number;
+  /** Requests that may run at once: native rows. */
+  readonly maxRows: number;
+  /** Token positions one step may hold. */
+  readonly maxStepTokens: number;
+  /** Positions of one prompt chunk while others decode. */
+  readonly maxChunkTokens: number;
+  /** Tokens a sequence may reach, prompt and output together. */
+  readonly contextLength: number;
+  readonly maxQueuedRequests: number;
+  readonly maxQueuedTokens: number;
+  readonly prefixCache: boolean;
+  /** A waiting request gains one priority level each time this many ms pass. */
+  readonly agingMs: number;
+  /** Words a plan buffer holds: bounds the histories admitted in one step. */
+  readonly maxPlanWords: number;
+}
+
+export interface ScheduledRequest {
+  readonly id: RequestId;
+  /** 0 generate, 1 logits, 2 score: RequestKind in lib/native/abi.ts. */
+  readonly kind: number;
+  readonly promptTokens: Int32Array;
+  /** New tokens wanted at most; 0 for evaluation requests. */
+  readonly maxTokens: number;
+  /** Higher runs first. */
+  readonly priority: number;
+  /** Scheduler time (ms) after which the request fails with `deadline_exceeded`; null for none. */
+  readonly deadline: number | null;
+  /** Requests share cached prefixes only within one salt (tenant, adapter, rope table). */
+  readonly salt: string;
+}
+
+/** A row was given to a request: everything native needs is written once. */
+export interface PlanAdmission {
+  readonly row: number;
+  readonly generation: number;
+  readonly id: RequestId;
+  /** Prompt and, after preemption, the tokens generated so far. */
+  readonly tokens: Int32Array;
+}
+
+export interface PlanEntry {
+  readonly row: number;
+  readonly generation: number;
+  readonly id: RequestId;
+  readonly start: number;
+  readonly count: number;
+  /** The entry reaches the end of the row's history, so one token is sampled after it. */
+  readonly samples: boolean;
+}
+
+export interface PlanPageUpdate {
+  readonly row: number;
+  readonly index: number;
+  readonly page: PageId;
+}
+
+export interface StepPlan {
+  readonly step: number;
+  readonly admissions: readonly PlanAdmission[];
+  readonly pageUpdates: readonly PlanPageUpdate[];
+  readonly entries: readonly PlanEntry[];
+}
+
+/** One per plan entry, in order. `finish` is a Finish value of lib/native/abi.ts. */
+export interface EntryResult {
+  readonly row: number;
+  readonly generation: number;
+  /** The sampled token, or -1. */
+  readonly token: number;
+  readonly finish: number;
+}
+
+export interface StepResult {
+  readonly step: number;
+  readonly entries: readonly EntryResult[];
+}
+
+/** What a step or a pass meant for one request. */
+export type SchedulerEvent =
+  | { readonly type: 'started'; readonly id: RequestId; readonly cachedTokens: number }
+  | { readonly type: 'prefilled'; readonly id: RequestId }
+  /** `entry` indexes the step's entries, so that log-probabilities can be looked up. */
+  | { readonly type: 'token'; readonly id: RequestId; readonly token: number; readonly entry: number }
+  | { readonly type: 'finished'; readonly id: RequestId; readonly reason: 'stop' | 'length' | 'evaluated' }
+  | {
+      readonly type: 'failed';
+      readonly id: RequestId;
+      readonly code: 'deadline_exceeded' | 'kv_exhausted' | 'numeric_error' | 'engine_failed';
+      readonly message: string;
+    }
+  /** The abort took effect: rows and pages are back (pages behind the fence of the last step that could write them). */
+  | { readonly type: 'aborted'; readonly id: RequestId }
+  | { readonly type: 'preempted'; readonly id: RequestId };
+
+export interface SchedulerStats {
+  readonly numRunning: number;
+  readonly numWaiting: number;
+  readonly numQueuedTokens: number;
+  readonly numFreePages: number;
+  readonly numCachedPages: number;
+  readonly numPages: number;
+  readonly numPreemptions: number;
+  readonly prefixQueryTokens: number;
+  readonly prefixHitTokens: number;
+  readonly steps: number;
+}
+
+/**
+ * The pure core: no clock, no I/O, no randomness. `now` is a field set by the caller.
+ * Implemented by `Scheduler` in scheduler.ts.
+ */
+export interface SchedulerCore {
+  /** Milliseconds of a monotonic clock, set before each call that depends on time. */
+  now: number;
+  /**
+   * Queues a request. Throws `queue_full` (with retry hint in details), `context_length_exceeded`, or `kv_exhausted`
+   * when it could never fit, by arithmetic.
+   */
+  add(request: ScheduledRequest): void;
+  /** Legal in every state, also for unknown ids (ignored). Takes effect at once for planning. */
+  abort(id: RequestId): void;
+  /** The caller's stream is full: not scheduled until `resume`. Keeps its place and pages unless preempted. */
+  pause(id: RequestId): void;
+  resume(id: RequestId): void;
+  /** Next step, or null when nothing can run now. Up to Limits.queueDepth plans may be outstanding. */
+  schedule(): StepPlan | null;
+  /** Results arrive in the order the plans were made. */
+  apply(result: StepResult): void;
+  /** The step failed as a whole: its requests fail with `engine_failed`; others go on. */
+  applyFailure(step: number, message: string): void;
+  /** Events since the last call, in order. */
+  takeEvents(): SchedulerEvent[];
+  /** Earliest time at which `schedule` could change its mind without other input (a deadline), or null. */
+  nextWakeup(): number | null;
+  stats(): SchedulerStats;
+  /** Throws on a broken invariant, with the values. */
+  checkInvariants(): void;
+}
