@@ -1,6 +1,6 @@
 // Builds the addon with cmake-js (offline: headers come from node-api-headers) and puts it where node-gyp-build looks.
 // --sanitize=address,undefined|thread builds into a folder of its own and leaves build/Release alone.
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { bin, root, run } from './run.mjs';
 
@@ -27,5 +27,8 @@ if (built === undefined) {
 }
 if (sanitize === '') {
   mkdirSync(join(root, 'build', 'Release'), { recursive: true });
-  copyFileSync(built, join(root, 'build', 'Release', 'open_autoglm.node'));
+  // Renamed into place: a process that has the old file loaded keeps it.
+  const target = join(root, 'build', 'Release', 'open_autoglm.node');
+  copyFileSync(built, `${target}.new`);
+  renameSync(`${target}.new`, target);
 }
