@@ -20,7 +20,10 @@ run(bin('cmake-js'), [
   '2',
   ...(hasNinja ? ['-G', 'Ninja'] : []),
 ]);
-const built = [join(root, folder, 'open_autoglm.node'), join(root, folder, 'Release', 'open_autoglm.node')].find(existsSync);
+const built = [
+  join(root, folder, 'open_autoglm.node'),
+  join(root, folder, 'Release', 'open_autoglm.node'),
+].find(existsSync);
 if (built === undefined) {
   process.stderr.write(`cmake-js left no open_autoglm.node in ${folder}\n`);
   process.exit(1);

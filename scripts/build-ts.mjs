@@ -11,7 +11,9 @@ const require = createRequire(import.meta.url);
 for (const entry of ['index', 'server/index']) {
   const file = join(root, 'dist', `${entry}.js`);
   if (!existsSync(file)) continue;
-  const names = Object.keys(require(file)).filter((name) => name !== '__esModule').sort();
+  const names = Object.keys(require(file))
+    .filter((name) => name !== '__esModule')
+    .sort();
   const base = `./${entry.split('/').at(-1)}`;
   writeFileSync(
     join(root, 'dist', `${entry}.mjs`),

@@ -1,0 +1,127 @@
+// The test command: installs, builds and runs every check. The last line adds up all runners.
+//   npm test                      everything
+//   npm test -- --only=unit,style names of steps below
+// A step that fails does not stop the others; the command fails in the end.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { ensureInstalled } from './installed.mjs';
+import { bin, root, run } from './run.mjs';
+
+const results = join(root, '.cache', 'results');
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
+
+function count(step, { passed = 0, failed = 0, skipped = 0 }) {
+  totals.passed += passed;
+  totals.failed += failed;
+  totals.skipped += skipped;
+  if (failed > 0) failures.push(`${step}: ${failed} failed`);
+}
+
+/** A check that either holds or not: formatting, types. */
+function check(step, command, args) {
+  const { status } = run(command, args, { allowFailure: true });
+  count(step, status === 0 ? { passed: 1 } : { failed: 1 });
+  return status === 0;
+}
+
+function vitest(step, folders, env = {}) {
+  const file = join(results, `${step}.json`);
+  const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...folders];
+  const { status } = run(bin('vitest'), args, { allowFailure: true, env });
+  if (!existsSync(file)) return count(step, { failed: 1 });
+  const report = JSON.parse(readFileSync(file, 'utf8'));
+  const failed = report.numFailedTests;
+  // A file that fails to load has no test of its own, but it is a failure all the same.
+  count(step, {
+    passed: report.numPassedTests,
+    failed: status !== 0 && failed === 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+  });
+}
+
+/** Builds test/native with the given sanitizers and runs the executables that `matches` names. */
+function googleTest(step, sanitize, matches, env = {}) {
+  const folder = join(root, 'build-cmake', `tests${sanitize === '' ? '' : `-${sanitize.replace(',', '-')}`}`);
+  const configure = [
+    '-S',
+    root,
+    '-B',
+    folder,
+    '-G',
+    'Ninja',
+    '-DAUTOGLM_TESTS=ON',
+    `-DAUTOGLM_SANITIZE=${sanitize}`,
+  ];
+  if (!check(`${step} (build)`, 'cmake', configure)) return;
+  if (!check(`${step} (build)`, 'cmake', ['--build', folder, '--parallel', '2'])) return;
+  for (const name of readdirSync(join(folder, 'test', 'native')).filter((file) => matches.test(file))) {
+    const file = join(results, `${step}-${name}.json`);
+    const program = join(folder, 'test', 'native', name);
+    const { status } = run(program, ['--gtest_brief=1', `--gtest_output=json:${file}`], {
+      allowFailure: true,
+      env,
+    });
+    if (!existsSync(file)) count(`${step} ${name}`, { failed: 1 });
+    else {
+      const report = JSON.parse(readFileSync(file, 'utf8'));
+      const suites = report.testsuites.flatMap((suite) => suite.testsuite);
+      const skipped = suites.filter((test) => test.result === 'SKIPPED').length;
+      const failed = status !== 0 && report.failures === 0 ? 1 : report.failures;
+      count(`${step} ${name}`, { passed: report.tests - report.failures - skipped, failed, skipped });
+    }
+  }
+}
+
+const node = (script, ...args) => [process.execPath, [join(root, 'scripts', script), ...args]];
+const model = 'smollm2-135m-instruct';
+
+const steps = {
+  format: () => check('format', ...node('format.mjs')),
+  types: () => check('types', bin('tsc'), ['--noEmit', '-p', 'tsconfig.test.json']),
+  build: () => {
+    check('build', ...node('build.mjs'));
+    check('model', process.execPath, [join(root, 'dist', 'cli', 'main.js'), 'pull', model]);
+  },
+  style: () => vitest('style', ['test/style']),
+  unit: () => vitest('unit', ['test/unit', 'test/simulation']),
+  engine: () => vitest('engine', ['test/engine', 'test/parity']),
+  server: () => vitest('server', ['test/server']),
+  package: () => vitest('package', ['test/package']),
+  native: () => googleTest('native', '', /_test$/),
+  asan: () => {
+    googleTest('asan', 'address,undefined', /_test$/, { UBSAN_OPTIONS: 'halt_on_error=1' });
+    if (check('asan addon (build)', ...node('build-native.mjs', '--sanitize=address,undefined'))) {
+      check('asan addon', ...node('sanitized-addon.mjs', 'address-undefined'));
+    }
+  },
+  tsan: () => {
+    googleTest('tsan', 'thread', /_test$/, { TSAN_OPTIONS: 'halt_on_error=1' });
+    if (check('tsan addon (build)', ...node('build-native.mjs', '--sanitize=thread'))) {
+      check('tsan addon', ...node('sanitized-addon.mjs', 'thread'));
+    }
+  },
+};
+
+const only = process.argv
+  .find((arg) => arg.startsWith('--only='))
+  ?.slice('--only='.length)
+  .split(',');
+const unknown = only?.find((name) => !(name in steps));
+if (unknown !== undefined) {
+  process.stderr.write(`no step ${unknown}; there are ${Object.keys(steps).join(', ')}\n`);
+  process.exit(2);
+}
+ensureInstalled();
+rmSync(results, { recursive: true, force: true });
+mkdirSync(results, { recursive: true });
+for (const [name, step] of Object.entries(steps)) {
+  if (only !== undefined && !only.includes(name)) continue;
+  const started = process.hrtime.bigint();
+  process.stdout.write(`\n== ${name}\n`);
+  step();
+  process.stdout.write(`== ${name}: ${Number((process.hrtime.bigint() - started) / 1_000_000_000n)} s\n`);
+}
+for (const failure of failures) process.stdout.write(`failed: ${failure}\n`);
+process.stdout.write(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`);
+process.exitCode = totals.failed > 0 ? 1 : 0;
