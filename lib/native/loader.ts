@@ -1,0 +1,122 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join, resolve } from 'node:path';
+import { path as findBuild } from 'node-gyp-build';
+import { AutoglmError } from '../errors';
+import { Abi } from './abi';
+import type { CpuDescription, NativeAddon } from './addon';
+import { fromNativeError } from './native-error';
+
+/** One file the loader looked at, with what came of it in words. */
+export interface BinaryCandidate {
+  readonly path: string;
+  readonly verdict: string;
+}
+
+export interface LoadedAddon {
+  readonly addon: NativeAddon;
+  readonly path: string;
+  readonly candidates: readonly BinaryCandidate[];
+  /** The OPEN_AUTOGLM_ISA setting, to be handed to `createEngine`; null lets the addon choose. */
+  readonly isa: string | null;
+  readonly cpu: CpuDescription;
+}
+
+export interface LoaderSettings {
+  /** Folder of package.json. */
+  readonly root: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+const PACKAGE_ROOT = join(__dirname, '..', '..');
+const PREBUILD = join('prebuilds', `${process.platform}-${process.arch}`, 'node.napi.node');
+
+/**
+ * Finds, loads and checks the addon. A file named by OPEN_AUTOGLM_BINARY is the only candidate: a setting that cannot be
+ * followed is an error, never a reason to take another file. Throws `no_binary` with every verdict, and
+ * `invalid_parameter` when OPEN_AUTOGLM_ISA names an instruction set this processor or build lacks.
+ */
+export function loadAddon(settings: Partial<LoaderSettings> = {}): LoadedAddon {
+  const { root = PACKAGE_ROOT, env = process.env } = settings;
+  const candidates: BinaryCandidate[] = [];
+  for (const path of listCandidates(root, env)) {
+    const { addon, verdict } = tryCandidate(path);
+    candidates.push({ path, verdict });
+    if (addon === null) continue;
+    const isa = env.OPEN_AUTOGLM_ISA || null;
+    return { addon, path, candidates, isa, cpu: describeCpu(addon, isa) };
+  }
+  throw noBinary(candidates, env);
+}
+
+/** Files to try, in order. Nothing is opened yet, and a file may be absent. */
+function listCandidates(root: string, env: LoaderSettings['env']): string[] {
+  const explicit = env.OPEN_AUTOGLM_BINARY;
+  if (explicit) return [outsideArchive(resolve(explicit))];
+  const folder = outsideArchive(resolve(root));
+  const paths = [join(folder, 'build', 'Release', 'open_autoglm.node')];
+  try {
+    paths.push(findBuild(folder));
+  } catch {
+    // It throws when it finds nothing; the conventional path below then carries the verdict.
+  }
+  paths.push(join(folder, PREBUILD));
+  return [...new Set(paths)];
+}
+
+/** A library inside an Electron archive cannot be opened by the system; packagers put native files beside it. */
+function outsideArchive(path: string): string {
+  return path.replace(/\.asar([\\/]|$)/, '.asar.unpacked$1');
+}
+
+function tryCandidate(path: string): { addon: NativeAddon | null; verdict: string } {
+  if (!existsSync(path)) {
+    const isUnpacked = /\.asar\.unpacked[\\/]/.test(path);
+    return {
+      addon: null,
+      verdict: isUnpacked ? 'not found: unpack the package folder from the archive' : 'not found',
+    };
+  }
+  let loaded: unknown;
+  try {
+    loaded = createRequire(__filename)(path);
+  } catch (error) {
+    return {
+      addon: null,
+      verdict: `cannot be loaded: ${error instanceof Error ? error.message : String(error)}`,
+    };
+  }
+  const version =
+    typeof loaded === 'object' && loaded !== null && 'abiVersion' in loaded ? loaded.abiVersion : undefined;
+  if (version === undefined)
+    return { addon: null, verdict: 'is not an open-autoglm addon: it has no abiVersion' };
+  if (version !== Abi.version) {
+    return { addon: null, verdict: `has ABI version ${String(version)}, this package needs ${Abi.version}` };
+  }
+  return { addon: loaded as NativeAddon, verdict: `loaded, ABI version ${Abi.version}` };
+}
+
+function describeCpu(addon: NativeAddon, isa: string | null): CpuDescription {
+  try {
+    return addon.describeCpu(isa);
+  } catch (error) {
+    const cause = fromNativeError(error);
+    if (isa === null) throw cause;
+    throw new AutoglmError('invalid_parameter', `OPEN_AUTOGLM_ISA: ${cause.message}`, {
+      hint: 'Unset OPEN_AUTOGLM_ISA to let the engine choose.',
+      details: { path: 'OPEN_AUTOGLM_ISA', found: isa },
+      cause,
+    });
+  }
+}
+
+function noBinary(candidates: readonly BinaryCandidate[], env: LoaderSettings['env']): AutoglmError {
+  const lines = candidates.map(({ path, verdict }) => `  ${path}: ${verdict}`);
+  const platform = `${process.platform}-${process.arch}`;
+  return new AutoglmError('no_binary', `no usable native binary for ${platform}:\n${lines.join('\n')}`, {
+    hint: env.OPEN_AUTOGLM_BINARY
+      ? 'Let OPEN_AUTOGLM_BINARY name a binary built for this version of the package, or unset it.'
+      : 'Install the package again, run `npm run build:native` in a checkout, or let OPEN_AUTOGLM_BINARY name a binary.',
+    details: { platform, candidates },
+  });
+}
