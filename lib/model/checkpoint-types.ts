@@ -1,0 +1,94 @@
+import type { StoredFormat } from '../native/abi';
+
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue };
+export type JsonObject = { readonly [key: string]: JsonValue };
+
+/** A file whose header was parsed, with its state at that time: a later difference is `model_file_changed`. */
+export interface CheckpointFile {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly mtimeMs: number;
+}
+
+/** One tensor's place in the files. Its bytes lie inside the file: that was checked when the header was parsed. */
+export interface StoredTensor {
+  readonly name: string;
+  /** The file's own word for the element type, e.g. `Q4_K`, `BF16`, `I64`. */
+  readonly typeName: string;
+  /** Null for types no weight may have (I64 counters, Q2_K, ...): using the tensor is then `unsupported_model`. */
+  readonly format: StoredFormat | null;
+  /** Slowest dimension first: [out, in] for matrices, [length] for vectors, [] for scalars. */
+  readonly shape: readonly number[];
+  /** Index into Checkpoint.files. */
+  readonly file: number;
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+/**
+ * Many strings in two flat arrays: plain data that can be posted or transferred to a worker. String i is the UTF-8 text
+ * of bytes[ends[i - 1] .. ends[i]); all of it was checked to be valid UTF-8. `decodeStrings` turns it into an array.
+ */
+export interface StringTable {
+  readonly bytes: Uint8Array;
+  readonly ends: Uint32Array;
+}
+
+/** What a tokenizer is built from. Plain data. */
+export type TokenizerSource = HuggingFaceTokenizerSource | GgufTokenizerSource;
+
+export interface HuggingFaceTokenizerSource {
+  readonly kind: 'huggingface';
+  /** Text of tokenizer.json, not parsed yet. */
+  readonly tokenizerJson: string;
+  /** tokenizer_config.json and special_tokens_map.json; null when absent. */
+  readonly tokenizerConfig: JsonObject | null;
+  readonly specialTokensMap: JsonObject | null;
+}
+
+/** The keys `tokenizer.ggml.*`; null means that the key is absent. */
+export interface GgufTokenizerSource {
+  readonly kind: 'gguf';
+  /** `tokenizer.ggml.model`: gpt2 (byte-level BPE), llama (SentencePiece), bert, t5, ... */
+  readonly model: string;
+  /** `tokenizer.ggml.pre`: names the pre-tokenizer's rules, e.g. `smollm`, `llama-bpe`, `qwen2`, `glm4`. */
+  readonly pre: string | null;
+  readonly tokens: StringTable;
+  /** Per token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. As long as `tokens`. */
+  readonly tokenTypes: Int32Array | null;
+  /** As long as `tokens`. */
+  readonly scores: Float32Array | null;
+  /** "left right" each, first merges first. */
+  readonly merges: StringTable | null;
+  /** Ids are checked to be smaller than the number of tokens. */
+  readonly bosTokenId: number | null;
+  readonly eosTokenId: number | null;
+  readonly eotTokenId: number | null;
+  readonly eomTokenId: number | null;
+  readonly unknownTokenId: number | null;
+  readonly separatorTokenId: number | null;
+  readonly paddingTokenId: number | null;
+  readonly maskTokenId: number | null;
+  readonly addBosToken: boolean | null;
+  readonly addEosToken: boolean | null;
+  readonly addSpacePrefix: boolean | null;
+  readonly removeExtraWhitespaces: boolean | null;
+  /** SentencePiece normalisation rules. */
+  readonly precompiledCharsmap: Uint8Array | null;
+}
+
+/** Jinja sources. */
+export interface ChatTemplates {
+  /** Null when the checkpoint has none. */
+  readonly default: string | null;
+  /** Further ones by name, e.g. `tool_use`. */
+  readonly named: Readonly<Record<string, string>>;
+}
