@@ -1,0 +1,95 @@
+import { AutoglmError } from '../errors';
+import type { TokenTable } from './token-table';
+
+export interface StreamDecoderOptions {
+  /** Leaves control tokens out. Default true. */
+  readonly skipSpecialTokens?: boolean;
+  /** The tokens go on from a text before them, so that a leading space of SentencePiece vocabularies is kept. Default false. */
+  readonly continuesText?: boolean;
+}
+
+/**
+ * Turns token ids into text as they come. Never emits part of a character: the bytes of one that is not complete wait for
+ * the next tokens. Bytes that can be no part of UTF-8 become U+FFFD, one per maximal ill-formed subsequence (the WHATWG
+ * rule, as Python's and Rust's decoders have it), wherever the stream is cut.
+ */
+export class StreamDecoder {
+  readonly #table: TokenTable;
+  readonly #skipsSpecial: boolean;
+  #dropsSpace: boolean;
+  /** The first bytes of a character, at most 3. */
+  #pending: Uint8Array = new Uint8Array(0);
+
+  constructor(
+    table: TokenTable,
+    { skipSpecialTokens = true, continuesText = false }: StreamDecoderOptions = {},
+  ) {
+    this.#table = table;
+    this.#skipsSpecial = skipSpecialTokens;
+    this.#dropsSpace = table.hasLeadingSpace && !continuesText;
+  }
+
+  push(tokenIds: Iterable<number>): string {
+    const bytes = this.#bytesOf(tokenIds);
+    const end = bytes.length - incompleteTail(bytes);
+    this.#pending = bytes.slice(end);
+    return this.#text(bytes.subarray(0, end));
+  }
+
+  /** What is left: a character that never became complete is U+FFFD. */
+  end(): string {
+    const bytes = this.#pending;
+    this.#pending = new Uint8Array(0);
+    return this.#text(bytes);
+  }
+
+  #bytesOf(tokenIds: Iterable<number>): Uint8Array {
+    const { bytes, offsets, isSpecial } = this.#table;
+    const parts: Uint8Array[] = [this.#pending];
+    for (const id of tokenIds) {
+      if (!Number.isInteger(id) || id < 0 || id >= isSpecial.length) {
+        throw new AutoglmError(
+          'invalid_parameter',
+          `expected token ids in 0..${isSpecial.length - 1}, got ${id}`,
+        );
+      }
+      if (this.#skipsSpecial && isSpecial[id] === 1) continue;
+      parts.push(bytes.subarray(offsets[id], offsets[id + 1]));
+    }
+    return Buffer.concat(parts);
+  }
+
+  #text(bytes: Uint8Array): string {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
+    if (!this.#dropsSpace || text === '') return text;
+    this.#dropsSpace = false;
+    return text.startsWith(' ') ? text.slice(1) : text;
+  }
+}
+
+/** The text of a whole sequence. */
+export function decodeTokens(
+  table: TokenTable,
+  tokenIds: Iterable<number>,
+  options?: StreamDecoderOptions,
+): string {
+  const decoder = new StreamDecoder(table, options);
+  return decoder.push(tokenIds) + decoder.end();
+}
+
+/**
+ * How many bytes at the end could be the start of a longer character. Holding back bytes that turn out to be ill-formed
+ * does no harm, since no maximal subsequence reaches across a lead byte.
+ */
+function incompleteTail(bytes: Uint8Array): number {
+  const first = Math.max(0, bytes.length - 3);
+  for (let i = bytes.length - 1; i >= first; i -= 1) {
+    const byte = bytes[i] as number;
+    if (byte < 0x80) return 0;
+    if (byte < 0xc0) continue;
+    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2;
+    const available = bytes.length - i;
+    return available < length ? available : 0;
+  }
+  return 0;
+}
