@@ -1,0 +1,205 @@
+import type { FinishReason, GenerateResult, TokenLogprob, Usage, Warning } from '../../engine/types';
+import { AutoglmError } from '../../errors';
+import type {
+  ChatChunk,
+  ChatCompletion,
+  ChatLogprobs,
+  Completion,
+  CompletionLogprobs,
+  WireUsage,
+} from './responses';
+
+/** What every object of one response repeats. */
+export interface ResponseHead {
+  readonly id: string;
+  readonly created: number;
+  readonly model: string;
+  readonly system_fingerprint: string;
+}
+
+export interface TextPiece {
+  readonly text: string;
+  readonly logprobs: readonly TokenLogprob[] | null;
+  /** Characters of this answer before this piece. */
+  readonly textOffset: number;
+}
+
+export interface Ending {
+  readonly finishReason: FinishReason;
+  readonly warnings: readonly Warning[];
+}
+
+/** How one endpoint writes answers; everything else about generating is the same for both. */
+export interface ResponseShape {
+  /** A chunk sent before any text of a choice, null where the endpoint has none. */
+  opening(index: number): object | null;
+  text(index: number, piece: TextPiece): object;
+  ending(index: number, ending: Ending): object;
+  usage(usage: WireUsage): object;
+  whole(results: readonly GenerateResult[], usage: WireUsage): object;
+}
+
+/** Prompt tokens count once per prompt, however many answers it gets; `usages` holds the answers of each in a row. */
+export function toWireUsage(usages: readonly Usage[], choicesPerPrompt: number): WireUsage {
+  let promptTokens = 0;
+  let cachedTokens = 0;
+  let completionTokens = 0;
+  for (const [i, usage] of usages.entries()) {
+    completionTokens += usage.completionTokens;
+    if (i % choicesPerPrompt !== 0) continue;
+    promptTokens += usage.promptTokens;
+    cachedTokens += usage.cachedTokens;
+  }
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
+  };
+}
+
+function finished(reason: FinishReason): 'stop' | 'length' {
+  if (reason === 'abort') throw new AutoglmError('aborted', 'the answer was stopped before its end');
+  return reason;
+}
+
+const withWarnings = (warnings: readonly Warning[]): { warnings?: { code: string; message: string }[] } =>
+  warnings.length === 0 ? {} : { warnings: warnings.map(({ code, message }) => ({ code, message })) };
+
+function chatLogprobs(logprobs: readonly TokenLogprob[] | null | undefined): ChatLogprobs | null {
+  if (logprobs === null || logprobs === undefined) return null;
+  const entry = ({ text, logprob, bytes }: Pick<TokenLogprob, 'text' | 'logprob' | 'bytes'>) => ({
+    token: text,
+    logprob,
+    bytes: [...bytes],
+  });
+  return {
+    content: logprobs.map((token) => ({ ...entry(token), top_logprobs: token.top.map(entry) })),
+    refusal: null,
+  };
+}
+
+/** `usageInChunks`: OpenAI's clients expect `usage: null` in each chunk once they asked for the last one's. */
+export function chatShape(head: ResponseHead, usageInChunks: boolean): ResponseShape {
+  const { id, created, model, system_fingerprint } = head;
+  const chunk = (
+    index: number,
+    delta: ChatChunk['choices'][number]['delta'],
+    rest: Partial<ChatChunk['choices'][number]> = {},
+  ): ChatChunk => ({
+    id,
+    object: 'chat.completion.chunk',
+    created,
+    model,
+    system_fingerprint,
+    choices: [{ index, delta, logprobs: null, finish_reason: null, ...rest }],
+    ...(usageInChunks ? { usage: null } : {}),
+  });
+  return {
+    opening: (index) => chunk(index, { role: 'assistant', content: '' }),
+    text: (index, { text, logprobs }) =>
+      chunk(index, { content: text }, { logprobs: chatLogprobs(logprobs) }),
+    ending: (index, { finishReason, warnings }) => ({
+      ...chunk(index, {}, { finish_reason: finished(finishReason) }),
+      ...withWarnings(warnings),
+    }),
+    usage: (usage): ChatChunk => ({
+      id,
+      object: 'chat.completion.chunk',
+      created,
+      model,
+      system_fingerprint,
+      choices: [],
+      usage,
+    }),
+    whole: (results, usage): ChatCompletion => ({
+      id,
+      object: 'chat.completion',
+      created,
+      model,
+      system_fingerprint,
+      choices: results.map(({ text, logprobs, finishReason }, index) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null, annotations: [] },
+        logprobs: chatLogprobs(logprobs),
+        finish_reason: finished(finishReason),
+      })),
+      usage,
+      ...withWarnings(results.flatMap((result) => result.warnings)),
+    }),
+  };
+}
+
+/** Two alternatives may have the same text: the likelier one keeps the place, as the object has one per text. */
+function topByText(token: TokenLogprob): Record<string, number> {
+  const best = new Map<string, number>();
+  for (const { text, logprob } of token.top) {
+    if (logprob > (best.get(text) ?? Number.NEGATIVE_INFINITY)) best.set(text, logprob);
+  }
+  return Object.fromEntries(best);
+}
+
+function completionLogprobs(
+  { logprobs, textOffset }: TextPiece,
+  hasAlternatives: boolean,
+): CompletionLogprobs | null {
+  if (logprobs === null) return null;
+  let offset = textOffset;
+  const textOffsets = logprobs.map(({ text }) => {
+    const start = offset;
+    offset += text.length;
+    return start;
+  });
+  return {
+    tokens: logprobs.map(({ text }) => text),
+    token_logprobs: logprobs.map(({ logprob }) => logprob),
+    top_logprobs: hasAlternatives ? logprobs.map(topByText) : null,
+    text_offset: textOffsets,
+  };
+}
+
+export function completionShape(
+  head: ResponseHead,
+  { usageInChunks, hasAlternatives }: { readonly usageInChunks: boolean; readonly hasAlternatives: boolean },
+): ResponseShape {
+  const { id, created, model, system_fingerprint } = head;
+  const body = (choices: Completion['choices']): Completion => ({
+    id,
+    object: 'text_completion',
+    created,
+    model,
+    system_fingerprint,
+    choices,
+  });
+  const chunk = (choice: Completion['choices'][number]): Completion => ({
+    ...body([choice]),
+    ...(usageInChunks ? { usage: null } : {}),
+  });
+  return {
+    opening: () => null,
+    text: (index, piece) =>
+      chunk({
+        index,
+        text: piece.text,
+        logprobs: completionLogprobs(piece, hasAlternatives),
+        finish_reason: null,
+      }),
+    ending: (index, { finishReason, warnings }) => ({
+      ...chunk({ index, text: '', logprobs: null, finish_reason: finished(finishReason) }),
+      ...withWarnings(warnings),
+    }),
+    usage: (usage): Completion => ({ ...body([]), usage }),
+    whole: (results, usage): Completion => ({
+      ...body(
+        results.map(({ text, logprobs, finishReason }, index) => ({
+          index,
+          text,
+          logprobs: completionLogprobs({ text, logprobs: logprobs ?? null, textOffset: 0 }, hasAlternatives),
+          finish_reason: finished(finishReason),
+        })),
+      ),
+      usage,
+      ...withWarnings(results.flatMap((result) => result.warnings)),
+    }),
+  };
+}
