@@ -128,7 +128,12 @@ export interface TokenLogprob {
   readonly text: string;
   readonly bytes: readonly number[];
   readonly logprob: number;
-  readonly top: readonly { readonly token: number; readonly text: string; readonly bytes: readonly number[]; readonly logprob: number }[];
+  readonly top: readonly {
+    readonly token: number;
+    readonly text: string;
+    readonly bytes: readonly number[];
+    readonly logprob: number;
+  }[];
 }
 
 export type FinishReason = 'stop' | 'length' | 'abort';
@@ -154,9 +159,19 @@ export interface Warning {
 }
 
 export type GenerateEvent =
-  | { readonly type: 'text'; readonly text: string; readonly tokens: readonly number[]; readonly logprobs?: readonly TokenLogprob[] }
+  | {
+      readonly type: 'text';
+      readonly text: string;
+      readonly tokens: readonly number[];
+      readonly logprobs?: readonly TokenLogprob[];
+    }
   | { readonly type: 'warning'; readonly warning: Warning }
-  | { readonly type: 'finish'; readonly finishReason: FinishReason; readonly usage: Usage; readonly timings: Timings };
+  | {
+      readonly type: 'finish';
+      readonly finishReason: FinishReason;
+      readonly usage: Usage;
+      readonly timings: Timings;
+    };
 
 export interface GenerateResult {
   readonly text: string;
@@ -241,14 +256,30 @@ export interface Model extends AsyncDisposable {
   readonly info: ModelInfo;
   generate(input: string | GenerateOptions): Generation;
   tokenize(text: string, options?: TokenizeOptions): Promise<Int32Array>;
-  detokenize(tokens: readonly number[] | Int32Array, options?: { readonly skipSpecialTokens?: boolean }): Promise<string>;
-  countTokens(input: string | { readonly messages: readonly ChatMessage[]; readonly templateOptions?: Readonly<Record<string, unknown>> }): Promise<number>;
+  detokenize(
+    tokens: readonly number[] | Int32Array,
+    options?: { readonly skipSpecialTokens?: boolean },
+  ): Promise<string>;
+  countTokens(
+    input:
+      | string
+      | {
+          readonly messages: readonly ChatMessage[];
+          readonly templateOptions?: Readonly<Record<string, unknown>>;
+        },
+  ): Promise<number>;
   /** The prompt text the chat template makes. */
-  renderPrompt(messages: readonly ChatMessage[], templateOptions?: Readonly<Record<string, unknown>>): Promise<string>;
+  renderPrompt(
+    messages: readonly ChatMessage[],
+    templateOptions?: Readonly<Record<string, unknown>>,
+  ): Promise<string>;
   /** Float32Array [positions * vocabSize]: raw next-token logits. */
   logits(tokens: readonly number[] | Int32Array, options?: LogitsOptions): Promise<Float32Array>;
   /** Log-probability of each token given those before it: [tokens - 1]. */
-  score(tokens: readonly number[] | Int32Array, options?: { readonly signal?: AbortSignal }): Promise<Float32Array>;
+  score(
+    tokens: readonly number[] | Int32Array,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<Float32Array>;
   stats(): Promise<ModelStats>;
   close(): Promise<void>;
 }

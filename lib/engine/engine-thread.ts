@@ -1,0 +1,166 @@
+import { join } from 'node:path';
+import { type MessagePort, Worker } from 'node:worker_threads';
+import { AutoglmError, reviveError } from '../errors';
+import type { BinaryInfo, Logger, ModelStats } from './types';
+import type { EngineCommand, EngineReport, EngineWorkerData } from './worker/protocol';
+
+export type ModelReport = Extract<EngineReport, { readonly model: number }>;
+
+/** Who hears of one model, on the main thread. */
+export interface ModelListener {
+  report(report: ModelReport): void;
+  /** The engine worker died or was closed: nothing more will come. */
+  lost(error: AutoglmError): void;
+}
+
+interface PendingCall {
+  readonly resolve: (value: ModelStats | null) => void;
+  readonly reject: (error: AutoglmError) => void;
+}
+
+type Unnumbered<T> = T extends { readonly call: number } ? Omit<T, 'call'> : never;
+type Call = Unnumbered<EngineCommand>;
+
+/**
+ * The engine worker as the main thread sees it. The worker keeps the process alive only while someone holds it: a
+ * script ends by itself when nothing is awaited.
+ */
+export class EngineThread {
+  readonly binary: BinaryInfo;
+  readonly threads: number;
+  readonly #worker: Worker;
+  readonly #logger: Logger;
+  readonly #listeners = new Map<number, ModelListener>();
+  readonly #calls = new Map<number, PendingCall>();
+  #numCalls = 0;
+  #numHolds = 0;
+  #lost: AutoglmError | null = null;
+
+  private constructor(worker: Worker, started: Extract<EngineReport, { type: 'started' }>, logger: Logger) {
+    this.#worker = worker;
+    this.#logger = logger;
+    this.binary = started.binary;
+    this.threads = started.threads;
+    worker.unref();
+    worker.on('message', (report: EngineReport) => this.#receive(report));
+    worker.on('error', (error) => this.#fail(error));
+    worker.on('exit', (code) => this.#fail(new Error(`the engine worker exited with code ${code}`)));
+  }
+
+  /** Rejects with what the loader says, e.g. `no_binary`. */
+  static start(threads: number | null, logger: Logger): Promise<EngineThread> {
+    const workerData: EngineWorkerData = { threads };
+    // Flags of the host (loaders, inspectors) are not for this thread.
+    const worker = new Worker(join(__dirname, 'worker', 'main.js'), { workerData, execArgv: [] });
+    return new Promise((resolve, reject) => {
+      const fail = (cause: unknown): void => {
+        reject(
+          new AutoglmError('engine_failed', `the engine worker did not start: ${String(cause)}`, { cause }),
+        );
+      };
+      worker.once('error', fail);
+      worker.once('exit', fail);
+      worker.once('message', (report: EngineReport) => {
+        worker.off('error', fail).off('exit', fail);
+        if (report.type === 'started') {
+          resolve(new EngineThread(worker, report, logger));
+          return;
+        }
+        void worker.terminate();
+        if (report.type === 'startFailed') reject(reviveError(report.error));
+        else fail(`it began with ${report.type}`);
+      });
+    });
+  }
+
+  /** Why the worker has gone, or null while it lives. */
+  get lost(): AutoglmError | null {
+    return this.#lost;
+  }
+
+  listen(model: number, listener: ModelListener): void {
+    this.#listeners.set(model, listener);
+  }
+
+  forget(model: number): void {
+    this.#listeners.delete(model);
+  }
+
+  /** Keeps the process alive until `release`. */
+  hold(): void {
+    this.#numHolds += 1;
+    if (this.#numHolds === 1 && this.#lost === null) this.#worker.ref();
+  }
+
+  release(): void {
+    this.#numHolds -= 1;
+    if (this.#numHolds === 0 && this.#lost === null) this.#worker.unref();
+  }
+
+  post(command: EngineCommand, transfer: readonly (ArrayBuffer | MessagePort)[] = []): void {
+    if (this.#lost === null) this.#worker.postMessage(command, transfer);
+  }
+
+  async call(command: Call): Promise<ModelStats | null> {
+    if (this.#lost !== null) throw this.#lost;
+    this.#numCalls += 1;
+    const call = this.#numCalls;
+    this.hold();
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#calls.set(call, { resolve, reject });
+        this.post({ ...command, call } as EngineCommand);
+      });
+    } finally {
+      this.#calls.delete(call);
+      this.release();
+    }
+  }
+
+  /** Ends the native threads, then the worker. */
+  async close(): Promise<void> {
+    if (this.#lost !== null) return;
+    try {
+      await this.call({ type: 'close' });
+    } catch (error) {
+      if (this.#lost === null) throw error;
+    }
+    this.#lose(new AutoglmError('engine_closed', 'the engine is closed'));
+    await this.#worker.terminate();
+  }
+
+  #receive(report: EngineReport): void {
+    switch (report.type) {
+      case 'answer':
+        this.#calls.get(report.call)?.resolve(report.value);
+        return;
+      case 'refusal':
+        this.#calls.get(report.call)?.reject(reviveError(report.error));
+        return;
+      case 'started':
+      case 'startFailed':
+        return;
+      default:
+        this.#listeners.get(report.model)?.report(report);
+    }
+  }
+
+  #fail(cause: unknown): void {
+    if (this.#lost !== null) return;
+    const message = cause instanceof Error ? cause.message : String(cause);
+    const error = new AutoglmError('engine_failed', `the engine worker failed: ${message}`, {
+      hint: 'Create a new engine; this one cannot go on.',
+      cause,
+      retryable: false,
+    });
+    this.#logger({ level: 'error', text: error.message });
+    this.#lose(error);
+  }
+
+  #lose(error: AutoglmError): void {
+    this.#lost = error;
+    for (const { reject } of this.#calls.values()) reject(error);
+    for (const listener of [...this.#listeners.values()]) listener.lost(error);
+    this.#listeners.clear();
+  }
+}

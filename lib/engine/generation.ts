@@ -1,0 +1,351 @@
+import { AutoglmError } from '../errors';
+import { RequestKind } from '../native/abi';
+import { StopMatcher } from '../tokenizer/stop-matcher';
+import { StreamDecoder } from '../tokenizer/stream-decoder';
+import type { TokenTable } from '../tokenizer/token-table';
+import { monotonicMs } from './clock';
+import { creditFor, EventLog, type EventLogOwner } from './event-log';
+import {
+  contextLengthExceeded,
+  type ModelFacts,
+  type ParsedGenerate,
+  type PromptInput,
+  parseGenerate,
+} from './generate-options';
+
+import { MAX_UNREAD_TOKENS } from './limits';
+import { invalidParameter } from './parameters';
+import type { RequestTable } from './request-table';
+import { tokenLogprob } from './token-logprob';
+import type {
+  FinishReason,
+  GenerateEvent,
+  GenerateOptions,
+  GenerateResult,
+  Generation,
+  Timings,
+  Usage,
+} from './types';
+import type { DeltaSink } from './worker/deltas';
+import type { LogprobRecord } from './worker/step-result';
+
+/** What a generation needs of its model. */
+export interface GenerationHost {
+  readonly facts: ModelFacts;
+  readonly tokenTable: TokenTable;
+  readonly eosTokens: ReadonlySet<number>;
+  readonly requests: RequestTable;
+  /** Throws when the model is closed or its queue is full; otherwise the generation is pending until `left`. */
+  enter(generation: TextGeneration): void;
+  left(generation: TextGeneration): void;
+  encode(input: PromptInput, signal: AbortSignal): Promise<Int32Array>;
+}
+
+/** The reader's credit is renewed when this many tokens have been taken since it was last told. */
+const CREDIT_STEP = MAX_UNREAD_TOKENS / 4;
+
+/**
+ * One generation: prepares the prompt, submits the request, turns tokens into text and ends exactly once.
+ * After an abort nothing is delivered, and it ends when its row and pages are back.
+ */
+export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
+  readonly #host: GenerationHost;
+  readonly #callAt = monotonicMs();
+  readonly #result: Promise<GenerateResult>;
+  readonly #preparation = new AbortController();
+  #resolve: (result: GenerateResult) => void = () => {};
+  #reject: (error: AutoglmError) => void = () => {};
+  readonly #log = new EventLog(this);
+  readonly #decoder: StreamDecoder;
+  #options: ParsedGenerate | null = null;
+  #stops = new StopMatcher([]);
+  #stopTokens: ReadonlySet<number> = new Set();
+  #stopString: string | null = null;
+  /** Null before submission. */
+  #requestId: number | null = null;
+  #abortReason: { readonly cause: unknown } | null = null;
+  #hasEnded = false;
+  #numPromptTokens = 0;
+  #numCachedTokens = 0;
+  #startedAt: number | null = null;
+  #firstTokenAt: number | null = null;
+  #numRead = 0;
+  #credit = creditFor(0);
+
+  constructor(host: GenerationHost, input: string | GenerateOptions) {
+    this.#host = host;
+    this.#decoder = new StreamDecoder(host.tokenTable);
+    this.#result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#result.catch(() => {}); // whoever iterates hears of the failure there
+    this.#run(input).catch((error: unknown) => this.#fail(error));
+  }
+
+  get result(): Promise<GenerateResult> {
+    this.#log.awaitEnd();
+    return this.#result;
+  }
+
+  get textStream(): AsyncIterable<string> {
+    return { [Symbol.asyncIterator]: () => textOf(this[Symbol.asyncIterator]()) };
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: a generation can be awaited
+  then<A = GenerateResult, B = never>(
+    onFulfilled?: ((value: GenerateResult) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.result.then(onFulfilled, onRejected);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<GenerateEvent> {
+    return this.#log.reader();
+  }
+
+  abort(reason?: unknown): void {
+    if (this.#hasEnded || this.#abortReason !== null) return;
+    this.#abortReason = { cause: reason };
+    this.#log.hold();
+    this.#preparation.abort();
+    if (this.#requestId !== null) this.#host.requests.abort(this.#requestId);
+  }
+
+  /** Ends at once, for a model or an engine that goes away. */
+  fail(error: AutoglmError): void {
+    this.#preparation.abort();
+    this.#fail(error);
+  }
+
+  async #run(input: string | GenerateOptions): Promise<void> {
+    this.#host.enter(this);
+    const options = parseGenerate(input, this.#host.facts);
+    this.#options = options;
+    this.#stops = new StopMatcher(options.stop);
+    if (!options.ignoreEos) this.#stopTokens = this.#host.eosTokens;
+    options.signal?.addEventListener('abort', this.#onSignal, { once: true });
+    if (options.signal?.aborted) this.#onSignal();
+    const tokens = this.#abortReason === null ? await this.#encode(options) : new Int32Array(0);
+    if (this.#hasEnded) return;
+    if (this.#abortReason !== null) this.#endAborted(monotonicMs());
+    else this.#submit(options, tokens);
+  }
+
+  readonly #onSignal = (): void => this.abort(this.#options?.signal?.reason);
+
+  async #encode({ input }: ParsedGenerate): Promise<Int32Array> {
+    try {
+      return await this.#host.encode(input, this.#preparation.signal);
+    } catch (error) {
+      if (this.#abortReason !== null) return new Int32Array(0);
+      throw error;
+    }
+  }
+
+  #submit(options: ParsedGenerate, tokens: Int32Array): void {
+    const { contextLength } = this.#host.facts;
+    if (tokens.length === 0) throw invalidParameter('the prompt', 'at least one token long', 'no tokens');
+    if (tokens.length >= contextLength) throw contextLengthExceeded(tokens.length, contextLength);
+    const deadline = options.timeout === null ? null : this.#callAt + options.timeout;
+    if (deadline !== null && deadline <= monotonicMs()) throw deadlinePassed(options.timeout);
+    const left = contextLength - tokens.length;
+    if (options.maxTokens !== null && options.maxTokens > left)
+      this.#warnOfClampedLength(options.maxTokens, left);
+    this.#numPromptTokens = tokens.length;
+    const { sampling, numLogprobs, biasTokens, biasValues, priority, salt } = options;
+    this.#requestId = this.#host.requests.submit(
+      {
+        tokens,
+        priority,
+        deadline,
+        salt,
+        credit: this.#credit,
+        outputLength: 0,
+        settings: {
+          kind: RequestKind.generate,
+          maxTokens: Math.min(options.maxTokens ?? left, left),
+          sampling,
+          numLogprobs,
+          stopTokens: Int32Array.from(this.#stopTokens),
+          biasTokens,
+          biasValues,
+          positions: new Int32Array(0),
+        },
+      },
+      this,
+    );
+  }
+
+  #warnOfClampedLength(maxTokens: number, left: number): void {
+    this.#log.warn({
+      code: 'max_tokens_clamped',
+      message: `maxTokens is ${maxTokens}, but the context has room for ${left} tokens after the prompt`,
+    });
+  }
+
+  // DeltaSink: what the engine worker says of the request.
+
+  started(at: number, cachedTokens: number): void {
+    this.#startedAt = at;
+    this.#numCachedTokens = cachedTokens;
+  }
+
+  token(at: number, token: number, logprobs: LogprobRecord | null): void {
+    if (this.#abortReason !== null) return;
+    this.#firstTokenAt ??= at;
+    const logprob = logprobs === null ? null : tokenLogprob(this.#host.tokenTable, token, logprobs);
+    if (this.#stopTokens.has(token)) {
+      this.#log.add('', token, logprob);
+      return;
+    }
+    // A head may have more rows than the vocabulary has tokens: such an id says nothing.
+    const hasText = token < this.#host.tokenTable.isSpecial.length;
+    const { text, stop } = this.#stops.push(hasText ? this.#decoder.push([token]) : '');
+    this.#log.add(text, token, logprob);
+    if (stop !== null) this.#stopAt(at, stop);
+    else this.#holdWhileRead();
+  }
+
+  finished(at: number, reason: 'stop' | 'length'): void {
+    if (this.#abortReason !== null) {
+      this.#endAborted(at);
+      return;
+    }
+    const { text, stop } = this.#stops.push(this.#decoder.end());
+    this.#log.add(stop === null ? text + this.#stops.end() : text, null, null);
+    this.#stopString = stop;
+    this.#finish(at, stop === null ? reason : 'stop');
+  }
+
+  evaluated(): void {
+    this.#fail(new AutoglmError('internal', 'a generation was evaluated'));
+  }
+
+  aborted(at: number): void {
+    this.#endAborted(at);
+  }
+
+  failed(_at: number, error: AutoglmError): void {
+    this.#fail(error);
+  }
+
+  // EventLogOwner: what readers do.
+
+  read(numTokens: number): void {
+    this.#numRead = numTokens;
+    const credit = Math.min(creditFor(numTokens), Number.MAX_SAFE_INTEGER);
+    if (credit < this.#credit + CREDIT_STEP) return;
+    this.#credit = credit;
+    if (this.#requestId === null) return;
+    this.#host.requests.credit(this.#requestId, credit);
+    this.#holdWhileRead();
+  }
+
+  async abandoned(): Promise<void> {
+    this.abort('the reader left');
+    await this.#result.catch(() => {});
+  }
+
+  /** An unread stream is paused in the engine worker; the process need not live for it. */
+  #holdWhileRead(): void {
+    if (this.#requestId === null) return;
+    this.#host.requests.setHolding(
+      this.#requestId,
+      this.#log.tokens.length < this.#numRead + MAX_UNREAD_TOKENS,
+    );
+  }
+
+  #stopAt(at: number, stop: string): void {
+    this.#stopString = stop;
+    if (this.#requestId !== null) this.#host.requests.abandon(this.#requestId);
+    this.#finish(at, 'stop');
+  }
+
+  #finish(at: number, finishReason: FinishReason): void {
+    const usage: Usage = {
+      promptTokens: this.#numPromptTokens,
+      completionTokens: this.#log.tokens.length,
+      cachedTokens: this.#numCachedTokens,
+    };
+    const timings = this.#timings(at);
+    const { warnings, tokens, logprobs, text } = this.#log;
+    this.#leave();
+    this.#log.end({ finish: { type: 'finish', finishReason, usage, timings } });
+    const { sampling, numLogprobs } = this.#options as ParsedGenerate;
+    this.#resolve({
+      text,
+      tokens,
+      ...(numLogprobs >= 0 ? { logprobs } : {}),
+      finishReason,
+      ...(this.#stopString === null ? {} : { stopString: this.#stopString }),
+      usage,
+      timings,
+      warnings,
+      sampling,
+    });
+  }
+
+  #endAborted(at: number): void {
+    if (this.#options?.onAbort === 'partial') {
+      this.#finish(at, 'abort');
+      return;
+    }
+    const cause = this.#abortReason?.cause;
+    this.#fail(
+      new AutoglmError('aborted', 'the generation was aborted', cause === undefined ? {} : { cause }),
+    );
+  }
+
+  #fail(cause: unknown): void {
+    if (this.#hasEnded) return;
+    const error = AutoglmError.is(cause) ? cause : new AutoglmError('internal', String(cause), { cause });
+    this.#leave();
+    this.#log.end({ error });
+    this.#reject(error);
+  }
+
+  #leave(): void {
+    this.#hasEnded = true;
+    this.#options?.signal?.removeEventListener('abort', this.#onSignal);
+    this.#host.left(this);
+  }
+
+  #timings(endAt: number): Timings {
+    const startedAt = this.#startedAt ?? endAt;
+    const firstTokenAt = this.#firstTokenAt ?? endAt;
+    const decodeMs = endAt - firstTokenAt;
+    const numDecoded = this.#log.tokens.length - 1;
+    return {
+      queueMs: startedAt - this.#callAt,
+      prefillMs: firstTokenAt - startedAt,
+      ttftMs: firstTokenAt - this.#callAt,
+      decodeMs,
+      totalMs: endAt - this.#callAt,
+      tokensPerSecond: numDecoded > 0 && decodeMs > 0 ? (1000 * numDecoded) / decodeMs : 0,
+    };
+  }
+}
+
+function deadlinePassed(timeout: number | null): AutoglmError {
+  return new AutoglmError(
+    'deadline_exceeded',
+    `the timeout of ${timeout} ms passed before the prompt was ready`,
+  );
+}
+
+function textOf(events: AsyncIterableIterator<GenerateEvent>): AsyncIterator<string> {
+  return {
+    async next() {
+      while (true) {
+        const { done, value } = await events.next();
+        if (done) return { done: true, value: undefined };
+        if (value.type === 'text' && value.text !== '') return { done: false, value: value.text };
+      }
+    },
+    async return() {
+      await events.return?.();
+      return { done: true, value: undefined };
+    },
+  };
+}

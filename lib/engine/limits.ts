@@ -1,0 +1,10 @@
+/** Limits of the in-process API; the server's are at most these. */
+export const MAX_STOP_STRINGS = 16;
+export const MAX_STOP_BYTES = 256;
+/** End-of-generation tokens of a checkpoint: real ones have up to five. */
+export const MAX_STOP_TOKENS = 64;
+export const MAX_LOGIT_BIAS = 1024;
+/** Tokens a stream keeps for a reader that does not come; then its request is paused. */
+export const MAX_UNREAD_TOKENS = 1024;
+/** Bytes one `logits` call may return. */
+export const MAX_LOGITS_BYTES = 2 ** 30;

@@ -1,0 +1,107 @@
+import type { KvDtype } from '../native/abi';
+import {
+  abortSignal,
+  boolean,
+  type Check,
+  callback,
+  integer,
+  invalidParameter,
+  oneOf,
+  parseObject,
+  plainObject,
+  text,
+} from './parameters';
+import type { EngineOptions, LoadModelOptions, LoadProgress, Logger } from './types';
+import type { LoadSettings } from './worker/protocol';
+
+export interface EngineSettings {
+  readonly threads: number | null;
+  readonly logger: Logger;
+}
+
+const ENGINE_OPTIONS = {
+  device: oneOf('auto', 'cpu'),
+  threads: integer(1, 256),
+  logger: callback,
+};
+
+const silent: Logger = () => {};
+
+export function parseEngineOptions(options: EngineOptions): EngineSettings {
+  const { threads = null, logger = silent } = parseObject('options', options, ENGINE_OPTIONS);
+  return { threads, logger: logger as Logger };
+}
+
+export interface ParsedLoadOptions {
+  readonly source: string;
+  readonly offline: boolean;
+  readonly chatTemplate: string | null;
+  readonly onProgress: (progress: LoadProgress) => void;
+  readonly signal: AbortSignal | null;
+  readonly settings: LoadSettings;
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+};
+
+function bytesOf(value: unknown): number {
+  const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?) ?([KMGT]?i?B)$/.exec(value) : null;
+  const bytes = match === null ? value : Math.floor(Number(match[1]) * (UNITS[match[2] ?? ''] ?? Number.NaN));
+  return Number.isSafeInteger(bytes) && (bytes as number) >= 1 ? (bytes as number) : Number.NaN;
+}
+
+const memorySize: Check<number | string> = {
+  allowed: 'a number of bytes, or text such as "512MiB" or "8GiB"',
+  accepts: (value): value is number | string => !Number.isNaN(bytesOf(value)),
+};
+
+const LOAD_OPTIONS = {
+  source: text(1, 4096),
+  contextLength: integer(1, 2 ** 24),
+  kvCache: plainObject,
+  precision: oneOf('fast', 'exact'),
+  maxConcurrency: integer(1, 1024),
+  maxQueuedRequests: integer(0, 2 ** 20),
+  maxStepTokens: integer(16, 8192),
+  maxChunkTokens: integer(1, 8192),
+  offline: boolean,
+  chatTemplate: text(1, 2 ** 20),
+  onProgress: callback,
+  signal: abortSignal,
+};
+
+const KV_OPTIONS = { dtype: oneOf<KvDtype>('bf16', 'f32'), memory: memorySize, prefixCache: boolean };
+
+export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadOptions {
+  const options = parseObject('options', typeof source === 'string' ? { source } : source, LOAD_OPTIONS);
+  if (options.source === undefined) throw invalidParameter('source', LOAD_OPTIONS.source.allowed, undefined);
+  const kv = parseObject('kvCache', options.kvCache ?? {}, KV_OPTIONS);
+  const { precision = 'fast', maxConcurrency = 64, maxStepTokens = 512 } = options;
+  return {
+    source: options.source,
+    offline: options.offline ?? false,
+    chatTemplate: options.chatTemplate ?? null,
+    onProgress: (options.onProgress ?? (() => {})) as (progress: LoadProgress) => void,
+    signal: options.signal ?? null,
+    settings: {
+      contextLength: options.contextLength ?? null,
+      kvDtype: kv.dtype ?? (precision === 'exact' ? 'f32' : 'bf16'),
+      kvMemory: kv.memory === undefined ? null : bytesOf(kv.memory),
+      prefixCache: kv.prefixCache ?? true,
+      precision,
+      maxConcurrency,
+      maxQueuedRequests: options.maxQueuedRequests ?? 4 * maxConcurrency,
+      maxStepTokens,
+      maxChunkTokens: options.maxChunkTokens ?? Math.max(16, Math.floor(maxStepTokens / 2)),
+    },
+  };
+}

@@ -1,0 +1,296 @@
+import { AutoglmError } from '../errors';
+import { RequestKind } from '../native/abi';
+import { decodeTokens } from '../tokenizer/stream-decoder';
+import type { EngineThread } from './engine-thread';
+import { evaluate } from './evaluation';
+import { type ModelFacts, type PromptInput, parseMessages, parseTokens } from './generate-options';
+import { type GenerationHost, TextGeneration } from './generation';
+import { MAX_LOGITS_BYTES } from './limits';
+import {
+  abortSignal,
+  boolean,
+  type Check,
+  integer,
+  invalidParameter,
+  parseObject,
+  plainObject,
+  text,
+} from './parameters';
+import type { RequestTable } from './request-table';
+import type { LoadedText, TextService } from './text/types';
+import type {
+  ChatMessage,
+  GenerateOptions,
+  Generation,
+  LogitsOptions,
+  Model,
+  ModelInfo,
+  ModelStats,
+  TokenizeOptions,
+} from './types';
+
+export interface LocalModelParts {
+  readonly id: string;
+  /** The model's number in the engine worker. */
+  readonly number: number;
+  readonly info: ModelInfo;
+  readonly thread: EngineThread;
+  readonly requests: RequestTable;
+  readonly text: TextService;
+  readonly loaded: LoadedText;
+  /** Requests that may be pending: those that run and those that wait. */
+  readonly maxPending: number;
+  readonly onClosed: () => void;
+}
+
+const TOKENIZE_OPTIONS = { addSpecialTokens: boolean, parseSpecialTokens: boolean };
+const DETOKENIZE_OPTIONS = { skipSpecialTokens: boolean };
+const COUNT_INPUT = {
+  messages: { allowed: 'an array', accepts: Array.isArray } as Check<unknown[]>,
+  templateOptions: plainObject,
+};
+const anyText = text(0, Number.MAX_SAFE_INTEGER);
+
+const positionList: Check<readonly number[]> = {
+  allowed: 'an array of positions that is not empty',
+  accepts: (value): value is readonly number[] => Array.isArray(value) && value.length > 0,
+};
+const LOGITS_OPTIONS = { positions: positionList, signal: abortSignal };
+const SCORE_OPTIONS = { signal: abortSignal };
+
+/** A model in this process. Once `close` is called, every pending and later call rejects with `engine_closed`. */
+export class LocalModel implements Model {
+  readonly id: string;
+  readonly info: ModelInfo;
+  readonly #parts: LocalModelParts;
+  readonly #facts: ModelFacts;
+  readonly #host: GenerationHost;
+  readonly #generations = new Set<TextGeneration>();
+  readonly #rejectPending = new Set<(error: AutoglmError) => void>();
+  #ended: AutoglmError | null = null;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: LocalModelParts) {
+    const { loaded, requests } = parts;
+    this.#parts = parts;
+    this.id = parts.id;
+    this.info = parts.info;
+    this.#facts = {
+      vocabSize: parts.info.vocabSize,
+      contextLength: parts.info.contextLength,
+      hasChatTemplate: loaded.hasChatTemplate,
+      generationDefaults: loaded.generationDefaults,
+      maxTextLength: loaded.maxTextLength,
+    };
+    this.#host = {
+      facts: this.#facts,
+      tokenTable: loaded.tokenTable,
+      eosTokens: new Set(loaded.eosTokens),
+      requests,
+      enter: (generation) => this.#enter(generation),
+      left: (generation) => this.#generations.delete(generation),
+      encode: (input, signal) => this.#encode(input, signal),
+    };
+  }
+
+  generate(input: string | GenerateOptions): Generation {
+    return new TextGeneration(this.#host, input);
+  }
+
+  tokenize(input: string, options: TokenizeOptions = {}): Promise<Int32Array> {
+    return this.#guard(async () => {
+      if (!anyText.accepts(input)) throw invalidParameter('text', anyText.allowed, input);
+      const parsed = parseObject('options', options, TOKENIZE_OPTIONS);
+      const { addSpecialTokens = false, parseSpecialTokens = false } = parsed;
+      return this.#parts.text.tokenize(this.id, input, { addSpecialTokens, parseSpecialTokens });
+    });
+  }
+
+  detokenize(
+    tokens: readonly number[] | Int32Array,
+    options: { readonly skipSpecialTokens?: boolean } = {},
+  ): Promise<string> {
+    return this.#guard(async () => {
+      const { skipSpecialTokens = false } = parseObject('options', options, DETOKENIZE_OPTIONS);
+      if (tokens.length === 0) return '';
+      const ids = parseTokens(tokens, { ...this.#facts, contextLength: Number.MAX_SAFE_INTEGER }, 'tokens');
+      return decodeTokens(this.#parts.loaded.tokenTable, ids, { skipSpecialTokens });
+    });
+  }
+
+  countTokens(
+    input:
+      | string
+      | {
+          readonly messages: readonly ChatMessage[];
+          readonly templateOptions?: Readonly<Record<string, unknown>>;
+        },
+  ): Promise<number> {
+    return this.#guard(async () => {
+      if (typeof input === 'string') return (await this.tokenize(input)).length;
+      const { messages, templateOptions = {} } = parseObject('options', input, COUNT_INPUT);
+      const parsed = parseMessages(messages, this.#facts);
+      const prompt: PromptInput = { kind: 'messages', messages: parsed, templateOptions };
+      return (await this.#encode(prompt, null)).length;
+    });
+  }
+
+  renderPrompt(
+    messages: readonly ChatMessage[],
+    templateOptions: Readonly<Record<string, unknown>> = {},
+  ): Promise<string> {
+    return this.#guard(async () => {
+      if (!plainObject.accepts(templateOptions)) {
+        throw invalidParameter('templateOptions', plainObject.allowed, templateOptions);
+      }
+      const list = parseMessages(messages, this.#facts);
+      return this.#parts.text.render(this.id, {
+        messages: list.map((message) => ({ ...message })),
+        templateOptions,
+      });
+    });
+  }
+
+  logits(tokens: readonly number[] | Int32Array, options: LogitsOptions = {}): Promise<Float32Array> {
+    return this.#guard(async () => {
+      const { positions = [-1], signal = null } = parseObject('options', options, LOGITS_OPTIONS);
+      const { vocabSize } = this.#facts;
+      const ids = parseTokens(tokens, this.#facts, 'tokens');
+      const wanted = positions.map((position, i) => {
+        const check = integer(-ids.length, ids.length - 1);
+        if (!check.accepts(position)) throw invalidParameter(`positions[${i}]`, check.allowed, position);
+        return position < 0 ? position + ids.length : position;
+      });
+      if (wanted.length * vocabSize * 4 > MAX_LOGITS_BYTES) {
+        const most = Math.floor(MAX_LOGITS_BYTES / (4 * vocabSize));
+        throw invalidParameter('positions', `an array of at most ${most} positions`, wanted);
+      }
+      const computed = Int32Array.from(new Set(wanted)).sort();
+      const outputLength = computed.length * vocabSize;
+      const kind = RequestKind.logits;
+      const values = await evaluate(this.#parts.requests, {
+        kind,
+        tokens: ids,
+        positions: computed,
+        outputLength,
+        signal,
+      });
+      return inOrder(values, computed, wanted, vocabSize);
+    });
+  }
+
+  score(
+    tokens: readonly number[] | Int32Array,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Float32Array> {
+    return this.#guard(async () => {
+      const { signal = null } = parseObject('options', options, SCORE_OPTIONS);
+      const ids = parseTokens(tokens, this.#facts, 'tokens');
+      const outputLength = ids.length - 1;
+      if (outputLength === 0) return new Float32Array(0);
+      const kind = RequestKind.score;
+      return evaluate(this.#parts.requests, {
+        kind,
+        tokens: ids,
+        positions: new Int32Array(0),
+        outputLength,
+        signal,
+      });
+    });
+  }
+
+  stats(): Promise<ModelStats> {
+    return this.#guard(async () => {
+      const stats = await this.#parts.thread.call({ type: 'stats', model: this.#parts.number });
+      if (stats === null) throw new AutoglmError('internal', 'the engine worker sent no statistics');
+      return stats;
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close(new AutoglmError('engine_closed', `the model ${this.id} is closed`));
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Rejects everything pending, and every later call, without freeing anything: the engine worker has gone. */
+  lost(error: AutoglmError): void {
+    this.#ended ??= error;
+    for (const generation of [...this.#generations]) generation.fail(this.#ended);
+    for (const reject of [...this.#rejectPending]) reject(this.#ended);
+    this.#parts.requests.failAll(this.#ended);
+  }
+
+  async #close(error: AutoglmError): Promise<void> {
+    const { thread, number, text, onClosed } = this.#parts;
+    this.lost(error);
+    onClosed();
+    text.unloadModel(this.id);
+    if (thread.lost === null) await thread.call({ type: 'closeModel', model: number });
+    thread.forget(number);
+  }
+
+  #enter(generation: TextGeneration): void {
+    if (this.#ended !== null) throw this.#ended;
+    const { maxPending } = this.#parts;
+    if (this.#generations.size >= maxPending) {
+      throw new AutoglmError('queue_full', `${maxPending} requests run or wait already; more are refused`, {
+        hint: 'Try again later, or load the model with a larger maxQueuedRequests.',
+        details: { pending: this.#generations.size, allowed: maxPending },
+      });
+    }
+    this.#generations.add(generation);
+  }
+
+  async #encode(input: PromptInput, signal: AbortSignal | null): Promise<Int32Array> {
+    const { text } = this.#parts;
+    const abort = signal === null ? {} : { signal };
+    switch (input.kind) {
+      case 'tokens':
+        return input.tokens;
+      case 'prompt': {
+        const { parseSpecialTokens } = input;
+        return text.tokenize(this.id, input.text, { addSpecialTokens: true, parseSpecialTokens, ...abort });
+      }
+      case 'messages': {
+        const messages = input.messages.map((message) => ({ ...message }));
+        const { templateOptions } = input;
+        return (await text.renderAndTokenize(this.id, { messages, templateOptions, ...abort })).tokens;
+      }
+    }
+  }
+
+  /** Runs a call that `close` cuts short. */
+  #guard<T>(call: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended !== null) {
+        reject(this.#ended);
+        return;
+      }
+      this.#rejectPending.add(reject);
+      call()
+        .then(resolve, reject)
+        .finally(() => this.#rejectPending.delete(reject));
+    });
+  }
+}
+
+/** Rows of the computed positions, put in the order in which they were asked for. */
+function inOrder(
+  values: Float32Array,
+  computed: Int32Array,
+  wanted: readonly number[],
+  vocabSize: number,
+): Float32Array {
+  if (wanted.length === computed.length && wanted.every((position, i) => position === computed[i]))
+    return values;
+  const ordered = new Float32Array(wanted.length * vocabSize);
+  for (const [i, position] of wanted.entries()) {
+    const row = computed.indexOf(position);
+    ordered.set(values.subarray(row * vocabSize, (row + 1) * vocabSize), i * vocabSize);
+  }
+  return ordered;
+}

@@ -1,0 +1,161 @@
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { AutoglmError, reviveError } from '../errors';
+import { type ResolvedSource, resolveSource } from '../model/source/resolve-source';
+import type { EngineThread, ModelReport } from './engine-thread';
+import type { ParsedLoadOptions } from './load-options';
+import { LocalModel } from './local-model';
+import { RequestTable } from './request-table';
+import type { LoadedText, TextService } from './text/types';
+import type { LoadPhase, LoadProgress, Logger, ModelInfo } from './types';
+import type { LoadSummary } from './worker/protocol';
+
+export interface ModelLoadParts {
+  readonly id: string;
+  readonly number: number;
+  readonly thread: EngineThread;
+  readonly text: TextService;
+  readonly logger: Logger;
+  /** Aborts with the caller's signal and with the engine. */
+  readonly signal: AbortSignal;
+  readonly onClosed: (model: LocalModel) => void;
+}
+
+/**
+ * Source name -> files -> spec and tokenizer (text worker) -> weights (engine worker) -> model.
+ * Rejects with what the failing stage says, after everything that earlier stages made is gone.
+ */
+export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoadParts): Promise<LocalModel> {
+  const { id, number, thread, text, signal } = parts;
+  const tell = progressTeller(options.onProgress, parts.logger);
+  tell('resolve', { loaded: 0, total: null });
+  const resolved = await resolveSource(options.source, {
+    offline: options.offline,
+    signal,
+    logger: parts.logger,
+    onProgress: ({ file, loaded, total, bytesPerSecond }) =>
+      tell('download', { file, loaded, total, bytesPerSecond }),
+  });
+  tell('parse', { loaded: 0, total: null });
+  const { port1, port2 } = new MessageChannel();
+  let hasModel = false;
+  try {
+    const { path } = resolved;
+    const { chatTemplate } = options;
+    const loaded = await text.loadModel({ modelId: id, path, chatTemplate, decoderPort: port1, signal });
+    const summary = await loadWeights(options, parts, port2, tell);
+    hasModel = true;
+    const requests = new RequestTable(thread, number);
+    const { maxConcurrency, maxQueuedRequests } = options.settings;
+    const model = new LocalModel({
+      id,
+      number,
+      info: modelInfo(options, resolved, loaded, summary),
+      thread,
+      requests,
+      text,
+      loaded,
+      maxPending: maxConcurrency + maxQueuedRequests,
+      onClosed: () => parts.onClosed(model),
+    });
+    thread.listen(number, {
+      report: (report) => requests.report(report),
+      lost: (error) => model.lost(error),
+    });
+    tell('ready', { loaded: summary.weightBytes, total: summary.weightBytes });
+    logSummary(parts.logger, id, summary);
+    return model;
+  } finally {
+    if (!hasModel) {
+      port2.close();
+      text.unloadModel(id);
+    }
+  }
+}
+
+type Teller = (phase: LoadPhase, progress: Omit<LoadProgress, 'phase'>) => void;
+
+/** What a callback throws is its own fault and does not stop the loading. */
+function progressTeller(onProgress: (progress: LoadProgress) => void, logger: Logger): Teller {
+  return (phase, progress) => {
+    try {
+      onProgress({ phase, ...progress });
+    } catch (error) {
+      logger({ level: 'warn', text: `onProgress threw: ${String(error)}` });
+    }
+  };
+}
+
+/** Settles when the engine worker has loaded the model or has freed what it had of it. */
+async function loadWeights(
+  { settings }: ParsedLoadOptions,
+  { number, thread, signal }: ModelLoadParts,
+  port: MessagePort,
+  tell: Teller,
+): Promise<LoadSummary> {
+  if (signal.aborted) throw new AutoglmError('aborted', 'loading was aborted', { cause: signal.reason });
+  if (thread.lost !== null) throw thread.lost;
+  const cancel = new Int32Array(new SharedArrayBuffer(4));
+  const onAbort = (): void => {
+    Atomics.store(cancel, 0, 1);
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  thread.hold();
+  try {
+    return await new Promise((resolve, reject) => {
+      const report = (message: ModelReport): void => {
+        if (message.type === 'loaded') resolve(message.summary);
+        else if (message.type === 'loadFailed') reject(reviveError(message.error));
+        else if (message.type === 'loadProgress') {
+          tell('weights', { loaded: message.loaded, total: message.total });
+        }
+      };
+      thread.listen(number, { report, lost: reject });
+      thread.post({ type: 'load', model: number, port, settings, cancel }, [port]);
+    });
+  } catch (error) {
+    thread.forget(number);
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    thread.release();
+  }
+}
+
+function modelInfo(
+  options: ParsedLoadOptions,
+  resolved: ResolvedSource,
+  loaded: LoadedText,
+  summary: LoadSummary,
+): ModelInfo {
+  const { info } = loaded;
+  return {
+    source: options.source,
+    files: info.files,
+    resolution: resolved.resolution,
+    family: info.family,
+    name: info.name,
+    format: info.format,
+    contextLength: summary.contextLength,
+    modelContextLength: info.contextLength,
+    vocabSize: summary.vocabSize,
+    numParameters: summary.numParameters,
+    weightBytes: summary.weightBytes,
+    kvBytes: summary.kvBytes,
+    kvBytesPerToken: summary.kvBytesPerToken,
+    precision: options.settings.precision,
+    layouts: summary.layouts,
+    hasChatTemplate: loaded.hasChatTemplate,
+    eosTokens: loaded.eosTokens,
+  };
+}
+
+function logSummary(logger: Logger, id: string, summary: LoadSummary): void {
+  const { contextLength, numPages, kvBytes, weightBytes } = summary;
+  logger({
+    level: 'info',
+    text: `${id}: ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache in ${numPages} pages, context ${contextLength}`,
+    fields: { id, weightBytes, kvBytes, numPages, contextLength },
+  });
+}
+
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

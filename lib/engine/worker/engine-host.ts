@@ -1,0 +1,129 @@
+import { AutoglmError, serializeError } from '../../errors';
+import type { EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
+import { loadAddon } from '../../native/loader';
+import { Scheduler } from '../../scheduler/scheduler';
+import { loadModel } from './model-loading';
+import { ModelRunner } from './model-runner';
+import type { EngineCommand, EngineReport } from './protocol';
+
+type Post = (report: EngineReport, transfer?: ArrayBuffer[]) => void;
+type LoadCommand = Extract<EngineCommand, { type: 'load' }>;
+
+/**
+ * The engine worker's inside: one addon engine, one runner per model. Commands are handled in the order in which they
+ * arrive; nothing here blocks, so a step callback is never late.
+ */
+export class EngineHost {
+  readonly #addon: NativeAddon;
+  readonly #engine: EngineHandle;
+  readonly #post: Post;
+  readonly #runners = new Map<number, ModelRunner>();
+  readonly #runnersByHandle = new Map<ModelHandle, ModelRunner>();
+  #isClosed = false;
+
+  /** Throws what the loader throws, and `invalid_parameter` for an instruction set the processor lacks. */
+  constructor(threads: number | null, post: Post) {
+    const { addon, path, candidates, isa, cpu } = loadAddon();
+    const numThreads = threads ?? cpu.numCores;
+    this.#addon = addon;
+    this.#post = post;
+    this.#engine = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
+      this.#runnersByHandle.get(model)?.stepFinished(slot);
+    });
+    post({
+      type: 'started',
+      threads: numThreads,
+      binary: {
+        path,
+        variant: 'cpu',
+        isa: cpu.isa,
+        supportedIsas: cpu.supported,
+        abiVersion: addon.abiVersion,
+        candidates,
+      },
+    });
+  }
+
+  handle(command: EngineCommand): void {
+    switch (command.type) {
+      case 'add':
+        this.#runners.get(command.model)?.add(command.request);
+        return;
+      case 'abort':
+        this.#runners.get(command.model)?.abort(command.id);
+        return;
+      case 'credit':
+        this.#runners.get(command.model)?.credit(command.id, command.credit);
+        return;
+      case 'load':
+        void this.#load(command);
+        return;
+      case 'stats':
+        this.#answer(command.call, async () => this.#runnerOf(command.model).stats());
+        return;
+      case 'closeModel':
+        this.#answer(command.call, () => this.#closeModel(command.model));
+        return;
+      case 'close':
+        this.#answer(command.call, () => this.#close());
+        return;
+    }
+  }
+
+  async #load({ model, port, settings, cancel }: LoadCommand): Promise<void> {
+    const tellProgress = (loaded: number, total: number): void =>
+      this.#post({ type: 'loadProgress', model, loaded, total });
+    try {
+      const loaded = await loadModel(this.#addon, this.#engine, port, settings, cancel, tellProgress);
+      if (this.#isClosed || Atomics.load(cancel, 0) !== 0) {
+        await this.#addon.closeModel(loaded.handle);
+        throw new AutoglmError('aborted', 'loading was aborted');
+      }
+      const { handle, plans, results } = loaded;
+      const core = new Scheduler(loaded.scheduler);
+      const runner = new ModelRunner(model, {
+        addon: this.#addon,
+        handle,
+        core,
+        plans,
+        results,
+        post: this.#post,
+      });
+      this.#runners.set(model, runner);
+      this.#runnersByHandle.set(handle, runner);
+      this.#post({ type: 'loaded', model, summary: loaded.summary });
+    } catch (error) {
+      this.#post({ type: 'loadFailed', model, error: serializeError(error) });
+    }
+  }
+
+  #runnerOf(model: number): ModelRunner {
+    const runner = this.#runners.get(model);
+    if (runner === undefined) throw new AutoglmError('engine_closed', 'the model is closed');
+    return runner;
+  }
+
+  #answer(call: number, body: () => Promise<Extract<EngineReport, { type: 'answer' }>['value']>): void {
+    body().then(
+      (value) => this.#post({ type: 'answer', call, value }),
+      (error: unknown) => this.#post({ type: 'refusal', call, error: serializeError(error) }),
+    );
+  }
+
+  async #closeModel(model: number): Promise<null> {
+    const runner = this.#runners.get(model);
+    this.#runners.delete(model);
+    await runner?.close();
+    for (const [handle, other] of this.#runnersByHandle) {
+      if (other === runner) this.#runnersByHandle.delete(handle);
+    }
+    return null;
+  }
+
+  async #close(): Promise<null> {
+    this.#isClosed = true;
+    await Promise.all([...this.#runners.keys()].map((model) => this.#closeModel(model)));
+    await this.#addon.closeEngine(this.#engine);
+    return null;
+  }
+}

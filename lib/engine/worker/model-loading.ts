@@ -1,0 +1,134 @@
+import type { MessagePort } from 'node:worker_threads';
+import { AutoglmError, reviveError } from '../../errors';
+import type { ComputeLayout } from '../../native/abi';
+import type { EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
+import { fromNativeError } from '../../native/native-error';
+import { monotonicMs } from '../clock';
+import type { DecoderMessage } from '../text/types';
+import { freeMemory } from './free-memory';
+import { kvBytesPerToken, sizeKvCache } from './kv-sizing';
+import { planCapacity, schedulerConfig } from './plan-capacity';
+import { PlanBuffer } from './plan-writer';
+import type { LoadSettings, LoadSummary } from './protocol';
+import { ResultBuffer } from './step-result';
+
+type DecoderParts = Extract<DecoderMessage, { type: 'decoder' }>;
+
+/** Bytes of progress are told this often at most: each report is a turn of the main thread. */
+const PROGRESS_INTERVAL_MS = 30;
+
+export interface LoadedModel {
+  readonly handle: ModelHandle;
+  readonly plans: readonly [PlanBuffer, PlanBuffer];
+  readonly results: readonly [ResultBuffer, ResultBuffer];
+  readonly scheduler: ReturnType<typeof schedulerConfig>;
+  readonly summary: LoadSummary;
+}
+
+/** Reads the weights into native memory. Rejects with nothing left behind. */
+export async function loadModel(
+  addon: NativeAddon,
+  engine: EngineHandle,
+  port: MessagePort,
+  settings: LoadSettings,
+  cancel: Int32Array,
+  onProgress: (loaded: number, total: number) => void,
+): Promise<LoadedModel> {
+  const { spec, files, tensors } = await receiveDecoder(port);
+  const perToken = kvBytesPerToken(spec, settings.kvDtype);
+  const numElements = tensors.reduce((sum, { source }) => sum + elementsOf(source.shape), 0);
+  const sizing = sizeKvCache({
+    modelContextLength: spec.contextLength,
+    contextLength: settings.contextLength,
+    kvMemory: settings.kvMemory,
+    kvBytesPerToken: perToken,
+    freeBytes: Math.max(0, freeMemory() - weightBytes(tensors, settings.precision, numElements)),
+  });
+  const scheduler = schedulerConfig(settings, sizing);
+  const numWords = planCapacity(scheduler);
+  const plans = [new PlanBuffer(numWords), new PlanBuffer(numWords)] as const;
+  const results = [ResultBuffer.shared(scheduler.maxRows), ResultBuffer.shared(scheduler.maxRows)] as const;
+  const handle = await addon
+    .loadModel(
+      engine,
+      {
+        spec,
+        files,
+        tensors,
+        precision: settings.precision,
+        kvDtype: settings.kvDtype,
+        numPages: sizing.numPages,
+        maxRows: scheduler.maxRows,
+        maxStepTokens: scheduler.maxStepTokens,
+        plans: [plans[0].words, plans[1].words],
+        results: [results[0].words, results[1].words],
+        cancel,
+      },
+      throttled(onProgress),
+    )
+    .catch((error: unknown) => {
+      throw fromNativeError(error);
+    });
+  const memory = addon.modelMemory(handle);
+  const summary: LoadSummary = {
+    contextLength: sizing.contextLength,
+    vocabSize: spec.vocabSize,
+    numParameters: numElements,
+    weightBytes: memory.weightBytes,
+    kvBytes: memory.kvBytes,
+    kvBytesPerToken: perToken,
+    scratchBytes: memory.scratchBytes,
+    numPages: sizing.numPages,
+    layouts: countLayouts(memory.layouts),
+  };
+  return { handle, plans, results, scheduler, summary };
+}
+
+/** The text worker posts one message and closes its end, so a close without a message means that it died. */
+function receiveDecoder(port: MessagePort): Promise<DecoderParts> {
+  return new Promise((resolve, reject) => {
+    port.once('message', (message: DecoderMessage) => {
+      port.close();
+      if (message.type === 'failed') reject(reviveError(message.error));
+      else resolve(message);
+    });
+    port.once('close', () => {
+      reject(new AutoglmError('engine_failed', 'the text worker went away before it sent the model'));
+    });
+  });
+}
+
+const elementsOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+
+/** What the weights will take, near enough to size the KV cache beside them: `exact` keeps them as float32. */
+function weightBytes(
+  tensors: DecoderParts['tensors'],
+  precision: LoadSettings['precision'],
+  numElements: number,
+): number {
+  if (precision === 'exact') return 4 * numElements;
+  return tensors.reduce(
+    (sum, { source }) => sum + source.slices.reduce((bytes, slice) => bytes + slice.byteLength, 0),
+    0,
+  );
+}
+
+function countLayouts(
+  layouts: Readonly<Record<string, ComputeLayout>>,
+): Partial<Record<ComputeLayout, number>> {
+  const counts: Partial<Record<ComputeLayout, number>> = {};
+  for (const layout of Object.values(layouts)) counts[layout] = (counts[layout] ?? 0) + 1;
+  return counts;
+}
+
+function throttled(
+  onProgress: (loaded: number, total: number) => void,
+): (loaded: number, total: number) => void {
+  let toldAt = Number.NEGATIVE_INFINITY;
+  return (loaded, total) => {
+    const now = monotonicMs();
+    if (now - toldAt < PROGRESS_INTERVAL_MS && loaded < total) return;
+    toldAt = now;
+    onProgress(loaded, total);
+  };
+}

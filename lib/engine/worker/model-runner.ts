@@ -1,0 +1,300 @@
+import { AutoglmError } from '../../errors';
+import { Limits, RequestKind } from '../../native/abi';
+import type { ModelHandle, NativeAddon } from '../../native/addon';
+import { fromNativeError, nativeErrorCode } from '../../native/native-error';
+import type { RequestId, SchedulerCore, SchedulerEvent, StepPlan } from '../../scheduler/types';
+import { monotonicMs } from '../clock';
+import type { ModelStats } from '../types';
+import { DeltaWriter } from './deltas';
+import type { PlanBuffer } from './plan-writer';
+import type { EngineReport, RequestMessage, RequestSettings } from './protocol';
+import type { ResultBuffer } from './step-result';
+
+type Slot = 0 | 1;
+
+interface SubmittedStep {
+  readonly slot: Slot;
+  readonly plan: StepPlan;
+}
+
+interface RunningRequest {
+  readonly settings: RequestSettings;
+  readonly numPromptTokens: number;
+  /** Names the output buffer of an evaluation; 0 for `generate`. */
+  readonly outputId: number;
+  readonly output: Float32Array | null;
+  numSent: number;
+  credit: number;
+  isPaused: boolean;
+  hasStarted: boolean;
+}
+
+export interface ModelRunnerParts {
+  readonly addon: NativeAddon;
+  readonly handle: ModelHandle;
+  readonly core: SchedulerCore;
+  readonly plans: readonly [PlanBuffer, PlanBuffer];
+  readonly results: readonly [ResultBuffer, ResultBuffer];
+  readonly post: (report: EngineReport, transfer: ArrayBuffer[]) => void;
+}
+
+/**
+ * Turns one model's scheduler: commands and finished steps go in, plans and deltas come out. Runs only when called;
+ * the one timer is that of the next deadline.
+ * Invariant: `#inFlight` holds the submitted plans, oldest first, in alternating slots.
+ */
+export class ModelRunner {
+  readonly #parts: ModelRunnerParts;
+  readonly #model: number;
+  readonly #requests = new Map<number, RunningRequest>();
+  readonly #inFlight: SubmittedStep[] = [];
+  readonly #deltas = new DeltaWriter();
+  #nextSlot: Slot = 0;
+  #unsubmitted: { readonly step: number; readonly message: string } | null = null;
+  #numLogprobRequests = 0;
+  #promptTokens = 0;
+  #generatedTokens = 0;
+  #lastStepAt: number | null = null;
+  #deadline: { readonly at: number; readonly timer: NodeJS.Timeout } | null = null;
+  #isFillScheduled = false;
+  #isClosed = false;
+
+  constructor(model: number, parts: ModelRunnerParts) {
+    this.#model = model;
+    this.#parts = parts;
+  }
+
+  add(request: RequestMessage): void {
+    const { core } = this.#parts;
+    const { id, settings } = request;
+    core.now = monotonicMs();
+    try {
+      core.add({
+        id: id as RequestId,
+        kind: settings.kind,
+        promptTokens: request.tokens,
+        maxTokens: settings.maxTokens,
+        priority: request.priority,
+        deadline: request.deadline,
+        salt: request.salt,
+      });
+    } catch (error) {
+      this.#deltas.failed(id, error);
+      this.#fillSoon();
+      return;
+    }
+    this.#requests.set(id, {
+      settings,
+      numPromptTokens: request.tokens.length,
+      outputId: settings.kind === RequestKind.generate ? 0 : id,
+      output: this.#prepareOutput(request),
+      numSent: 0,
+      credit: request.credit,
+      isPaused: false,
+      hasStarted: false,
+    });
+    if (settings.numLogprobs >= 0) this.#numLogprobRequests += 1;
+    this.#fillSoon();
+  }
+
+  abort(id: number): void {
+    this.#parts.core.now = monotonicMs();
+    this.#parts.core.abort(id as RequestId);
+    this.#fillSoon();
+  }
+
+  credit(id: number, credit: number): void {
+    const request = this.#requests.get(id);
+    if (request === undefined) return;
+    request.credit = credit;
+    if (!request.isPaused || request.numSent >= credit) return;
+    request.isPaused = false;
+    this.#parts.core.now = monotonicMs();
+    this.#parts.core.resume(id as RequestId);
+    this.#fillSoon();
+  }
+
+  /** The addon finished the step in `slot`. Filling the queue again outranks telling anyone about it. */
+  stepFinished(slot: Slot): void {
+    if (this.#isClosed) return;
+    const step = this.#inFlight.shift();
+    if (step === undefined || step.slot !== slot) {
+      throw new AutoglmError(
+        'internal',
+        `step in slot ${slot} finished, expected slot ${String(step?.slot)}`,
+      );
+    }
+    const result = this.#parts.results[slot];
+    const kept = this.#numLogprobRequests > 0 ? result.copy() : null;
+    this.#apply(step.plan, result);
+    this.#failUnsubmitted();
+    this.#fill();
+    this.#report(kept);
+    this.#armDeadline();
+  }
+
+  stats(): ModelStats {
+    const { core } = this.#parts;
+    return {
+      ...core.stats(),
+      promptTokens: this.#promptTokens,
+      generatedTokens: this.#generatedTokens,
+      lastStepAgeMs: this.#lastStepAt === null ? null : monotonicMs() - this.#lastStepAt,
+    };
+  }
+
+  /** Drops every request without a word: the main thread has already told their callers. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#deadline?.timer);
+    await this.#parts.addon.closeModel(this.#parts.handle);
+    this.#requests.clear();
+  }
+
+  #prepareOutput(request: RequestMessage): Float32Array | null {
+    if (request.settings.kind === RequestKind.generate) return null;
+    const output = new Float32Array(request.outputLength);
+    this.#parts.addon.setOutput(this.#parts.handle, request.id, output);
+    return output;
+  }
+
+  /** Commands arrive in bursts, one message each; the plan waits for the end of the burst. */
+  #fillSoon(): void {
+    if (this.#isFillScheduled) return;
+    this.#isFillScheduled = true;
+    setImmediate(() => {
+      this.#isFillScheduled = false;
+      if (this.#isClosed) return;
+      this.#turn();
+    });
+  }
+
+  #turn(): void {
+    this.#fill();
+    this.#report(null);
+    this.#armDeadline();
+  }
+
+  #fill(): void {
+    const { addon, core, handle, plans } = this.#parts;
+    core.now = monotonicMs();
+    while (this.#inFlight.length < Limits.queueDepth && this.#unsubmitted === null) {
+      const plan = core.schedule();
+      if (plan === null) return;
+      const slot = this.#nextSlot;
+      try {
+        plans[slot].write(plan, (id) => this.#admitted(id));
+        addon.submitStep(handle, slot);
+      } catch (error) {
+        this.#unsubmitted = { step: plan.step, message: fromNativeError(error).message };
+        this.#failUnsubmitted();
+        continue;
+      }
+      this.#inFlight.push({ slot, plan });
+      this.#nextSlot = slot === 0 ? 1 : 0;
+    }
+  }
+
+  /** Results are applied in the order of the plans, so a step that could not be submitted fails after those before it. */
+  #failUnsubmitted(): void {
+    if (this.#unsubmitted === null || this.#inFlight.length > 0) return;
+    const { step, message } = this.#unsubmitted;
+    this.#unsubmitted = null;
+    this.#parts.core.applyFailure(step, message);
+  }
+
+  #admitted(id: number): RunningRequest {
+    const request = this.#requests.get(id);
+    if (request === undefined)
+      throw new AutoglmError('internal', `the plan admits request ${id}, which has gone`);
+    return request;
+  }
+
+  #apply(plan: StepPlan, result: ResultBuffer): void {
+    const { core } = this.#parts;
+    core.now = monotonicMs();
+    this.#lastStepAt = core.now;
+    if (result.errorCode !== 0) {
+      core.applyFailure(plan.step, `step ${plan.step} failed with ${nativeErrorCode(result.errorCode)}`);
+      return;
+    }
+    core.apply(result.read());
+  }
+
+  #report(kept: ResultBuffer | null): void {
+    for (const event of this.#parts.core.takeEvents()) this.#translate(event, kept);
+    const taken = this.#deltas.take(this.#model, monotonicMs());
+    if (taken !== null) this.#parts.post(taken.message, taken.transfer);
+  }
+
+  #translate(event: SchedulerEvent, kept: ResultBuffer | null): void {
+    const { id } = event;
+    const request = this.#requests.get(id);
+    if (request === undefined) return;
+    switch (event.type) {
+      case 'started':
+        if (request.hasStarted) return;
+        request.hasStarted = true;
+        this.#promptTokens += request.numPromptTokens;
+        this.#deltas.started(id, event.cachedTokens);
+        return;
+      case 'token': {
+        const wantsLogprobs = request.settings.numLogprobs >= 0 && kept !== null;
+        this.#deltas.token(id, event.token, wantsLogprobs ? kept.logprobs(event.entry) : null);
+        this.#generatedTokens += 1;
+        this.#spendCredit(event.id, request);
+        return;
+      }
+      case 'finished':
+        this.#forget(id, request);
+        if (event.reason !== 'evaluated') this.#deltas.finished(id, event.reason);
+        else this.#deltas.evaluated(id, request.output ?? new Float32Array(0));
+        return;
+      case 'failed':
+        this.#forget(id, request);
+        this.#deltas.failed(id, new AutoglmError(event.code, event.message));
+        return;
+      case 'aborted':
+        this.#forget(id, request);
+        this.#deltas.aborted(id);
+        return;
+      case 'prefilled':
+      case 'preempted':
+        return;
+    }
+  }
+
+  /** A reader that does not keep up holds its own request, nothing else. */
+  #spendCredit(id: RequestId, request: RunningRequest): void {
+    request.numSent += 1;
+    if (request.isPaused || request.numSent < request.credit) return;
+    request.isPaused = true;
+    this.#parts.core.pause(id);
+  }
+
+  #forget(id: number, request: RunningRequest): void {
+    this.#requests.delete(id);
+    if (request.settings.numLogprobs >= 0) this.#numLogprobRequests -= 1;
+    if (request.output !== null) this.#parts.addon.setOutput(this.#parts.handle, request.outputId, null);
+  }
+
+  #armDeadline(): void {
+    const at = this.#parts.core.nextWakeup();
+    if (at === (this.#deadline?.at ?? null)) return;
+    clearTimeout(this.#deadline?.timer);
+    this.#deadline = null;
+    if (at === null) return;
+    const delay = Math.max(0, Math.ceil(at - monotonicMs()));
+    const timer = setTimeout(
+      () => {
+        this.#deadline = null;
+        this.#turn();
+      },
+      Math.min(delay, MAX_TIMER_MS),
+    );
+    this.#deadline = { at, timer };
+  }
+}
+
+/** Longer timers fire at once in Node; the runner looks again when this one fires. */
+const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -1,0 +1,120 @@
+import type { MessagePort } from 'node:worker_threads';
+import type { SerializedError } from '../../errors';
+import type { ComputeLayout, KvDtype } from '../../native/abi';
+import type { BinaryInfo, ModelStats } from '../types';
+
+/** What the engine worker is started with. */
+export interface EngineWorkerData {
+  /** Null lets the worker take the processors this process may use. */
+  readonly threads: number | null;
+}
+
+/** Sampling settings with every default filled in. */
+export interface SamplingSettings {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 0..2^53-1. */
+  readonly seed: number;
+}
+
+/** What native needs to know of a request once, at its admission. */
+export interface RequestSettings {
+  /** RequestKind in lib/native/abi.ts. */
+  readonly kind: number;
+  readonly maxTokens: number;
+  readonly sampling: SamplingSettings;
+  /** Alternatives wanted per token; -1 for no log-probabilities at all. */
+  readonly numLogprobs: number;
+  readonly stopTokens: Int32Array;
+  readonly biasTokens: Int32Array;
+  readonly biasValues: Float32Array;
+  /** Ascending and without repeats; only for `logits`. */
+  readonly positions: Int32Array;
+}
+
+/** A request as it crosses from the main thread. `id` is unique within its model. */
+export interface RequestMessage {
+  readonly id: number;
+  readonly tokens: Int32Array;
+  readonly settings: RequestSettings;
+  readonly priority: number;
+  /** On the clock of `monotonicMs`; null for none. */
+  readonly deadline: number | null;
+  readonly salt: string;
+  /** Tokens the reader is ready to take before it has to ask for more. */
+  readonly credit: number;
+  /** Floats the evaluation writes; 0 for `generate`. */
+  readonly outputLength: number;
+}
+
+/** Load options after validation, defaults filled in; null where the default depends on the checkpoint or the memory. */
+export interface LoadSettings {
+  readonly contextLength: number | null;
+  readonly kvDtype: KvDtype;
+  readonly kvMemory: number | null;
+  readonly prefixCache: boolean;
+  readonly precision: 'fast' | 'exact';
+  readonly maxConcurrency: number;
+  readonly maxQueuedRequests: number;
+  readonly maxStepTokens: number;
+  readonly maxChunkTokens: number;
+}
+
+/** What loading found out, for ModelInfo. */
+export interface LoadSummary {
+  readonly contextLength: number;
+  readonly vocabSize: number;
+  readonly numParameters: number;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+  readonly kvBytesPerToken: number;
+  readonly scratchBytes: number;
+  readonly numPages: number;
+  readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
+}
+
+export type EngineCommand =
+  /** The text worker has already put the checkpoint's spec and weights on the other end of `port`. */
+  | {
+      readonly type: 'load';
+      readonly model: number;
+      readonly port: MessagePort;
+      readonly settings: LoadSettings;
+      readonly cancel: Int32Array;
+    }
+  | { readonly type: 'add'; readonly model: number; readonly request: RequestMessage }
+  | { readonly type: 'abort'; readonly model: number; readonly id: number }
+  /** The reader takes tokens up to this total. */
+  | { readonly type: 'credit'; readonly model: number; readonly id: number; readonly credit: number }
+  | { readonly type: 'stats'; readonly call: number; readonly model: number }
+  | { readonly type: 'closeModel'; readonly call: number; readonly model: number }
+  | { readonly type: 'close'; readonly call: number };
+
+/** What one step, or one pass over the commands, meant for the requests of a model: one message for all of them. */
+export interface DeltaMessage {
+  readonly type: 'deltas';
+  readonly model: number;
+  /** When it happened, on the clock of `monotonicMs`. */
+  readonly at: number;
+  /** Records of deltas.ts, back to back. */
+  readonly words: Int32Array;
+  /** Log-probabilities, in the order in which the records mention them. */
+  readonly logprobs: Float32Array;
+  readonly failures: readonly { readonly id: number; readonly error: SerializedError }[];
+  readonly outputs: readonly { readonly id: number; readonly values: Float32Array }[];
+}
+
+export type EngineReport =
+  | { readonly type: 'started'; readonly binary: BinaryInfo; readonly threads: number }
+  | { readonly type: 'startFailed'; readonly error: SerializedError }
+  | { readonly type: 'loadProgress'; readonly model: number; readonly loaded: number; readonly total: number }
+  | { readonly type: 'loaded'; readonly model: number; readonly summary: LoadSummary }
+  | { readonly type: 'loadFailed'; readonly model: number; readonly error: SerializedError }
+  | { readonly type: 'answer'; readonly call: number; readonly value: ModelStats | null }
+  | { readonly type: 'refusal'; readonly call: number; readonly error: SerializedError }
+  | DeltaMessage;
