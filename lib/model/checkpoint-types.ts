@@ -1,4 +1,6 @@
 import type { StoredFormat } from '../native/abi';
+import type { ConfigReader } from './config-reader';
+import type { GgufMetadata } from './gguf/metadata';
 
 export type JsonValue =
   | string
@@ -91,4 +93,35 @@ export interface ChatTemplates {
   readonly default: string | null;
   /** Further ones by name, e.g. `tool_use`. */
   readonly named: Readonly<Record<string, string>>;
+}
+
+/** Where a model's settings come from. */
+export type CheckpointConfig =
+  | { readonly kind: 'huggingface'; readonly values: ConfigReader }
+  | { readonly kind: 'gguf'; readonly architecture: string; readonly values: GgufMetadata };
+
+/** One view over both formats: everything a model is made from, tensor data aside. */
+export interface Checkpoint {
+  /** The file or directory that was opened. */
+  readonly path: string;
+  readonly format: 'gguf' | 'safetensors';
+  readonly files: readonly CheckpointFile[];
+  readonly config: CheckpointConfig;
+  /** generation_config.json; null when absent and for GGUF. */
+  readonly generationConfig: JsonObject | null;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  /** Numbers of the small vectors that rope tables are computed from, e.g. `rope_freqs.weight`. */
+  readonly ropeVectors: ReadonlyMap<string, Float32Array>;
+  /** Null when the checkpoint has no tokenizer. */
+  readonly tokenizer: TokenizerSource | null;
+  readonly chatTemplates: ChatTemplates;
+  /** Tokens that end an answer, in the order found; may be empty. */
+  readonly eosTokenIds: readonly number[];
+  readonly warnings: readonly CheckpointWarning[];
+}
+
+/** Something in the files that was passed over. */
+export interface CheckpointWarning {
+  readonly code: string;
+  readonly message: string;
 }

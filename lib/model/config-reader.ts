@@ -8,6 +8,7 @@ export interface ConfigReader {
   /** The file the settings come from, for messages. */
   readonly file: string;
   has(key: string): boolean;
+  isList(key: string): boolean;
   /** A whole number in min..max. */
   integer(key: string, min: number, max: number): number | null;
   /** A finite number. */
@@ -16,6 +17,7 @@ export interface ConfigReader {
   string(key: string): string | null;
   /** Finite numbers. */
   numbers(key: string): readonly number[] | null;
+  strings(key: string): readonly string[] | null;
   /** An error at `key`, for rules that involve more than one value. */
   fault(key: string, expected: string, found: string): AutoglmError;
 }

@@ -2,6 +2,7 @@ import type { AutoglmError } from '../../errors';
 import type { StringTable } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
 import { invalidModelFile, quoted } from '../model-file-error';
+import { decodeStrings } from '../string-table';
 
 export type GgufNumberType = 'u8' | 'i8' | 'u16' | 'i16' | 'u32' | 'i32' | 'f32' | 'u64' | 'i64' | 'f64';
 
@@ -103,14 +104,19 @@ export class GgufMetadata implements ConfigReader {
     return value.values;
   }
 
-  strings(key: string): StringTable | null {
+  strings(key: string): readonly string[] | null {
+    const table = this.stringTable(key);
+    return table === null ? null : decodeStrings(table);
+  }
+
+  stringTable(key: string): StringTable | null {
     const value = this.#values.get(key);
     if (value === undefined) return null;
     if (value.kind !== 'strings') throw this.fault(key, 'an array of strings', describe(value));
     return value.table;
   }
 
-  isArray(key: string): boolean {
+  isList(key: string): boolean {
     const kind = this.#values.get(key)?.kind;
     return kind === 'numbers' || kind === 'strings' || kind === 'booleans';
   }

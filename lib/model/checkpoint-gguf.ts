@@ -1,0 +1,146 @@
+import { FileSource } from './byte-source';
+import type {
+  ChatTemplates,
+  Checkpoint,
+  CheckpointWarning,
+  GgufTokenizerSource,
+  StoredTensor,
+} from './checkpoint-types';
+import type { GgufMetadata } from './gguf/metadata';
+import { type GgufHeader, parseGguf } from './gguf/parse';
+import { invalidModelFile, quoted, unsupportedModel } from './model-file-error';
+
+/** Rope frequencies are divided by these, one number per rotated pair; no head has more pairs. */
+const ROPE_VECTOR = 'rope_freqs.weight';
+const MAX_ROPE_VECTOR = 4096;
+
+/** Opens a GGUF file: header, vocabulary, template. */
+export async function openGguf(path: string, signal?: AbortSignal): Promise<Checkpoint> {
+  const source = await FileSource.open(path, signal);
+  try {
+    const header = await parseGguf(source);
+    const { metadata } = header;
+    const architecture = metadata.string('general.architecture');
+    if (architecture === null)
+      throw metadata.fault('general.architecture', 'the name of an architecture', 'nothing');
+    refuseSplitFile(metadata, header);
+    const tokenizer = readTokenizer(metadata);
+    return {
+      path,
+      format: 'gguf',
+      files: [{ path, size: source.size, mtimeMs: source.mtimeMs }],
+      config: { kind: 'gguf', architecture, values: metadata },
+      generationConfig: null,
+      tensors: tensorsOfFile(header),
+      ropeVectors: await readRopeVectors(source, header),
+      tokenizer,
+      chatTemplates: readTemplates(metadata),
+      eosTokenIds: tokenizer === null ? [] : stopIds(tokenizer),
+      warnings: warningsOf(metadata),
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+function refuseSplitFile(metadata: GgufMetadata, header: GgufHeader): void {
+  const count = metadata.integer('split.count', 0, 65_535) ?? 0;
+  if (count <= 1) return;
+  const number = metadata.integer('split.no', 0, 65_535) ?? 0;
+  throw unsupportedModel(
+    metadata.file,
+    `part ${number + 1} of a GGUF split into ${count} files (${header.tensors.size} tensors here)`,
+    ['single GGUF files', 'sharded safetensors'],
+    'Merge the parts first, e.g. with llama-gguf-split --merge.',
+  );
+}
+
+function tensorsOfFile(header: GgufHeader): ReadonlyMap<string, StoredTensor> {
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, tensor] of header.tensors) tensors.set(name, { ...tensor, file: 0 });
+  return tensors;
+}
+
+async function readRopeVectors(
+  source: FileSource,
+  header: GgufHeader,
+): Promise<ReadonlyMap<string, Float32Array>> {
+  const tensor = header.tensors.get(ROPE_VECTOR);
+  if (tensor === undefined) return new Map();
+  const length = tensor.shape[0] ?? 0;
+  if (tensor.format !== 'f32' || tensor.shape.length !== 1 || length > MAX_ROPE_VECTOR) {
+    throw invalidModelFile({
+      file: source.path,
+      where: `tensor ${quoted(ROPE_VECTOR)}`,
+      expected: `F32, 1..${MAX_ROPE_VECTOR} numbers`,
+      found: `${tensor.typeName}, shape [${tensor.shape.join(', ')}]`,
+    });
+  }
+  const bytes = new Uint8Array(tensor.byteLength);
+  await source.readInto(bytes, tensor.offset);
+  return new Map([[ROPE_VECTOR, new Float32Array(bytes.buffer)]]);
+}
+
+function readTokenizer(metadata: GgufMetadata): GgufTokenizerSource | null {
+  const model = metadata.string('tokenizer.ggml.model');
+  const tokens = metadata.stringTable('tokenizer.ggml.tokens');
+  if (model === null || tokens === null) return null;
+  const numTokens = tokens.ends.length;
+  const perToken = <Numbers>(key: string, values: Numbers & { readonly length: number }): Numbers => {
+    if (values.length === numTokens) return values;
+    throw metadata.fault(key, `one value for each of the ${numTokens} tokens`, `${values.length} values`);
+  };
+  const types = metadata.typedNumbers('tokenizer.ggml.token_type', ['i32', 'u32']);
+  const scores = metadata.typedNumbers('tokenizer.ggml.scores', ['f32']);
+  const charsmap = metadata.typedNumbers('tokenizer.ggml.precompiled_charsmap', ['u8', 'i8']);
+  const id = (name: string) => metadata.integer(`tokenizer.ggml.${name}_token_id`, 0, numTokens - 1);
+  const flag = (name: string) => metadata.boolean(`tokenizer.ggml.${name}`);
+  return {
+    kind: 'gguf',
+    model,
+    pre: metadata.string('tokenizer.ggml.pre'),
+    tokens,
+    tokenTypes: types === null ? null : Int32Array.from(perToken('tokenizer.ggml.token_type', types), Number),
+    scores: scores === null ? null : perToken('tokenizer.ggml.scores', scores as Float32Array),
+    merges: metadata.stringTable('tokenizer.ggml.merges'),
+    bosTokenId: id('bos'),
+    eosTokenId: id('eos'),
+    eotTokenId: id('eot'),
+    eomTokenId: id('eom'),
+    unknownTokenId: id('unknown'),
+    separatorTokenId: id('seperator'), // the format's own spelling
+    paddingTokenId: id('padding'),
+    maskTokenId: id('mask'),
+    addBosToken: flag('add_bos_token'),
+    addEosToken: flag('add_eos_token'),
+    addSpacePrefix: flag('add_space_prefix'),
+    removeExtraWhitespaces: flag('remove_extra_whitespaces'),
+    precompiledCharsmap: charsmap === null ? null : new Uint8Array(charsmap.buffer),
+  };
+}
+
+function stopIds({ eosTokenId, eotTokenId, eomTokenId }: GgufTokenizerSource): readonly number[] {
+  return [...new Set([eosTokenId, eotTokenId, eomTokenId])].filter((id) => id !== null);
+}
+
+const TEMPLATE_KEY = 'tokenizer.chat_template';
+
+function readTemplates(metadata: GgufMetadata): ChatTemplates {
+  const named: Record<string, string> = Object.create(null);
+  for (const key of metadata.keys()) {
+    if (!key.startsWith(`${TEMPLATE_KEY}.`)) continue;
+    const template = metadata.string(key);
+    if (template !== null) named[key.slice(TEMPLATE_KEY.length + 1)] = template;
+  }
+  return { default: metadata.string(TEMPLATE_KEY), named };
+}
+
+function warningsOf(metadata: GgufMetadata): readonly CheckpointWarning[] {
+  if (metadata.has('tokenizer.ggml.tokens')) return [];
+  return [
+    {
+      code: 'no_tokenizer',
+      message: `${metadata.file}: has no vocabulary; only token ids can be used`,
+    },
+  ];
+}

@@ -1,0 +1,31 @@
+import { readdir } from 'node:fs/promises';
+import { dirname, extname, join } from 'node:path';
+import { statModelPath, throwIfAborted } from './byte-source';
+import { openGguf } from './checkpoint-gguf';
+import { openSafetensors } from './checkpoint-safetensors';
+import type { Checkpoint } from './checkpoint-types';
+
+export interface OpenCheckpointOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens a model for reading: a GGUF file, a .safetensors file with config.json beside it, or a directory with
+ * config.json and model.safetensors or its shards, or with a single GGUF file. Only headers and small files are read;
+ * no file stays open. Errors: `model_not_found`, `invalid_model_file`, `unsupported_model`, `aborted`.
+ */
+export async function openCheckpoint(path: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
+  const { signal } = options;
+  throwIfAborted(signal);
+  const stats = await statModelPath(path);
+  if (!stats.isDirectory()) {
+    const isSafetensors = extname(path).toLowerCase() === '.safetensors';
+    return isSafetensors ? openSafetensors(dirname(path), path, signal) : openGguf(path, signal);
+  }
+  const names = await readdir(path);
+  const [gguf, ...more] = names.filter((name) => extname(name).toLowerCase() === '.gguf');
+  if (gguf !== undefined && more.length === 0 && !names.includes('config.json')) {
+    return openGguf(join(path, gguf), signal);
+  }
+  return openSafetensors(path, null, signal);
+}

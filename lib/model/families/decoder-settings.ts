@@ -1,0 +1,77 @@
+import type { Activation } from '../../native/abi';
+import type { CheckpointWarning } from '../checkpoint-types';
+import type { ConfigReader } from '../config-reader';
+import type { RopeScaling } from './rope-scaling';
+
+/** What a config says about a dense decoder, whichever format it was read from. */
+export interface DecoderSettings {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numQHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly valueDim: number;
+  readonly epsilon: number;
+  readonly contextLength: number;
+  readonly activation: Activation;
+  readonly ropeBase: number;
+  readonly rotaryDim: number;
+  readonly ropeScaling: RopeScaling;
+  /** Null: the config leaves it open, so the presence of a head tensor decides. */
+  readonly isTied: boolean | null;
+  /** By layer; null where all tokens are visible. */
+  readonly slidingWindows: readonly (number | null)[];
+  readonly warnings: readonly CheckpointWarning[];
+}
+
+/**
+ * Bounds of what a config may ask for, well above every published model. They keep a damaged or hostile config from
+ * costing more than its file: a layer count of 2^31 is refused before a list of layers exists.
+ */
+export const BOUNDS = {
+  layers: 1024,
+  heads: 1024,
+  headDim: 1024,
+  hiddenSize: 1 << 17,
+  intermediateSize: 1 << 20,
+  vocabSize: 1 << 24,
+  contextLength: 1 << 27,
+} as const;
+
+/** A norm's epsilon: positive and far below one; NaN and the like have already failed as not finite. */
+export function checkedEpsilon(reader: ConfigReader, key: string, value: number): number {
+  if (value > 0 && value < 0.1) return value;
+  throw reader.fault(key, 'a number between 0 and 0.1', String(value));
+}
+
+/** A factor or a base: a positive number. */
+export function positive(reader: ConfigReader, key: string): number | null {
+  const value = reader.number(key);
+  if (value !== null && value <= 0) throw reader.fault(key, 'a number above 0', String(value));
+  return value;
+}
+
+export function requirePositive(reader: ConfigReader, key: string): number {
+  const value = positive(reader, key);
+  if (value === null) throw reader.fault(key, 'a number above 0', 'nothing');
+  return value;
+}
+
+/** Query heads are shared out evenly over the key/value heads. */
+export function checkHeads(reader: ConfigReader, key: string, numQHeads: number, numKvHeads: number): void {
+  if (numKvHeads <= numQHeads && numQHeads % numKvHeads === 0) return;
+  throw reader.fault(key, `a divisor of the ${numQHeads} query heads`, String(numKvHeads));
+}
+
+/** Rotation works on pairs inside a head. */
+export function checkRotaryDim(
+  reader: ConfigReader,
+  key: string,
+  rotaryDim: number,
+  headDim: number,
+): number {
+  if (rotaryDim >= 2 && rotaryDim <= headDim && rotaryDim % 2 === 0) return rotaryDim;
+  throw reader.fault(key, `an even number of rotated dims in 2..${headDim}`, String(rotaryDim));
+}

@@ -1,0 +1,184 @@
+import type { AttentionSpec, DecoderSpec, LayerSpec, NormSpec, RopeTable } from '../../native/decoder-spec';
+import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
+import type { DecoderSettings } from './decoder-settings';
+import type { DecoderDescription } from './family';
+import { ropeTable } from './rope-scaling';
+import { type RowRange, WeightMap } from './weight-map';
+
+/** A tensor, without `.weight` or `.bias`, and the rows of it that a role takes. */
+export interface TensorPart {
+  readonly name: string;
+  readonly rows?: RowRange;
+}
+
+/** What sets a family of dense decoders apart from the others. */
+export interface DenseTraits {
+  readonly family: string;
+  readonly ropeStyle: RopeTable['style'];
+  readonly hasQkNorm: boolean;
+  readonly hasQkvBias: boolean;
+  readonly hasOutputBias: boolean;
+  readonly hasMlpBias: boolean;
+  readonly tensors: DenseTensors;
+  /** Where q and k rows are stored when not in order; by number of heads. */
+  readonly rowOrder: ((numHeads: number, headDim: number) => Int32Array) | null;
+  /** Tensors that may be left over without a warning. */
+  readonly ignorable: RegExp | null;
+}
+
+/** Names of a family's tensors; within a layer they follow `layerPrefix`. */
+export interface DenseTensors {
+  readonly embedding: string;
+  readonly finalNorm: string;
+  readonly head: string;
+  readonly layerPrefix: (layer: number) => string;
+  readonly attentionNorm: string;
+  /** Both post norms, or neither: they make the placement `sandwich`. */
+  readonly attentionPostNorm: string | null;
+  readonly mlpNorm: string;
+  readonly mlpPostNorm: string | null;
+  readonly q: TensorPart;
+  readonly k: TensorPart;
+  readonly v: TensorPart;
+  readonly o: TensorPart;
+  readonly qNorm: string;
+  readonly kNorm: string;
+  readonly gate: TensorPart;
+  readonly up: TensorPart;
+  readonly down: TensorPart;
+}
+
+/** Turns settings and traits into the decoder's spec and its weights. */
+export function describeDenseDecoder(
+  checkpoint: Checkpoint,
+  settings: DecoderSettings,
+  traits: DenseTraits,
+  name: string | null,
+): DecoderDescription {
+  const weights = new WeightMap(checkpoint);
+  const { vocabSize, hiddenSize } = settings;
+  const { tensors } = traits;
+  weights.matrix('embedding', `${tensors.embedding}.weight`, [vocabSize, hiddenSize]);
+  weights.vector('final_norm', `${tensors.finalNorm}.weight`, hiddenSize);
+  const isTied = settings.isTied ?? !weights.has(`${tensors.head}.weight`);
+  if (!isTied) weights.matrix('head', `${tensors.head}.weight`, [vocabSize, hiddenSize]);
+  else weights.use(`${tensors.head}.weight`);
+  for (let layer = 0; layer < settings.numLayers; layer += 1) mapLayer(weights, layer, settings, traits);
+  weights.use('rope_freqs.weight');
+  return {
+    spec: decoderSpec(settings, traits, isTied),
+    tensors: weights.tensors,
+    info: {
+      family: traits.family,
+      name,
+      numParameters: weights.numParameters,
+      warnings: [...settings.warnings, ...unusedWarning(checkpoint, weights, traits)],
+    },
+  };
+}
+
+function mapLayer(weights: WeightMap, layer: number, settings: DecoderSettings, traits: DenseTraits): void {
+  const { hiddenSize, headDim, intermediateSize } = settings;
+  const { tensors } = traits;
+  const prefix = tensors.layerPrefix(layer);
+  const norm = (role: string, name: string | null, length: number): void => {
+    if (name !== null) weights.vector(`layers.${layer}.${role}`, `${prefix}${name}.weight`, length);
+  };
+  const linear = (role: string, part: TensorPart, out: number, columns: number, order?: Int32Array): void => {
+    const path = `layers.${layer}.${role}`;
+    weights.matrix(path, `${prefix}${part.name}.weight`, [out, columns], part.rows, order);
+    if (hasBias(role, traits)) {
+      weights.vector(`${path}.bias`, `${prefix}${part.name}.bias`, out, part.rows, order);
+    }
+  };
+  norm('attention_norm', tensors.attentionNorm, hiddenSize);
+  norm('attention_post_norm', tensors.attentionPostNorm, hiddenSize);
+  norm('mlp_norm', tensors.mlpNorm, hiddenSize);
+  norm('mlp_post_norm', tensors.mlpPostNorm, hiddenSize);
+  if (traits.hasQkNorm) {
+    norm('attention.q_norm', tensors.qNorm, headDim);
+    norm('attention.k_norm', tensors.kNorm, headDim);
+  }
+  const { numQHeads, numKvHeads, valueDim } = settings;
+  linear('attention.q', tensors.q, numQHeads * headDim, hiddenSize, traits.rowOrder?.(numQHeads, headDim));
+  linear('attention.k', tensors.k, numKvHeads * headDim, hiddenSize, traits.rowOrder?.(numKvHeads, headDim));
+  linear('attention.v', tensors.v, numKvHeads * valueDim, hiddenSize);
+  linear('attention.o', tensors.o, hiddenSize, numQHeads * valueDim);
+  linear('mlp.gate', tensors.gate, intermediateSize, hiddenSize);
+  linear('mlp.up', tensors.up, intermediateSize, hiddenSize);
+  linear('mlp.down', tensors.down, hiddenSize, intermediateSize);
+}
+
+function hasBias(role: string, traits: DenseTraits): boolean {
+  if (role.startsWith('mlp.')) return traits.hasMlpBias;
+  return role === 'attention.o' ? traits.hasOutputBias : traits.hasQkvBias;
+}
+
+function decoderSpec(settings: DecoderSettings, traits: DenseTraits, isTied: boolean): DecoderSpec {
+  const { ropeBase, rotaryDim, ropeScaling, contextLength } = settings;
+  const norm: NormSpec = { kind: 'rms', epsilon: settings.epsilon, hasUnitOffset: false, hasBias: false };
+  return {
+    vocabSize: settings.vocabSize,
+    hiddenSize: settings.hiddenSize,
+    contextLength,
+    embedding: { scale: 1, hasPositions: false, norm: null },
+    layers: settings.slidingWindows.map((slidingWindow) => layerSpec(settings, traits, norm, slidingWindow)),
+    finalNorm: norm,
+    head: { isTied, hasBias: false, softCap: null, scale: 1 },
+    ropeTables: [ropeTable(traits.ropeStyle, ropeBase, rotaryDim, ropeScaling, contextLength)],
+  };
+}
+
+function layerSpec(
+  settings: DecoderSettings,
+  traits: DenseTraits,
+  norm: NormSpec,
+  slidingWindow: number | null,
+): LayerSpec {
+  const attention: AttentionSpec = {
+    numQHeads: settings.numQHeads,
+    numKvHeads: settings.numKvHeads,
+    headDim: settings.headDim,
+    valueDim: settings.valueDim,
+    scale: settings.headDim ** -0.5,
+    hasQkvBias: traits.hasQkvBias,
+    hasOutputBias: traits.hasOutputBias,
+    qkNorm: traits.hasQkNorm ? norm : null,
+    slidingWindow,
+    softCap: null,
+    isCausal: true,
+    ropeTable: 0,
+  };
+  return {
+    attention,
+    mlp: {
+      kind: 'dense',
+      intermediateSize: settings.intermediateSize,
+      isGated: true,
+      activation: settings.activation,
+      hasBias: traits.hasMlpBias,
+    },
+    normPlacement: traits.tensors.attentionPostNorm === null ? 'pre' : 'sandwich',
+    norm,
+    residualScale: 1,
+  };
+}
+
+const MAX_NAMES_SHOWN = 5;
+
+function unusedWarning(
+  checkpoint: Checkpoint,
+  weights: WeightMap,
+  traits: DenseTraits,
+): readonly CheckpointWarning[] {
+  const unused = weights.unusedNames.filter((name) => !traits.ignorable?.test(name));
+  if (unused.length === 0) return [];
+  const shown = unused.slice(0, MAX_NAMES_SHOWN).join(', ');
+  const rest = unused.length > MAX_NAMES_SHOWN ? `, and ${unused.length - MAX_NAMES_SHOWN} more` : '';
+  return [
+    {
+      code: 'unused_tensors',
+      message: `${checkpoint.path}: tensors that the model does not use: ${shown}${rest}`,
+    },
+  ];
+}

@@ -1,0 +1,149 @@
+import { STORED_FORMATS, type StoredFormat } from '../../native/abi';
+import type { NativeTensor } from '../../native/addon';
+import type { Checkpoint, StoredTensor } from '../checkpoint-types';
+import { invalidModelFile, quoted, unsupportedModel } from '../model-file-error';
+
+/** A role's rows inside a tensor that holds several roles (fused q/k/v, gate and up). */
+export interface RowRange {
+  readonly first: number;
+  /** Rows of the whole stored tensor. */
+  readonly total: number;
+}
+
+const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16'];
+
+/**
+ * Maps the roles of the decoder to the tensors of a checkpoint. Each use checks presence, shape and type against what
+ * the config asks for; in the end it knows which tensors nobody used.
+ */
+export class WeightMap {
+  readonly #checkpoint: Checkpoint;
+  readonly #tensors: NativeTensor[] = [];
+  readonly #used = new Set<StoredTensor>();
+
+  constructor(checkpoint: Checkpoint) {
+    this.#checkpoint = checkpoint;
+  }
+
+  has(name: string): boolean {
+    return this.#checkpoint.tensors.has(name);
+  }
+
+  /** [out, in], or some rows of a larger tensor. */
+  matrix(
+    role: string,
+    name: string,
+    [out, columns]: readonly [number, number],
+    rows: RowRange = { first: 0, total: out },
+    rowOrder: Int32Array | null = null,
+  ): void {
+    const tensor = this.#require(name, [rows.total, columns]);
+    const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
+    this.#add(role, tensor, format, [out, columns], rows, rowOrder);
+  }
+
+  /** [length], or a part of a longer vector. */
+  vector(
+    role: string,
+    name: string,
+    length: number,
+    rows: RowRange = { first: 0, total: length },
+    rowOrder: Int32Array | null = null,
+  ): void {
+    const tensor = this.#require(name, [rows.total]);
+    const format = this.#formatOf(tensor, VECTOR_FORMATS);
+    this.#add(role, tensor, format, [length], rows, rowOrder);
+  }
+
+  /** Marks a tensor as needed for something other than a role. */
+  use(name: string): void {
+    const tensor = this.#checkpoint.tensors.get(name);
+    if (tensor !== undefined) this.#used.add(tensor);
+  }
+
+  get tensors(): readonly NativeTensor[] {
+    return this.#tensors;
+  }
+
+  get unusedNames(): readonly string[] {
+    const unused: string[] = [];
+    for (const [name, tensor] of this.#checkpoint.tensors) if (!this.#used.has(tensor)) unused.push(name);
+    return unused;
+  }
+
+  /** Elements of all tensors in use, each counted once. */
+  get numParameters(): number {
+    let sum = 0;
+    for (const { shape } of this.#used) sum += shape.reduce((product, dim) => product * dim, 1);
+    return sum;
+  }
+
+  #add(
+    role: string,
+    tensor: StoredTensor,
+    format: StoredFormat,
+    shape: readonly number[],
+    rows: RowRange,
+    rowOrder: Int32Array | null,
+  ): void {
+    const { elementsPerBlock, bytesPerBlock } = STORED_FORMATS[format];
+    const rowElements = shape[1] ?? 1;
+    const rowBytes = (rowElements / elementsPerBlock) * bytesPerBlock;
+    const numRows = shape[0] ?? 0;
+    this.#tensors.push({
+      role,
+      source: {
+        format,
+        shape,
+        slices: [
+          {
+            file: tensor.file,
+            offset: tensor.offset + rows.first * rowBytes,
+            byteLength: numRows * rowBytes,
+          },
+        ],
+        rowOrder,
+        isTransposed: false,
+      },
+    });
+  }
+
+  #require(name: string, shape: readonly number[]): StoredTensor {
+    const tensor = this.#checkpoint.tensors.get(name);
+    const where = `tensor ${quoted(name)}`;
+    const expected = `shape [${shape.join(', ')}]`;
+    if (tensor === undefined) {
+      throw invalidModelFile({
+        file: this.#checkpoint.path,
+        where,
+        expected: `${expected}, as the config asks for`,
+        found: 'no such tensor',
+      });
+    }
+    if (tensor.shape.length !== shape.length || tensor.shape.some((dim, i) => dim !== shape[i])) {
+      throw invalidModelFile({
+        file: this.#fileOf(tensor),
+        where,
+        expected: `${expected}, as the config asks for`,
+        found: `shape [${tensor.shape.join(', ')}]`,
+      });
+    }
+    this.#used.add(tensor);
+    return tensor;
+  }
+
+  #formatOf(tensor: StoredTensor, supported: readonly StoredFormat[]): StoredFormat {
+    const { format } = tensor;
+    if (format !== null && supported.includes(format)) return format;
+    throw unsupportedModel(
+      this.#fileOf(tensor),
+      `tensor ${quoted(tensor.name)} of type ${tensor.typeName}`,
+      supported.map((name) => name.toUpperCase()),
+      'Use a file converted to one of the supported types.',
+    );
+  }
+
+  #fileOf(tensor: StoredTensor): string {
+    return this.#checkpoint.files[tensor.file]?.path ?? this.#checkpoint.path;
+  }
+}
