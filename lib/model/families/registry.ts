@@ -2,9 +2,13 @@ import type { Checkpoint } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
 import { quoted, unsupportedModel } from '../model-file-error';
 import type { DecoderDescription, Family } from './family';
+import { glm } from './glm';
+import { glm4 } from './glm4';
 import { llama } from './llama';
+import { qwen2 } from './qwen2';
+import { qwen3 } from './qwen3';
 
-const FAMILIES: readonly Family[] = [llama];
+const FAMILIES: readonly Family[] = [llama, qwen2, qwen3, glm, glm4];
 
 /** Finds the family of a checkpoint and lets it describe the decoder. Reads no file. */
 export function describeDecoder(checkpoint: Checkpoint): DecoderDescription {

@@ -1,0 +1,49 @@
+import { type DenseTraits, describeDenseDecoder } from './dense-decoder';
+import type { Family } from './family';
+import { readGgufSettings } from './gguf-settings';
+import { readHuggingfaceSettings } from './huggingface-settings';
+import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-names';
+
+const TRAITS: DenseTraits = {
+  family: 'qwen3',
+  ropeStyle: 'half_split',
+  hasQkNorm: true,
+  hasQkvBias: false,
+  hasOutputBias: false,
+  hasMlpBias: false,
+  tensors: HUGGINGFACE_TENSORS,
+  rowOrder: null,
+  ignorable: ROTARY_BUFFERS,
+};
+
+/** Qwen3: q and k are normed per head before rotation; the head size is independent of the hidden size. */
+export const qwen3: Family = {
+  name: 'qwen3',
+  modelType: 'qwen3',
+  architecture: 'Qwen3ForCausalLM',
+  ggufArchitecture: 'qwen3',
+
+  fromHuggingface(checkpoint, config) {
+    const settings = readHuggingfaceSettings(config, {
+      epsilon: 1e-6,
+      contextLength: 32_768,
+      partialRotaryFactor: 1,
+      headDim: 128,
+      numKvHeads: 32,
+    });
+    const hasBias = config.boolean('attention_bias') ?? false;
+    const traits: DenseTraits = { ...TRAITS, hasQkvBias: hasBias, hasOutputBias: hasBias };
+    return describeDenseDecoder(checkpoint, settings, traits, config.string('_name_or_path'));
+  },
+
+  fromGguf(checkpoint, metadata) {
+    const settings = readGgufSettings(checkpoint, metadata, this.ggufArchitecture);
+    const traits: DenseTraits = {
+      ...TRAITS,
+      hasQkvBias: checkpoint.tensors.has('blk.0.attn_q.bias'),
+      hasOutputBias: checkpoint.tensors.has('blk.0.attn_output.bias'),
+      tensors: GGUF_TENSORS,
+    };
+    return describeDenseDecoder(checkpoint, settings, traits, metadata.string('general.name'));
+  },
+};
