@@ -2,9 +2,6 @@ import { AutoglmError } from '../errors';
 import { RequestKind } from '../native/abi';
 import { decodeTokens } from '../tokenizer/stream-decoder';
 import type { EngineThread } from './engine-thread';
-import { evaluate } from './evaluation';
-import { type ModelFacts, type PromptInput, parseMessages, parseTokens } from './generate-options';
-import { type GenerationHost, TextGeneration } from './generation';
 import { MAX_LOGITS_BYTES } from './limits';
 import {
   abortSignal,
@@ -16,7 +13,10 @@ import {
   plainObject,
   text,
 } from './parameters';
-import type { RequestTable } from './request-table';
+import { evaluate } from './requests/evaluation';
+import { type ModelFacts, type PromptInput, parseMessages, parseTokens } from './requests/generate-options';
+import { type GenerationHost, TextGeneration } from './requests/generation';
+import type { RequestTable } from './requests/request-table';
 import type { LoadedText, TextService } from './text/types';
 import type {
   ChatMessage,

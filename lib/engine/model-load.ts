@@ -4,7 +4,7 @@ import { type ResolvedSource, resolveSource } from '../model/source/resolve-sour
 import type { EngineThread, ModelReport } from './engine-thread';
 import type { ParsedLoadOptions } from './load-options';
 import { LocalModel } from './local-model';
-import { RequestTable } from './request-table';
+import { RequestTable } from './requests/request-table';
 import type { LoadedText, TextService } from './text/types';
 import type { LoadPhase, LoadProgress, Logger, ModelInfo } from './types';
 import type { LoadSummary } from './worker/protocol';

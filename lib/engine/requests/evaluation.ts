@@ -1,8 +1,8 @@
-import { AutoglmError } from '../errors';
-import { monotonicMs } from './clock';
+import { AutoglmError } from '../../errors';
+import { monotonicMs } from '../clock';
+import type { DeltaSink } from '../worker/deltas';
+import type { RequestSettings, SamplingSettings } from '../worker/protocol';
 import type { RequestTable } from './request-table';
-import type { DeltaSink } from './worker/deltas';
-import type { RequestSettings, SamplingSettings } from './worker/protocol';
 
 export interface EvaluationRequest {
   /** RequestKind `logits` or `score`. */

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
-import { AutoglmError } from '../errors';
-import { Limits } from '../native/abi';
-import { MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS } from './limits';
+import { AutoglmError } from '../../errors';
+import { Limits } from '../../native/abi';
+import { MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS } from '../limits';
 import {
   abortSignal,
   boolean,
@@ -14,9 +14,9 @@ import {
   parseObject,
   plainObject,
   text,
-} from './parameters';
-import type { ChatMessage, GenerateOptions, SamplingOptions } from './types';
-import type { SamplingSettings } from './worker/protocol';
+} from '../parameters';
+import type { ChatMessage, GenerateOptions, SamplingOptions } from '../types';
+import type { SamplingSettings } from '../worker/protocol';
 
 /** What a prompt is made from. */
 export type PromptInput =

@@ -1,7 +1,7 @@
-import { AutoglmError } from '../errors';
-import type { EngineThread, ModelListener, ModelReport } from './engine-thread';
-import { type DeltaSink, readDeltas } from './worker/deltas';
-import type { RequestMessage } from './worker/protocol';
+import { AutoglmError } from '../../errors';
+import type { EngineThread, ModelListener, ModelReport } from '../engine-thread';
+import { type DeltaSink, readDeltas } from '../worker/deltas';
+import type { RequestMessage } from '../worker/protocol';
 
 interface Entry {
   sink: DeltaSink;

@@ -1,6 +1,6 @@
-import type { TokenTable } from '../tokenizer/token-table';
-import type { TokenLogprob } from './types';
-import type { LogprobRecord } from './worker/step-result';
+import type { TokenTable } from '../../tokenizer/token-table';
+import type { TokenLogprob } from '../types';
+import type { LogprobRecord } from '../worker/step-result';
 
 /** A token's log-probability with its text; a token that holds part of a character shows U+FFFD, its bytes are exact. */
 export function tokenLogprob(table: TokenTable, token: number, record: LogprobRecord): TokenLogprob {

@@ -1,6 +1,6 @@
-import type { AutoglmError } from '../errors';
-import { MAX_UNREAD_TOKENS } from './limits';
-import type { GenerateEvent, TokenLogprob, Warning } from './types';
+import type { AutoglmError } from '../../errors';
+import { MAX_UNREAD_TOKENS } from '../limits';
+import type { GenerateEvent, TokenLogprob, Warning } from '../types';
 
 type FinishEvent = Extract<GenerateEvent, { type: 'finish' }>;
 type Ending = { readonly finish: FinishEvent } | { readonly error: AutoglmError };

@@ -1,22 +1,11 @@
-import { AutoglmError } from '../errors';
-import { RequestKind } from '../native/abi';
-import { StopMatcher } from '../tokenizer/stop-matcher';
-import { StreamDecoder } from '../tokenizer/stream-decoder';
-import type { TokenTable } from '../tokenizer/token-table';
-import { monotonicMs } from './clock';
-import { creditFor, EventLog, type EventLogOwner } from './event-log';
-import {
-  contextLengthExceeded,
-  type ModelFacts,
-  type ParsedGenerate,
-  type PromptInput,
-  parseGenerate,
-} from './generate-options';
-
-import { MAX_UNREAD_TOKENS } from './limits';
-import { invalidParameter } from './parameters';
-import type { RequestTable } from './request-table';
-import { tokenLogprob } from './token-logprob';
+import { AutoglmError } from '../../errors';
+import { RequestKind } from '../../native/abi';
+import { StopMatcher } from '../../tokenizer/stop-matcher';
+import { StreamDecoder } from '../../tokenizer/stream-decoder';
+import type { TokenTable } from '../../tokenizer/token-table';
+import { monotonicMs } from '../clock';
+import { MAX_UNREAD_TOKENS } from '../limits';
+import { invalidParameter } from '../parameters';
 import type {
   FinishReason,
   GenerateEvent,
@@ -25,9 +14,19 @@ import type {
   Generation,
   Timings,
   Usage,
-} from './types';
-import type { DeltaSink } from './worker/deltas';
-import type { LogprobRecord } from './worker/step-result';
+} from '../types';
+import type { DeltaSink } from '../worker/deltas';
+import type { LogprobRecord } from '../worker/step-result';
+import { creditFor, EventLog, type EventLogOwner } from './event-log';
+import {
+  contextLengthExceeded,
+  type ModelFacts,
+  type ParsedGenerate,
+  type PromptInput,
+  parseGenerate,
+} from './generate-options';
+import type { RequestTable } from './request-table';
+import { tokenLogprob } from './token-logprob';
 
 /** What a generation needs of its model. */
 export interface GenerationHost {
