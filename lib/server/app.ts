@@ -151,7 +151,7 @@ export class ServerApp {
           `this server does not answer to the host "${host.slice(0, 128)}"`,
           {
             details: { where: 'header host', found: host.slice(0, 128) },
-            hint: 'name it in allowedHosts, or use the address the server is bound to',
+            hint: 'Name it in allowedHosts, or use the address the server is bound to.',
           },
         );
     }
@@ -174,7 +174,7 @@ export class ServerApp {
             found: authorization === undefined ? 'nothing' : 'another key',
             headers: { 'www-authenticate': 'Bearer' },
           },
-          hint: 'send it as "Authorization: Bearer KEY"',
+          hint: 'Send it as "Authorization: Bearer KEY".',
         },
       );
     c.set('tenant', tenant);

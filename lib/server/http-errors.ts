@@ -118,9 +118,20 @@ function typeOf(status: number): string {
 const textOrNull = (value: unknown): string | null =>
   typeof value === 'string' || typeof value === 'number' ? String(value) : null;
 
+/** The field at fault as this API spells it; the engine says `logitBias[5]`, or `a key of logitBias`. */
 function wireParam(details: Readonly<Record<string, unknown>>): string | null {
-  const param = textOrNull(details.param ?? details.parameter);
-  return param === null ? null : (WIRE_NAMES[param] ?? param);
+  const path = textOrNull(details.param ?? details.path);
+  if (path === null || path === '') return null;
+  const spelled = path.replace(/[A-Za-z]+/g, (word) => WIRE_NAMES[word] ?? word);
+  return spelled.split(' ').at(-1) ?? null;
+}
+
+/** The engine's message with its own name of the field replaced, so that the client finds it in what it sent. */
+function wireMessage({ message, hint, details }: AutoglmError): string {
+  const { path } = details;
+  const param = wireParam(details);
+  const spelled = typeof path === 'string' && param !== null ? message.replace(path, param) : message;
+  return hint === undefined ? spelled : `${spelled}. ${hint}`;
 }
 
 /** What a foreign exception says may hold anything, so the client gets the request id and the log gets the cause. */
@@ -149,14 +160,14 @@ export function toHttpFailure(error: unknown, requestId: string): HttpFailure {
     },
     body: {
       error: {
-        message: known.hint === undefined ? known.message : `${known.message}; ${known.hint}`,
+        message: wireMessage(known),
         type: typeOf(status),
         param: wireParam(details),
         code: name ?? known.code,
         request_id: requestId,
         where: textOrNull(details.where),
-        found: textOrNull(details.found),
-        allowed: textOrNull(details.allowed),
+        found: textOrNull(details.found ?? details.promptTokens),
+        allowed: textOrNull(details.allowed ?? details.contextLength),
         retryable: known.retryable,
         retry_after_ms: retryAfterMs,
       },

@@ -81,6 +81,7 @@ const OWN_GAUGES: typeof GAUGES = [
   },
 ];
 
+type FinishedAnswer = Pick<GenerateResult, 'usage' | 'timings' | 'finishReason'>;
 type Labels = (typeof LABELS)[number];
 
 /** One histogram under each prefix, fed together. */
@@ -218,7 +219,7 @@ export class ServerMetrics {
     this.#interToken.observe(modelName, milliseconds / 1000);
   }
 
-  observeResult(modelName: string, { usage, timings, finishReason }: GenerateResult): void {
+  observeFinish(modelName: string, { usage, timings, finishReason }: FinishedAnswer): void {
     for (const counter of this.#finished)
       counter.inc({ model_name: modelName, engine: ENGINE, finished_reason: finishReason });
     this.#ttft.observe(modelName, timings.ttftMs / 1000);

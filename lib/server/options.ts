@@ -87,7 +87,7 @@ export interface ServerSettings {
 
 const invalid = (parameter: string, message: string, hint?: string): AutoglmError =>
   new AutoglmError('invalid_parameter', message, {
-    details: { parameter },
+    details: { path: parameter },
     ...(hint === undefined ? {} : { hint }),
   });
 
@@ -97,7 +97,7 @@ function checkLimits(given: Partial<ServerLimits>): ServerLimits {
       throw invalid(
         `limits.${name}`,
         `limits.${name} is not a limit of the server`,
-        `known: ${Object.keys(DEFAULT_LIMITS).join(', ')}`,
+        `Known limits are ${Object.keys(DEFAULT_LIMITS).join(', ')}.`,
       );
     if (!Number.isSafeInteger(value) || value < 1)
       throw invalid(
@@ -128,7 +128,7 @@ export function parseSettings(options: FetchHandlerOptions, host: string | null)
     throw invalid(
       'apiKeys',
       `refusing to listen on ${host} without an API key: every machine that reaches it could use the models`,
-      'set apiKeys, or bind 127.0.0.1',
+      'Set apiKeys, or bind 127.0.0.1.',
     );
   return {
     host,

@@ -52,7 +52,7 @@ export async function serve(served: ServedModels, options: ServeOptions = {}): P
       'invalid_parameter',
       `expected port to be an integer in 0..65535, got ${String(port)}`,
       {
-        details: { parameter: 'port' },
+        details: { path: 'port' },
       },
     );
   const settings = parseSettings(rest, host);
@@ -161,10 +161,10 @@ function listen(server: Server, host: string, port: number): Promise<void> {
           'invalid_parameter',
           `cannot listen on ${host} port ${port}: ${error.code ?? error.message}`,
           {
-            details: { parameter: error.code === 'EADDRINUSE' ? 'port' : 'host' },
+            details: { path: error.code === 'EADDRINUSE' ? 'port' : 'host' },
             cause: error,
             ...(error.code === 'EADDRINUSE'
-              ? { hint: 'another program uses the port; choose another, or 0 for a free one' }
+              ? { hint: 'Another program uses the port: choose another, or 0 for a free one.' }
               : {}),
           },
         ),

@@ -113,8 +113,8 @@ describe('chat completions', () => {
     const roles = [0, 0];
     for await (const { choices } of stream) {
       for (const { index, delta, finish_reason } of choices) {
-        texts[index] += delta.content ?? '';
-        roles[index] += delta.role === 'assistant' ? 1 : 0;
+        texts[index] = (texts[index] ?? '') + (delta.content ?? '');
+        roles[index] = (roles[index] ?? 0) + (delta.role === 'assistant' ? 1 : 0);
         reasons[index] = finish_reason ?? reasons[index] ?? null;
       }
     }
@@ -329,7 +329,7 @@ describe('errors', () => {
       beforeToken: (i) => {
         if (i === at)
           throw new AutoglmError(code, `failed at ${at}`, {
-            details: { parameter: 'maxTokens', found: 7, allowed: '1..5' },
+            details: { path: 'maxTokens', found: 7, allowed: '1..5' },
           });
       },
     });
@@ -352,7 +352,7 @@ describe('errors', () => {
           allowed: '1..5',
           retryable: new AutoglmError(code, '').retryable,
         });
-        expect(error?.requestID).toBe((error?.error as { request_id: string }).request_id);
+        expect(error?.requestID).toBe((error?.error as { request_id: string } | undefined)?.request_id);
         expect(error?.headers?.get('retry-after') ?? null).toBe(
           status === 429 || status === 503 ? '1' : null,
         );

@@ -26,6 +26,8 @@ export interface SeenCall {
   /** Which phase the call was in when it ended; `running` until then. */
   outcome: 'running' | 'finished' | 'aborted' | 'failed';
   numTokensMade: number;
+  /** Somebody waits for the whole result, for which a real engine stops pausing. */
+  isResultAwaited: boolean;
 }
 
 const unavailable = (): never => {
@@ -83,7 +85,7 @@ export class ScriptedModel implements Model {
 
   generate(input: string | GenerateOptions): Generation {
     const options: GenerateOptions = typeof input === 'string' ? { prompt: input } : input;
-    const call: SeenCall = { options, outcome: 'running', numTokensMade: 0 };
+    const call: SeenCall = { options, outcome: 'running', numTokensMade: 0, isResultAwaited: false };
     this.seen.push(call);
     return new ScriptedGeneration(call, this.script(options, this.seen.length - 1));
   }
@@ -117,7 +119,7 @@ export class ScriptedModel implements Model {
 }
 
 class ScriptedGeneration implements Generation {
-  readonly result: Promise<GenerateResult>;
+  readonly #result: Promise<GenerateResult>;
   readonly #events: GenerateEvent[] = [];
   #wake: () => void = () => {};
   #failure: unknown = null;
@@ -127,8 +129,13 @@ class ScriptedGeneration implements Generation {
     readonly call: SeenCall,
     readonly script: Script,
   ) {
-    this.result = this.#run();
-    this.result.catch(() => {});
+    this.#result = this.#run();
+    this.#result.catch(() => {});
+  }
+
+  get result(): Promise<GenerateResult> {
+    this.call.isResultAwaited = true;
+    return this.#result;
   }
 
   // biome-ignore lint/suspicious/noThenProperty: a Generation is awaitable.

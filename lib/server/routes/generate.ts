@@ -30,21 +30,11 @@ const KEEP_ALIVE_MS = 15_000;
 const KEEP_ALIVE_TEXT = 'waiting';
 
 /** Choice i of prompt p has index p * n + i. All run at once: the scheduler batches them. */
-function start({ model, call, prompts, choicesPerPrompt, metrics }: Answer): readonly Generation[] {
+function start({ model, call, prompts, choicesPerPrompt }: Answer): readonly Generation[] {
   return prompts.flatMap((options) =>
-    Array.from({ length: choicesPerPrompt }, (_, i) => {
-      const generation = model.generate({
-        ...options,
-        ...seedOfChoice(options.seed, i),
-        signal: call.signal,
-      });
-      // Failures reach the client through whoever reads this generation; its siblings may fail unread.
-      generation.result.then(
-        (result) => metrics.observeResult(model.id, result),
-        () => {},
-      );
-      return generation;
-    }),
+    Array.from({ length: choicesPerPrompt }, (_, i) =>
+      model.generate({ ...options, ...seedOfChoice(options.seed, i), signal: call.signal }),
+    ),
   );
 }
 
@@ -63,6 +53,7 @@ export async function answerWhole(answer: Answer): Promise<object> {
   const { call, choicesPerPrompt } = answer;
   try {
     const results = await Promise.all(start(answer));
+    for (const result of results) answer.metrics.observeFinish(answer.model.id, result);
     const usages = results.map((result) => result.usage);
     const body = answer.shape.whole(results, toWireUsage(usages, choicesPerPrompt));
     answer.onDone(total(usages, choicesPerPrompt), null);
@@ -77,7 +68,10 @@ export async function answerWhole(answer: Answer): Promise<object> {
   }
 }
 
-/** Forwards one choice's events at the reader's pace. */
+/**
+ * Forwards one choice's events at the reader's pace. It must not touch `generation.result`: to wait for the whole
+ * result tells the engine not to pause for a slow reader.
+ */
 async function pump(
   answer: Answer,
   stream: EventStream,
@@ -101,12 +95,15 @@ async function pump(
       const now = performance.now();
       if (lastAt !== null) metrics.observeInterTokenLatency(model.id, now - lastAt);
       lastAt = now;
+      // A token that ends no character and no log-probability to report: nothing to say.
+      if (event.text === '' && event.logprobs === undefined) continue;
       await stream.send(
         shape.text(index, { text: event.text, logprobs: event.logprobs ?? null, textOffset }),
       );
       textOffset += event.text.length;
     }
     if (event.type === 'finish') {
+      metrics.observeFinish(model.id, event);
       await stream.send(shape.ending(index, { finishReason: event.finishReason, warnings }));
       return event.usage;
     }
