@@ -1,8 +1,8 @@
 import type { AttentionSpec, DecoderSpec, LayerSpec, NormSpec, RopeTable } from '../../native/decoder-spec';
 import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
-import type { DecoderSettings } from './decoder-settings';
 import type { DecoderDescription } from './family';
-import { ropeTable } from './rope-scaling';
+import type { DecoderSettings } from './settings/decoder-settings';
+import { ropeTable } from './settings/rope-scaling';
 import { type RowRange, WeightMap } from './weight-map';
 
 /** A tensor, without `.weight` or `.bias`, and the rows of it that a role takes. */

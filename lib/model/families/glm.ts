@@ -1,9 +1,9 @@
 import type { Checkpoint } from '../checkpoint-types';
-import type { DecoderSettings } from './decoder-settings';
 import { type DenseTensors, type DenseTraits, describeDenseDecoder } from './dense-decoder';
 import type { Family } from './family';
-import { readGgufSettings } from './gguf-settings';
-import { readHuggingfaceSettings } from './huggingface-settings';
+import type { DecoderSettings } from './settings/decoder-settings';
+import { readGgufSettings } from './settings/gguf-settings';
+import { readHuggingfaceSettings } from './settings/huggingface-settings';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-names';
 
 /** What GLM and GLM-4-0414 share: neighbours rotate, q, k and v have biases, gate and up are one tensor. */

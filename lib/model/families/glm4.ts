@@ -1,8 +1,8 @@
 import { type DenseTensors, type DenseTraits, describeDenseDecoder } from './dense-decoder';
 import type { Family } from './family';
-import { readGgufSettings } from './gguf-settings';
 import { GLM_DEFAULTS, GLM_TRAITS, hasQkvBias, withFusedGateUp } from './glm';
-import { readHuggingfaceSettings } from './huggingface-settings';
+import { readGgufSettings } from './settings/gguf-settings';
+import { readHuggingfaceSettings } from './settings/huggingface-settings';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS } from './tensor-names';
 
 const HUGGINGFACE_GLM4: DenseTensors = {

@@ -1,7 +1,7 @@
 import { type DenseTraits, describeDenseDecoder } from './dense-decoder';
 import type { Family } from './family';
-import { readGgufSettings } from './gguf-settings';
-import { readHuggingfaceSettings } from './huggingface-settings';
+import { readGgufSettings } from './settings/gguf-settings';
+import { readHuggingfaceSettings } from './settings/huggingface-settings';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-names';
 
 const TRAITS: DenseTraits = {

@@ -1,4 +1,4 @@
-import type { RopeTable } from '../../native/decoder-spec';
+import type { RopeTable } from '../../../native/decoder-spec';
 
 /** How rotary frequencies are stretched beyond the length a model was first trained on. */
 export type RopeScaling =

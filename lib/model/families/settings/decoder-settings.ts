@@ -1,6 +1,6 @@
-import type { Activation } from '../../native/abi';
-import type { CheckpointWarning } from '../checkpoint-types';
-import type { ConfigReader } from '../config-reader';
+import type { Activation } from '../../../native/abi';
+import type { CheckpointWarning } from '../../checkpoint-types';
+import type { ConfigReader } from '../../config-reader';
 import type { RopeScaling } from './rope-scaling';
 
 /** What a config says about a dense decoder, whichever format it was read from. */

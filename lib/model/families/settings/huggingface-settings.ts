@@ -1,7 +1,7 @@
-import type { Activation } from '../../native/abi';
-import type { CheckpointWarning } from '../checkpoint-types';
-import { type ConfigReader, requireInteger } from '../config-reader';
-import { quoted, unsupportedModel } from '../model-file-error';
+import type { Activation } from '../../../native/abi';
+import type { CheckpointWarning } from '../../checkpoint-types';
+import { type ConfigReader, requireInteger } from '../../config-reader';
+import { quoted, unsupportedModel } from '../../model-file-error';
 import {
   BOUNDS,
   checkedEpsilon,

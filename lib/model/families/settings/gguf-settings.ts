@@ -1,7 +1,7 @@
-import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
-import { requireInteger } from '../config-reader';
-import type { GgufMetadata } from '../gguf/metadata';
-import { invalidModelFile, quoted, unsupportedModel } from '../model-file-error';
+import type { Checkpoint, CheckpointWarning } from '../../checkpoint-types';
+import { requireInteger } from '../../config-reader';
+import type { GgufMetadata } from '../../gguf/metadata';
+import { invalidModelFile, quoted, unsupportedModel } from '../../model-file-error';
 import {
   BOUNDS,
   checkedEpsilon,
