@@ -1,0 +1,104 @@
+import { Limits } from '../native/abi';
+import { checkConfig, takeIn } from './intake';
+import { checkState } from './invariants';
+import { SchedulerState } from './scheduler-state';
+import { planStep } from './step-planner';
+import { applyResult, applyStepFailure } from './step-results';
+import type {
+  RequestId,
+  ScheduledRequest,
+  SchedulerConfig,
+  SchedulerCore,
+  SchedulerEvent,
+  SchedulerStats,
+  StepPlan,
+  StepResult,
+} from './types';
+
+/**
+ * Continuous batching over paged KV memory: the pure core. The rules are in step-planner.ts, admission.ts and
+ * step-results.ts; this class is their one entrance.
+ */
+export class Scheduler implements SchedulerCore {
+  readonly #state: SchedulerState;
+
+  constructor(config: SchedulerConfig) {
+    checkConfig(config);
+    this.#state = new SchedulerState(config);
+  }
+
+  get now(): number {
+    return this.#state.now;
+  }
+
+  set now(now: number) {
+    this.#state.now = now;
+  }
+
+  add(request: ScheduledRequest): void {
+    takeIn(this.#state, request);
+  }
+
+  abort(id: RequestId): void {
+    const request = this.#state.requests.get(id);
+    if (request !== undefined) this.#state.end(request, { type: 'aborted', id });
+  }
+
+  pause(id: RequestId): void {
+    const request = this.#state.requests.get(id);
+    if (request !== undefined) request.isPaused = true;
+  }
+
+  resume(id: RequestId): void {
+    const request = this.#state.requests.get(id);
+    if (request !== undefined) request.isPaused = false;
+  }
+
+  schedule(): StepPlan | null {
+    return planStep(this.#state);
+  }
+
+  apply(result: StepResult): void {
+    applyResult(this.#state, result);
+  }
+
+  applyFailure(step: number, message: string): void {
+    applyStepFailure(this.#state, step, message);
+  }
+
+  takeEvents(): SchedulerEvent[] {
+    const { events } = this.#state;
+    this.#state.events = [];
+    return events;
+  }
+
+  nextWakeup(): number | null {
+    const { numDeadlines, requests, inFlight } = this.#state;
+    // With the queue full a result comes first; deadlines are looked at when it has.
+    if (numDeadlines === 0 || inFlight.length >= Limits.queueDepth) return null;
+    let earliest = Number.POSITIVE_INFINITY;
+    for (const { deadline } of requests.values())
+      if (deadline !== null && deadline < earliest) earliest = deadline;
+    return earliest;
+  }
+
+  stats(): SchedulerStats {
+    const state = this.#state;
+    return {
+      numRunning: state.running.length,
+      numWaiting: state.waiting.length,
+      numQueuedTokens: state.waiting.numTokens,
+      numFreePages: state.pool.numFree,
+      numCachedPages: state.pool.numCached,
+      numPages: state.pool.numPages,
+      numPreemptions: state.numPreemptions,
+      prefixQueryTokens: state.prefixQueryTokens,
+      prefixHitTokens: state.prefixHitTokens,
+      steps: state.appliedStep,
+    };
+  }
+
+  checkInvariants(): void {
+    checkState(this.#state);
+  }
+}

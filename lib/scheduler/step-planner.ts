@@ -1,0 +1,91 @@
+import { Limits } from '../native/abi';
+import { admitWaiting } from './admission';
+import { pagesFor, type RequestState } from './request-state';
+import type { SchedulerState } from './scheduler-state';
+import { StepDraft } from './step-draft';
+import type { PlanAdmission, PlanEntry, PlanPageUpdate, StepPlan } from './types';
+
+/** The next step, or null when nothing can run before a result, a command or a deadline. */
+export function planStep(state: SchedulerState): StepPlan | null {
+  if (state.inFlight.length >= Limits.queueDepth) return null;
+  expireDeadlines(state);
+  for (;;) {
+    const draft = new StepDraft(state);
+    planRunning(state, draft);
+    if (draft.numPreempted === 0 && draft.starved === null) admitWaiting(state, draft);
+    if (draft.placed.length > 0) return emit(state, draft);
+    // Whoever was preempted may have made room; each turn preempts somebody, so this ends.
+    if (draft.numPreempted > 0) continue;
+    if (state.inFlight.length > 0 || !failStuck(state)) return null;
+  }
+}
+
+/** Each decode first, then prompt chunks from what is left, both in admission order. */
+function planRunning(state: SchedulerState, draft: StepDraft): void {
+  const running = [...state.running];
+  const canRun = (request: RequestState): boolean =>
+    draft.budget > 0 && request.phase === 'running' && !request.isPaused && request.planCount === 0;
+  for (const request of running) {
+    if (request.numRemaining !== 1 || !canRun(request)) continue;
+    draft.place(request, 1);
+    if (request.planCount > 0) draft.numDecodes += 1;
+  }
+  for (const request of running) {
+    if (request.numRemaining > 1 && canRun(request)) draft.place(request, draft.chunkFor(request));
+  }
+}
+
+/** Makes the draft final: from here on its tokens count as planned. */
+function emit(state: SchedulerState, draft: StepDraft): StepPlan {
+  state.plannedStep += 1;
+  const step = state.plannedStep;
+  const admissions: PlanAdmission[] = [];
+  const pageUpdates: PlanPageUpdate[] = [];
+  const entries: PlanEntry[] = [];
+  for (const request of draft.placed) {
+    const { id, row, generation, numPlanned: start, planCount: count } = request;
+    // A row whose page table native does not know yet was given out in this step.
+    if (request.numSentPages === 0) {
+      admissions.push({ row, generation, id, tokens: request.tokens.subarray(0, request.numTokens) });
+    }
+    for (let index = request.numSentPages; index < request.pages.length; index += 1) {
+      const page = request.pages[index];
+      if (page !== undefined) pageUpdates.push({ row, index, page });
+    }
+    const samples = request.isGenerating && start + count === request.historyLength;
+    entries.push({ row, generation, id, start, count, samples });
+    request.numSentPages = request.pages.length;
+    request.numPlanned = start + count;
+    request.planCount = 0;
+    request.lastStep = step;
+    if (samples) request.numSampling += 1;
+  }
+  const plan: StepPlan = { step, admissions, pageUpdates, entries };
+  state.inFlight.push({ plan, requests: draft.placed, plannedAt: state.now });
+  return plan;
+}
+
+function expireDeadlines(state: SchedulerState): void {
+  if (state.numDeadlines === 0) return;
+  for (const request of [...state.requests.values()]) {
+    if (request.deadline === null || state.now < request.deadline) continue;
+    const message = `the deadline passed after ${request.numGenerated} of ${request.maxTokens} output tokens`;
+    state.end(request, { type: 'failed', id: request.id, code: 'deadline_exceeded', message });
+  }
+}
+
+/**
+ * Nothing runs, nothing was admitted and nothing is in flight: no event would ever change that, so the head fails.
+ * Arithmetic at intake rules this out as long as the accounts of pages and rows are right.
+ */
+function failStuck(state: SchedulerState): boolean {
+  const isStuck = (request: RequestState): boolean => !request.isPaused;
+  const head = state.running.find(isStuck) ?? state.waiting.requests.find(isStuck);
+  if (head === undefined) return false;
+  const { numFree, numCached, numPages } = state.pool;
+  const message =
+    `request ${head.id} needs ${pagesFor(head.numTokens)} KV pages and nothing else can run: ` +
+    `${numFree} free, ${numCached} cached, ${numPages} in all; ${state.rows.numFree} rows free`;
+  state.end(head, { type: 'failed', id: head.id, code: 'kv_exhausted', message });
+  return true;
+}
