@@ -56,8 +56,10 @@ export interface LoadModelOptions {
   readonly maxConcurrency?: number;
   /** Requests that may wait. Default 4 x maxConcurrency. */
   readonly maxQueuedRequests?: number;
-  /** Token positions per step. Default 512. */
+  /** Token positions per step, 16..8192. Default 512. */
   readonly maxStepTokens?: number;
+  /** Positions of one prompt computed per step while other requests decode, 1..8192. Default half of maxStepTokens. */
+  readonly maxChunkTokens?: number;
   /** Forbids the network; also set by HF_HUB_OFFLINE=1. */
   readonly offline?: boolean;
   /** Template to use instead of the checkpoint's (Jinja). */
@@ -158,6 +160,11 @@ export interface Warning {
   readonly message: string;
 }
 
+/**
+ * A text event holds what was added since the reader's last one: a slow reader gets fewer and longer events. Its tokens
+ * may be ahead of its text, which waits for whole characters and for what may become a stop string; the token that ends
+ * a generation has no text.
+ */
 export type GenerateEvent =
   | {
       readonly type: 'text';
@@ -175,6 +182,7 @@ export type GenerateEvent =
 
 export interface GenerateResult {
   readonly text: string;
+  /** Every generated token, also the end-of-text token and those of a stop string. */
   readonly tokens: readonly number[];
   readonly logprobs?: readonly TokenLogprob[];
   readonly finishReason: FinishReason;
@@ -186,7 +194,11 @@ export interface GenerateResult {
   readonly sampling: Required<Omit<SamplingOptions, 'logitBias'>>;
 }
 
-/** One running generation: iterate it for events, or await it for the result; both may be done. */
+/**
+ * One running generation: iterate it for events, or await it for the result; both may be done, by several readers.
+ * A generation nobody awaits is paused when its slowest reader has 1,024 tokens to read, and aborted when its last reader
+ * leaves early.
+ */
 export interface Generation extends AsyncIterable<GenerateEvent>, PromiseLike<GenerateResult> {
   readonly textStream: AsyncIterable<string>;
   /** The finished result; the same promise `await` uses. */
@@ -254,6 +266,7 @@ export interface LogitsOptions {
 export interface Model extends AsyncDisposable {
   readonly id: string;
   readonly info: ModelInfo;
+  /** Text alone is a user's message to a model with a chat template, and a raw prompt to one without. */
   generate(input: string | GenerateOptions): Generation;
   tokenize(text: string, options?: TokenizeOptions): Promise<Int32Array>;
   detokenize(

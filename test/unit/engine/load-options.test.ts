@@ -1,0 +1,100 @@
+import { describe, expect, test } from 'vitest';
+import { parseEngineOptions, parseLoadOptions } from '../../../lib/engine/load-options';
+import type { EngineOptions, LoadModelOptions } from '../../../lib/engine/types';
+
+const invalid = (message: RegExp) =>
+  expect.objectContaining({ code: 'invalid_parameter', message: expect.stringMatching(message) });
+
+describe('options of loadModel', () => {
+  test('are complete after parsing', () => {
+    expect(parseLoadOptions('name').settings).toEqual({
+      contextLength: null,
+      kvDtype: 'bf16',
+      kvMemory: null,
+      prefixCache: true,
+      precision: 'fast',
+      maxConcurrency: 64,
+      maxQueuedRequests: 256,
+      maxStepTokens: 512,
+      maxChunkTokens: 256,
+    });
+    const { settings } = parseLoadOptions({
+      source: 'x',
+      maxConcurrency: 8,
+      precision: 'exact',
+      maxStepTokens: 16,
+    });
+    expect(settings).toMatchObject({
+      kvDtype: 'f32',
+      maxQueuedRequests: 32,
+      maxStepTokens: 16,
+      maxChunkTokens: 16,
+    });
+    const given = parseLoadOptions({
+      source: 'x',
+      precision: 'exact',
+      kvCache: { dtype: 'bf16', prefixCache: false },
+    });
+    expect(given.settings).toMatchObject({ kvDtype: 'bf16', prefixCache: false });
+  });
+
+  test.each([
+    [1024, 1024],
+    ['512MiB', 512 * 2 ** 20],
+    ['8GiB', 8 * 2 ** 30],
+    ['1.5 GB', 1.5e9],
+    ['100B', 100],
+    ['2TiB', 2 * 2 ** 40],
+  ])('read a memory size of %s', (memory, bytes) => {
+    expect(parseLoadOptions({ source: 'x', kvCache: { memory } }).settings.kvMemory).toBe(bytes);
+  });
+
+  test.each([0, -1, 1.5, '0MiB', '8 gib', 'GiB', '', '8GiB ', '1e3MB', Number.NaN, '99999999TiB', null])(
+    'refuse %s as a memory size',
+    (memory) => {
+      const options = { source: 'x', kvCache: { memory } } as unknown as LoadModelOptions;
+      expect(() => parseLoadOptions(options)).toThrow(
+        invalid(/expected kvCache\.memory to be a number of bytes, or text/),
+      );
+    },
+  );
+
+  test.each<[string, unknown, RegExp]>([
+    ['no source', {}, /expected source/],
+    ['an empty source', '', /expected source/],
+    ['an unknown option', { source: 'x', threads: 2 }, /threads is not a known option/],
+    ['an unknown KV option', { source: 'x', kvCache: { size: 2 } }, /kvCache\.size is not a known option/],
+    [
+      'an unknown precision',
+      { source: 'x', precision: 'slow' },
+      /precision to be one of 'fast', 'exact', got 'slow'/,
+    ],
+    ['too few step tokens', { source: 'x', maxStepTokens: 15 }, /maxStepTokens to be an integer in 16/],
+    ['no rows', { source: 'x', maxConcurrency: 0 }, /maxConcurrency/],
+    ['too many rows', { source: 'x', maxConcurrency: 1025 }, /1\.\.1024, got 1025/],
+    ['a context of nothing', { source: 'x', contextLength: 0 }, /contextLength/],
+    ['a signal that is none', { source: 'x', signal: true }, /signal to be an AbortSignal, got true/],
+    ['a progress bar', { source: 'x', onProgress: 'bar' }, /onProgress to be a function/],
+  ])('refuse %s', (_what, options, message) => {
+    expect(() => parseLoadOptions(options as LoadModelOptions)).toThrow(invalid(message));
+  });
+});
+
+describe('options of createEngine', () => {
+  test('have defaults', () => {
+    expect(parseEngineOptions({}).threads).toBeNull();
+    expect(parseEngineOptions({ device: 'cpu', threads: 256 }).threads).toBe(256);
+  });
+
+  test.each<[unknown, RegExp]>([
+    [{ threads: 0 }, /threads to be an integer in 1\.\.256, got 0/],
+    [{ threads: 257 }, /got 257/],
+    [{ threads: '2' }, /got '2'/],
+    [{ device: 'cuda' }, /device to be one of 'auto', 'cpu', got 'cuda'/],
+    [{ logger: {} }, /logger to be a function/],
+    [{ gpu: 1 }, /gpu is not a known option/],
+    [7, /options to be an object/],
+  ])('%j is refused', (options, message) => {
+    expect(() => parseEngineOptions(options as EngineOptions)).toThrow(invalid(message));
+  });
+});
