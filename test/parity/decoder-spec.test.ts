@@ -1,0 +1,27 @@
+import { describe, expect, test } from 'vitest';
+import { openCheckpoint } from '../../lib/model/checkpoint';
+import { describeDecoder } from '../../lib/model/families/registry';
+import { FIXTURES, fixturePath, fixtureReference, relativeError } from './fixtures';
+import { referenceLogits } from './reference-decoder';
+
+// Goal: what the families say about a checkpoint is right, whatever the native decoder makes of it.
+// Method: plain float64 loops execute the description; transformers' float32 logits are the reference. What is left is
+// the reference's own rounding: 2e-5 of the largest logit at worst. A wrong rope style, row or norm shows as > 1e-2.
+const MAX_RELATIVE_ERROR = 1e-4;
+
+describe.each(FIXTURES)('%s', (name) => {
+  test('its description computes the logits of transformers', async () => {
+    const checkpoint = await openCheckpoint(fixturePath(name));
+    const { spec, tensors, info } = describeDecoder(checkpoint);
+    expect(info.warnings).toEqual([]);
+    for (const prompt of fixtureReference(name).prompts) {
+      const logits = referenceLogits(spec, checkpoint.files, tensors, prompt.tokens);
+      for (const [i, position] of prompt.positions.entries()) {
+        const error = relativeError(logits[position] as Float64Array, prompt.logits[i] as Float32Array);
+        expect(error, `prompt of ${prompt.tokens.length} tokens, position ${position}`).toBeLessThanOrEqual(
+          MAX_RELATIVE_ERROR,
+        );
+      }
+    }
+  });
+});
