@@ -128,7 +128,7 @@ function checkMessage(value: unknown, index: number): unknown {
         {
           param: `${path}.content[${i}].type`,
           where: 'body',
-          found: describeValue(type),
+          found: describeValue(type, true),
           allowed: '"text"',
         },
       );

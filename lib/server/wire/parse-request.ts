@@ -2,25 +2,31 @@ import type { z } from 'zod';
 import { AutoglmError } from '../../errors';
 import { refuse } from '../http-errors';
 
-/** What was sent, without its text: prompts have no place in an error message. */
-export function describeValue(value: unknown): string {
+/** What was sent, without its text: prompts have no place in an error message. Digits and, of enumerations, words are. */
+export function describeValue(value: unknown, isEnumeration = false): string {
   if (value === undefined) return 'nothing';
-  if (typeof value === 'string')
-    return /^[\w.:-]{1,32}$/.test(value) ? `"${value}"` : `a string of ${value.length} characters`;
+  if (typeof value === 'string') {
+    const isShown = isEnumeration ? /^[\w.:-]{1,32}$/.test(value) : /^[-+.\d]{1,32}$/.test(value);
+    return isShown ? `"${value}"` : `a string of ${value.length} characters`;
+  }
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object' && value !== null) return 'an object';
   return String(value);
 }
 
-/** Of the branches of a union, the one that got furthest is the one the client meant. */
+/** Of the branches of a union, the one of the right type or else the one that got furthest is what the client meant. */
 function deepest(
   issue: z.core.$ZodIssue,
   prefix: readonly PropertyKey[] = [],
 ): { issue: z.core.$ZodIssue; path: readonly PropertyKey[] } {
   const path = [...prefix, ...issue.path];
   if (issue.code !== 'invalid_union') return { issue, path };
-  const branches = issue.errors
-    .flatMap((branch) => branch.slice(0, 1))
+  const firsts = issue.errors.flatMap((branch) => branch.slice(0, 1));
+  const ofRightType = firsts.find(
+    ({ code, path: at }) => at.length === 0 && (code === 'too_big' || code === 'too_small'),
+  );
+  if (ofRightType !== undefined) return { issue: ofRightType, path };
+  const branches = firsts
     .map((inner) => deepest(inner, path))
     .filter((inner) => inner.path.length > path.length)
     .sort((a, b) => b.path.length - a.path.length);
@@ -53,7 +59,7 @@ function toError(error: z.ZodError, body: unknown): AutoglmError {
     });
   }
   const param = spell(path);
-  const found = describeValue(valueAt(body, path));
+  const found = describeValue(valueAt(body, path), issue.code === 'invalid_value');
   return new AutoglmError(
     'invalid_parameter',
     `expected ${param === '' ? 'the body' : param} to be ${issue.message}, got ${found}`,
