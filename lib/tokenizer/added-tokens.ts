@@ -1,3 +1,4 @@
+import { StringTrie } from './string-trie';
 import type { AddedTokenJson } from './tokenizer-json';
 
 /** Half-open ranges [start, end) of a text, flat and ascending: start, end, start, end, ... in UTF-16 units. */
@@ -8,37 +9,20 @@ export type Section = { readonly text: string } | { readonly token: number };
 
 /**
  * Whether a token acts as control markup: user text that spells it out is not meant as such.
- * `<think>`, `<tool_call>` or `/nothink` are no special tokens in a tokenizer.json, but steer a model all the same; runs of
- * white space and whole words that were added to a vocabulary are ordinary text.
+ * `<think>` or `<tool_call>` are no special tokens in a tokenizer.json, but steer a model all the same; runs of white space
+ * and whole words that were added to a vocabulary are ordinary text.
  */
 export function isMarkup(token: AddedTokenJson): boolean {
-  return token.special === true || /^(?:<.+>|\[.+\]|\{.+\}|\/\S+)$/su.test(token.content);
-}
-
-interface TrieNode {
-  readonly next: Map<number, TrieNode>;
-  token: AddedTokenJson | null;
+  return token.special === true || /^(?:<.+>|\[.+\]|\{.+\})$/su.test(token.content);
 }
 
 /** Cuts added tokens out of a text: at each place the longest one. */
 export class AddedTokenSplitter {
-  readonly #root: TrieNode = { next: new Map(), token: null };
+  readonly #trie: StringTrie<AddedTokenJson>;
 
   constructor(tokens: Iterable<AddedTokenJson>) {
-    for (const token of tokens) {
-      if (token.content === '') continue;
-      let node = this.#root;
-      for (let i = 0; i < token.content.length; i += 1) {
-        const unit = token.content.charCodeAt(i);
-        let next = node.next.get(unit);
-        if (next === undefined) {
-          next = { next: new Map(), token: null };
-          node.next.set(unit, next);
-        }
-        node = next;
-      }
-      node.token = token;
-    }
+    this.#trie = new StringTrie();
+    for (const token of tokens) this.#trie.add(token.content, token);
   }
 
   /** Nothing that overlaps a plain range is taken for a token. */
@@ -60,7 +44,7 @@ export class AddedTokenSplitter {
         i = plainRanges[range + 1] as number;
         continue;
       }
-      const token = this.#longestAt(text, i, limit);
+      const token = this.#trie.longestAt(text, i, limit, isAllowedAt);
       if (token === null) {
         i += 1;
         continue;
@@ -73,17 +57,6 @@ export class AddedTokenSplitter {
     }
     pushText(text.length, false);
     return sections;
-  }
-
-  #longestAt(text: string, start: number, limit: number): AddedTokenJson | null {
-    let node: TrieNode | undefined = this.#root;
-    let longest: AddedTokenJson | null = null;
-    for (let i = start; i < limit; i += 1) {
-      node = node.next.get(text.charCodeAt(i));
-      if (node === undefined) break;
-      if (node.token !== null && isAllowedAt(node.token, text, start)) longest = node.token;
-    }
-    return longest;
   }
 }
 

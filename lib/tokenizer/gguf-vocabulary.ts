@@ -102,29 +102,28 @@ function sentencePieceJson(source: GgufTokenizerSource): TokenizerJson {
 interface Tokens {
   /** All strings, by id. */
   readonly tokens: readonly string[];
-  readonly vocab: Record<string, number>;
+  readonly vocab: ReadonlyMap<string, number>;
   readonly added: AddedTokenJson[];
 }
 
 /** Unused and empty tokens stand for no text: they are left out. */
 function readTokens(source: GgufTokenizerSource): Tokens {
   const tokens = decodeStrings(source.tokens);
-  // A vocabulary may well contain "__proto__".
-  const vocab: Record<string, number> = Object.create(null);
+  const vocab = new Map<string, number>();
   const added: AddedTokenJson[] = [];
   const endings = new Set([source.bosTokenId, source.eosTokenId, source.eotTokenId, source.eomTokenId]);
   for (const [id, content] of tokens.entries()) {
     const type = source.tokenTypes?.[id] ?? GgufTokenType.normal;
     if (content === '' || type === GgufTokenType.unused) continue;
-    if (content in vocab) {
+    if (vocab.has(content)) {
       throw invalidModelFile({
         file: 'GGUF vocabulary',
         where: `tokenizer.ggml.tokens[${id}]`,
         expected: 'tokens that differ',
-        found: `${quoted(content)}, which is token ${vocab[content]} too`,
+        found: `${quoted(content)}, which is token ${vocab.get(content)} too`,
       });
     }
-    vocab[content] = id;
+    vocab.set(content, id);
     const isControl = type === GgufTokenType.control || type === GgufTokenType.unknown || endings.has(id);
     if (isControl || type === GgufTokenType.userDefined) {
       added.push({ id, content, special: isControl, normalized: false });

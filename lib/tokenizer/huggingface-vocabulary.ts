@@ -84,17 +84,18 @@ function readModel(value: unknown): BpeModelJson {
   };
 }
 
-function readVocabulary(value: unknown): Record<string, number> {
+function readVocabulary(value: unknown): ReadonlyMap<string, number> {
   if (!isObject(value)) throw fault('model.vocab', 'an object', describe(value));
-  const owners = new Map<number, string>();
+  const vocab = new Map<string, number>();
+  const seen = new Set<number>();
   for (const [token, id] of Object.entries(value)) {
-    const where = `model.vocab[${quoted(token)}]`;
-    if (!isTokenId(id)) throw fault(where, `a token id in 0..${MAX_TOKEN_ID}`, describe(id));
-    const owner = owners.get(id);
-    if (owner !== undefined) throw fault(where, 'ids that differ', `${id}, the id of ${quoted(owner)} too`);
-    owners.set(id, token);
+    const where = () => `model.vocab[${quoted(token)}]`;
+    if (!isTokenId(id)) throw fault(where(), `a token id in 0..${MAX_TOKEN_ID}`, describe(id));
+    if (seen.has(id)) throw fault(where(), 'ids that differ', `${id}, which another token has too`);
+    seen.add(id);
+    vocab.set(token, id);
   }
-  return value as Record<string, number>;
+  return vocab;
 }
 
 function readMerges(value: unknown): [string, string][] {

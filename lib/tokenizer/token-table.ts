@@ -26,7 +26,7 @@ export function tokenTableBuffers(table: TokenTable): ArrayBuffer[] {
 }
 
 export function makeTokenTable(
-  vocab: Readonly<Record<string, number>>,
+  vocab: ReadonlyMap<string, number>,
   added: readonly AddedTokenJson[],
   numTokens: number,
   spelling: Spelling,
@@ -35,7 +35,7 @@ export function makeTokenTable(
   const pieces = new Array<Uint8Array | undefined>(numTokens);
   const isSpecial = new Uint8Array(numTokens);
   const encoder = new TextEncoder();
-  for (const [piece, id] of Object.entries(vocab)) {
+  for (const [piece, id] of vocab) {
     pieces[id] =
       spelling === 'byte-level'
         ? (bytesOfAlphabet(piece) ?? encoder.encode(piece))
@@ -57,7 +57,7 @@ export function makeTokenTable(
   return { bytes, offsets, isSpecial, hasLeadingSpace };
 }
 
-function bytesOfPiece(piece: string, encoder: TextEncoder): Uint8Array {
+function bytesOfPiece(piece: string, encoder: InstanceType<typeof TextEncoder>): Uint8Array {
   const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
   return byte === undefined
     ? encoder.encode(piece.replaceAll('\u2581', ' '))

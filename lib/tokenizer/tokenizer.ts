@@ -66,7 +66,7 @@ export class Tokenizer {
     const model = withoutMarkup(json.model, added);
     this.#pieces = buildPieces(json, model);
     const unknown = model.unk_token;
-    this.#unknownId = unknown === null ? null : (json.model.vocab[unknown] ?? null);
+    this.#unknownId = unknown === null ? null : (json.model.vocab.get(unknown) ?? null);
     this.#mayDropText = spelling !== 'byte-level' || this.#unknownId !== null;
     this.#plainSplitter = new AddedTokenSplitter(added.filter((token) => !isMarkup(token)));
     this.#markupSplitter = new AddedTokenSplitter(added);
@@ -121,7 +121,7 @@ function buildPieces(json: TokenizerJson, model: BpeModelJson): Pieces {
         pre_tokenizer: json.pre_tokenizer,
         post_processor: null,
         decoder: null,
-        model,
+        model: { ...model, vocab: {} },
       },
       {},
     );
@@ -137,12 +137,15 @@ function buildPieces(json: TokenizerJson, model: BpeModelJson): Pieces {
   }
   const { normalizer, pre_tokenizer, model: bpe } = library;
   if (bpe === null) throw new AutoglmError('internal', 'the library built a tokenizer without a model');
+  // The library would take the vocabulary as an object only; it works on the maps made from it.
+  bpe.tokens_to_ids = model.vocab;
+  bpe.unk_token_id = model.unk_token === null ? undefined : model.vocab.get(model.unk_token);
   return {
     normalize: (text) => (normalizer === null ? text : normalizer.normalize(text)),
     preTokenize: (text, section) =>
       pre_tokenizer === null ? [text] : pre_tokenizer.pre_tokenize(text, { section_index: section }),
     merge: (words) => bpe._call(words),
-    ids: bpe.tokens_to_ids,
+    ids: model.vocab,
   };
 }
 
@@ -153,7 +156,7 @@ function spellingOf(decoder: ComponentJson | null): { spelling: Spelling; hasLea
   const find = (type: string) => parts.find((part) => part?.type === type);
   if (find('ByteLevel') !== undefined) return { spelling: 'byte-level', hasLeadingSpace: false };
   const metaspace = find('Metaspace');
-  if (metaspace !== undefined) {
+  if (metaspace) {
     const scheme = metaspace.prepend_scheme ?? (metaspace.add_prefix_space === false ? 'never' : 'always');
     return { spelling: 'sentencepiece', hasLeadingSpace: scheme !== 'never' };
   }
@@ -171,7 +174,7 @@ function spellingOf(decoder: ComponentJson | null): { spelling: Spelling; hasLea
 /** Every id of the vocabulary must have a row in the model; rows without a token are common. */
 function countTokens({ model, added_tokens }: TokenizerJson, vocabSize: number | null): number {
   let largest = -1;
-  for (const id of Object.values(model.vocab)) if (id > largest) largest = id;
+  for (const id of model.vocab.values()) if (id > largest) largest = id;
   if (vocabSize === null) return Math.max(largest, ...added_tokens.map(({ id }) => id)) + 1;
   if (largest < vocabSize) return vocabSize;
   throw invalidModelFile({
@@ -186,9 +189,9 @@ function countTokens({ model, added_tokens }: TokenizerJson, vocabSize: number |
 /** The vocabulary as plain text may use it. */
 function withoutMarkup(model: BpeModelJson, added: readonly AddedTokenJson[]): BpeModelJson {
   const markup = new Set(added.filter(isMarkup).map(({ content }) => content));
-  const vocab: Record<string, number> = Object.create(null);
-  for (const [piece, id] of Object.entries(model.vocab)) if (!markup.has(piece)) vocab[piece] = id;
-  const isPiece = (piece: string) => model.vocab[piece] !== undefined;
+  const vocab = new Map(model.vocab);
+  for (const piece of markup) vocab.delete(piece);
+  const isPiece = (piece: string) => model.vocab.has(piece);
   const merges = model.merges.filter(([left, right], i) => {
     const result = left + right;
     if (!isPiece(left) || !isPiece(right) || !isPiece(result)) {
@@ -206,7 +209,7 @@ function withoutMarkup(model: BpeModelJson, added: readonly AddedTokenJson[]): B
 
 function longestOf({ model, added_tokens }: TokenizerJson): number {
   let longest = 1;
-  for (const piece of Object.keys(model.vocab)) longest = Math.max(longest, piece.length);
+  for (const piece of model.vocab.keys()) longest = Math.max(longest, piece.length);
   for (const { content } of added_tokens) longest = Math.max(longest, content.length);
   return longest;
 }

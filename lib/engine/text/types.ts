@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { SerializedError } from '../../errors';
+import type { CheckpointWarning } from '../../model/checkpoint-types';
 import type { NativeFile, NativeTensor } from '../../native/addon';
 import type { DecoderSpec } from '../../native/decoder-spec';
 import type { TokenTable } from '../../tokenizer/token-table';
@@ -59,6 +60,8 @@ export interface LoadedText {
   readonly hasChatTemplate: boolean;
   /** Characters (UTF-16 units) a text may have; longer ones are refused before they are tokenized. */
   readonly maxTextLength: number;
+  /** What was passed over in the files. */
+  readonly warnings: readonly CheckpointWarning[];
 }
 
 export interface TokenizeRequest {
@@ -89,7 +92,7 @@ export interface RenderedPrompt {
 export interface TextService {
   /**
    * Opens a checkpoint. Rejects with the codes of the model reader (`invalid_model_file`, `unsupported_model`, ...) or
-   * `aborted`; the port then carries the same error.
+   * `aborted`; where the decoder could not be described the port carries the same error.
    */
   loadModel(request: TextModelRequest): Promise<LoadedText>;
   tokenize(modelId: string, text: string, request: TokenizeRequest): Promise<Int32Array>;

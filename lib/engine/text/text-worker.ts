@@ -1,0 +1,72 @@
+/** The thread that opens checkpoints and holds their tokenizers. */
+import { parentPort, type Transferable } from 'node:worker_threads';
+import { AutoglmError, serializeError } from '../../errors';
+import { tokenTableBuffers } from '../../tokenizer/token-table';
+import { type OpenedModel, openModel } from './opened-model';
+import type { Numbered, TextCommand, TextNotice, TextResults, WorkerReply } from './protocol';
+
+type Command<Type extends TextCommand['type']> = Numbered<Extract<TextCommand, { type: Type }>>;
+
+const port = parentPort;
+if (port === null) throw new AutoglmError('internal', 'text-worker.js runs as a worker thread only');
+
+const tokenizers = new Map<string, OpenedModel['tokenizer']>();
+/** Running loads, by call. */
+const loads = new Map<number, { readonly modelId: string; readonly controller: AbortController }>();
+
+port.on('message', (message: Numbered<TextCommand> | TextNotice) => {
+  switch (message.type) {
+    case 'load':
+      void load(message);
+      return;
+    case 'tokenize':
+      tokenize(message);
+      return;
+    case 'abort':
+      loads.get(message.call)?.controller.abort();
+      return;
+    case 'unload':
+      unload(message.modelId);
+  }
+});
+
+async function load({ call, modelId, path, chatTemplate, decoderPort }: Command<'load'>): Promise<void> {
+  const controller = new AbortController();
+  loads.set(call, { modelId, controller });
+  try {
+    const opened = await openModel({ path, chatTemplate, decoderPort, signal: controller.signal });
+    if (controller.signal.aborted) throw new AutoglmError('aborted', 'loading was aborted');
+    tokenizers.set(modelId, opened.tokenizer);
+    const value: TextResults['load'] = { loaded: opened.loaded, format: opened.format };
+    reply({ type: 'done', call, value }, tokenTableBuffers(opened.loaded.tokenTable));
+  } catch (error) {
+    reply({ type: 'failed', call, error: serializeError(error) });
+  } finally {
+    loads.delete(call);
+  }
+}
+
+function tokenize({ call, modelId, text, ...options }: Command<'tokenize'>): void {
+  try {
+    const tokenizer = tokenizers.get(modelId);
+    if (tokenizer === undefined) throw new AutoglmError('internal', `no tokenizer for model ${modelId}`);
+    if (tokenizer === null) {
+      throw new AutoglmError('unsupported_model', 'the checkpoint has no tokenizer', {
+        hint: 'Give token ids instead of text.',
+      });
+    }
+    const value = tokenizer.encode(text, options);
+    reply({ type: 'done', call, value }, [value.buffer as ArrayBuffer]);
+  } catch (error) {
+    reply({ type: 'failed', call, error: serializeError(error) });
+  }
+}
+
+function unload(modelId: string): void {
+  tokenizers.delete(modelId);
+  for (const running of loads.values()) if (running.modelId === modelId) running.controller.abort();
+}
+
+function reply(message: WorkerReply, transfer: readonly Transferable[] = []): void {
+  port?.postMessage(message, transfer);
+}
