@@ -1,0 +1,76 @@
+// Number formats, once for every native file: the enums of base/formats.def with their sizes and names.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace autoglm {
+
+// What the kernels read. See base/packed_matrix.h for the bytes.
+enum class ComputeLayout : uint8_t {
+#define AUTOGLM_COMPUTE_LAYOUT(name) name,
+#include "base/formats.def"
+#undef AUTOGLM_COMPUTE_LAYOUT
+};
+
+// What model files hold.
+enum class StoredFormat : uint8_t {
+#define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout) name,
+#include "base/formats.def"
+#undef AUTOGLM_STORED_FORMAT
+};
+
+enum class KvDtype : uint8_t {
+#define AUTOGLM_KV_DTYPE(name, bytes) name,
+#include "base/formats.def"
+#undef AUTOGLM_KV_DTYPE
+};
+
+enum class Activation : uint8_t {
+#define AUTOGLM_ACTIVATION(name) name,
+#include "base/formats.def"
+#undef AUTOGLM_ACTIVATION
+};
+
+enum class NormKind : uint8_t { rms, layer };
+
+// interleaved rotates the pairs (2i, 2i + 1); half_split the pairs (i, i + rotary_dim / 2).
+enum class RopeStyle : uint8_t { interleaved, half_split };
+
+// fast: int8 activations per group of 32 for quantized weights. exact: f32 activations and unrounded weights.
+enum class Precision : uint8_t { fast, exact };
+
+struct StoredFormatInfo {
+  std::string_view name;
+  int64_t elements_per_block;
+  int64_t bytes_per_block;
+  ComputeLayout layout;
+};
+
+inline constexpr StoredFormatInfo kStoredFormats[] = {
+#define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout) {#name, elements, bytes, ComputeLayout::layout},
+#include "base/formats.def"
+#undef AUTOGLM_STORED_FORMAT
+};
+
+inline constexpr std::string_view kComputeLayoutNames[] = {
+#define AUTOGLM_COMPUTE_LAYOUT(name) #name,
+#include "base/formats.def"
+#undef AUTOGLM_COMPUTE_LAYOUT
+};
+
+inline constexpr int64_t kKvDtypeBytes[] = {
+#define AUTOGLM_KV_DTYPE(name, bytes) bytes,
+#include "base/formats.def"
+#undef AUTOGLM_KV_DTYPE
+};
+
+constexpr const StoredFormatInfo& info_of(StoredFormat format) {
+  return kStoredFormats[static_cast<int>(format)];
+}
+constexpr std::string_view name_of(ComputeLayout layout) {
+  return kComputeLayoutNames[static_cast<int>(layout)];
+}
+constexpr int64_t bytes_of(KvDtype dtype) { return kKvDtypeBytes[static_cast<int>(dtype)]; }
+
+}  // namespace autoglm

@@ -1,0 +1,62 @@
+// The compute pool: threads made once, stages split in chunks that are handed out by an atomic counter, one barrier at
+// the end of each stage. Workers spin for some tens of microseconds after a stage, then sleep: an idle pool costs
+// nothing. A chunk must be a pure function of the stage's inputs, so that it could run twice.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace autoglm {
+
+class ThreadPool {
+ public:
+  // The calling thread works too: `num_threads` - 1 threads are started. Throws invalid_parameter unless it is in
+  // 1..1024.
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
+
+  // Calls body(chunk, worker) once for each chunk in 0..num_chunks-1 and returns when all are done; worker is in
+  // 0..num_threads-1 and names the thread, for scratch memory of its own. The first exception of a body is rethrown
+  // here; chunks not begun by then are dropped. One stage at a time: only one thread may call this, and bodies may not.
+  template <typename Body>
+  void run(int64_t num_chunks, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run_stage(num_chunks, [](void* context, int64_t chunk, int worker) {
+      (*static_cast<Plain*>(context))(chunk, worker);
+    }, const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  }
+
+ private:
+  using ChunkFunction = void (*)(void* context, int64_t chunk, int worker);
+
+  void run_stage(int64_t num_chunks, ChunkFunction function, void* context);
+  void work(int worker);
+  void take_chunks(int worker);
+  void keep_exception(std::exception_ptr exception);
+
+  // The stage in progress; written by the caller before `stage_` changes, read by workers after they saw the change.
+  ChunkFunction function_ = nullptr;
+  void* context_ = nullptr;
+  int64_t num_chunks_ = 0;
+
+  alignas(64) std::atomic<uint32_t> stage_{0};
+  alignas(64) std::atomic<int64_t> next_chunk_{0};
+  alignas(64) std::atomic<int32_t> num_busy_{0};  // workers that have not left the stage
+  std::atomic<int32_t> num_sleeping_{0};
+  std::atomic<bool> is_stopping_{false};
+  std::mutex exception_mutex_;
+  std::exception_ptr exception_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace autoglm

@@ -1,0 +1,13 @@
+// Products with packed weights, 1 to many rows, with bias and residual in the same pass.
+#pragma once
+
+#include "base/op_params.h"
+#include "ops/execution.h"
+
+namespace autoglm {
+
+// Throws invalid_parameter for shapes that do not agree and for the wrong kind of input: int8 rows exactly when
+// weights.takes_int8(). Row r of the result has the same bits alone and in any batch, on one instruction set.
+void matmul(const Execution& execution, const MatmulParams& params);
+
+}  // namespace autoglm

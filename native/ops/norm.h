@@ -1,0 +1,12 @@
+// RMS and layer norm with optional row gather, residual and int8 output.
+#pragma once
+
+#include "base/op_params.h"
+#include "ops/execution.h"
+
+namespace autoglm {
+
+// Throws invalid_parameter for shapes that do not agree.
+void norm(const Execution& execution, const NormParams& params);
+
+}  // namespace autoglm
