@@ -21,6 +21,8 @@ export interface Script {
   readonly warnings?: readonly { readonly code: string; readonly message: string }[];
 }
 
+const MAX_UNREAD_TOKENS = 1_024;
+
 export interface SeenCall {
   readonly options: GenerateOptions;
   /** Which phase the call was in when it ended; `running` until then. */
@@ -122,6 +124,8 @@ class ScriptedGeneration implements Generation {
   readonly #result: Promise<GenerateResult>;
   readonly #events: GenerateEvent[] = [];
   #wake: () => void = () => {};
+  #numRead = 0;
+  #onRead: () => void = () => {};
   #failure: unknown = null;
   #isDone = false;
 
@@ -135,6 +139,7 @@ class ScriptedGeneration implements Generation {
 
   get result(): Promise<GenerateResult> {
     this.call.isResultAwaited = true;
+    this.#onRead();
     return this.#result;
   }
 
@@ -160,8 +165,18 @@ class ScriptedGeneration implements Generation {
         if (this.#failure !== null) throw this.#failure;
         return;
       }
+      this.#numRead = i;
+      this.#onRead();
       yield event;
     }
+  }
+
+  /** Waits while nobody reads on, as the real engine does, unless somebody waits for the whole result. */
+  async #untilRead(numEvents: number): Promise<void> {
+    while (this.#numRead < numEvents && !this.call.isResultAwaited)
+      await new Promise<void>((resolve) => {
+        this.#onRead = resolve;
+      });
   }
 
   #emit(event: GenerateEvent): void {
@@ -193,6 +208,7 @@ class ScriptedGeneration implements Generation {
     for (const warning of warnings) this.#emit({ type: 'warning', warning });
     const logprobs: TokenLogprob[] = [];
     for (const [i, text] of tokens.entries()) {
+      await untilAborted(signal, this.#untilRead(i - MAX_UNREAD_TOKENS));
       await untilAborted(signal, Promise.resolve(beforeToken?.(i, signal)));
       const own = options.logprobs === undefined ? [] : [scriptedLogprob(text, options.logprobs)];
       logprobs.push(...own);
