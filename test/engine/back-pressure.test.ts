@@ -1,0 +1,105 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Engine, Model } from '../../lib/engine/types';
+import {
+  createEngine,
+  endless,
+  expectDrained,
+  Fixture,
+  randomTokens,
+  seededRandom,
+} from './engine-under-test';
+
+const MAX_UNREAD = 1024;
+/** Steps that may be under way when a request is paused. */
+const RUN_AHEAD = 2;
+const prompt = randomTokens(20, seededRandom(1));
+
+let folder = '';
+let engine: Engine;
+let model: Model;
+beforeAll(async () => {
+  // The fixture with a longer context, so that a generation can outgrow the limit.
+  folder = mkdtempSync(join(tmpdir(), 'autoglm-long-'));
+  cpSync(Fixture.float32, folder, { recursive: true });
+  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object;
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, max_position_embeddings: 4096 }));
+  engine = await createEngine({ threads: 2 });
+  model = await engine.loadModel(folder);
+});
+afterAll(async () => {
+  await engine.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Tokens made since `before`, once no more are made. */
+async function settledCount(before: number): Promise<number> {
+  let last = -1;
+  for (let same = 0; same < 10; ) {
+    const { generatedTokens } = await model.stats();
+    same = generatedTokens === last ? same + 1 : 0;
+    last = generatedTokens;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return last - before;
+}
+
+describe('a stream that nobody reads', () => {
+  test('is paused at 1,024 tokens, goes on where it is read, and loses nothing', async () => {
+    const before = (await model.stats()).generatedTokens;
+    const run = model.generate(endless(prompt, { maxTokens: 2500 }));
+    const reader = run[Symbol.asyncIterator]();
+    const made = await settledCount(before);
+    expect(made).toBeGreaterThanOrEqual(MAX_UNREAD);
+    expect(made).toBeLessThanOrEqual(MAX_UNREAD + RUN_AHEAD);
+    expect(await model.stats()).toMatchObject({ numRunning: 1 });
+
+    const { value } = await reader.next();
+    expect(value).toMatchObject({ type: 'text', tokens: { length: made } });
+    expect(await settledCount(before)).toBeLessThanOrEqual(made + MAX_UNREAD + RUN_AHEAD);
+
+    const tokens = value?.type === 'text' ? [...value.tokens] : [];
+    for (let next = await reader.next(); !next.done; next = await reader.next()) {
+      if (next.value.type === 'text') tokens.push(...next.value.tokens);
+    }
+    const unhindered = await model.generate(endless(prompt, { maxTokens: 2500 }));
+    expect(tokens).toEqual(unhindered.tokens);
+    await expectDrained(model);
+  });
+
+  test('holds nobody else', async () => {
+    const stalled = model.generate(endless(prompt, { maxTokens: 3000 }));
+    await settledCount(0);
+    const others = await Promise.all(
+      Array.from({ length: 4 }, (_, seed) => model.generate(endless(prompt, { maxTokens: 200, seed }))),
+    );
+    for (const { tokens } of others) expect(tokens).toHaveLength(200);
+    stalled.abort();
+    await expect(stalled).rejects.toMatchObject({ code: 'aborted' });
+    await expectDrained(model);
+  });
+
+  test('goes on as soon as its result is awaited, also when a reader stands still', async () => {
+    const before = (await model.stats()).generatedTokens;
+    const run = model.generate(endless(prompt, { maxTokens: 2000 }));
+    await run[Symbol.asyncIterator]().next();
+    expect(await settledCount(before)).toBeLessThan(2000);
+    expect((await run).tokens).toHaveLength(2000);
+  });
+
+  test('is bounded even while the main thread is blocked', async () => {
+    const before = (await model.stats()).generatedTokens;
+    const run = model.generate(endless(prompt, { maxTokens: 3000 }));
+    const reader = run[Symbol.asyncIterator]();
+    await reader.next();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2000);
+    const made = (await model.stats()).generatedTokens - before;
+    expect(made).toBeGreaterThan(100);
+    expect(made).toBeLessThanOrEqual(MAX_UNREAD + 16 + RUN_AHEAD);
+    let numTokens = 0;
+    for await (const event of run) if (event.type === 'text') numTokens += event.tokens.length;
+    expect(numTokens).toBe(3000);
+  });
+});
