@@ -51,8 +51,9 @@ export class PrefixCache {
     return running.some(
       (other) =>
         other.sharesPrefix &&
-        other.pageKeys[numMatched] === key &&
-        Math.max(other.numComputed, start) < Math.min(other.numPlanned + other.planCount, end),
+        other.numTokens >= end &&
+        Math.max(other.numComputed, start) < Math.min(other.numPlanned + other.planCount, end) &&
+        this.#keyAt(other, numMatched) === key,
     );
   }
 

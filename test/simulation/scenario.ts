@@ -1,0 +1,102 @@
+import { RequestKind } from '../../lib/native/abi';
+import { minPlanWords } from '../../lib/scheduler/intake';
+import type { RequestId, ScheduledRequest, SchedulerConfig } from '../../lib/scheduler/types';
+import type { ModelRequest } from './fake-model';
+import type { Random } from './random';
+
+export type SimulatedRequest = ScheduledRequest & ModelRequest & { readonly id: RequestId };
+
+/** How likely each thing is in one run. Each feature is absent from some runs, so that none hides another. */
+export interface Scenario {
+  readonly config: SchedulerConfig;
+  readonly queueDepth: 1 | 2;
+  readonly numActions: number;
+  readonly maxRequests: number;
+  /** Requests that arrive before the first step. */
+  readonly burst: number;
+  readonly arrival: number;
+  readonly abort: number;
+  readonly pause: number;
+  readonly stepFailure: number;
+  readonly numericError: number;
+  readonly deadline: number;
+  readonly evaluation: number;
+  readonly numSalts: number;
+  readonly maxPriority: number;
+  readonly maxPrompt: number;
+  readonly maxOutput: number;
+  /** Beginnings that prompts share. */
+  readonly prefixes: readonly Int32Array[];
+  /** Steps run when they are submitted instead of just before their result. */
+  readonly runsEarly: boolean;
+}
+
+const NUM_PROMPT_TOKENS = 1000;
+const someTokens = (random: Random, length: number): Int32Array =>
+  Int32Array.from({ length }, () => random.int(0, NUM_PROMPT_TOKENS));
+const sometimes = (random: Random, probability: number, value: number): number =>
+  random.chance(probability) ? value : 0;
+
+export function makeScenario(random: Random): Scenario {
+  // Short prompts with long outputs in a small pool: what is admitted outgrows it.
+  const isCrowded = random.chance(0.35);
+  const maxPrompt = isCrowded ? 30 : random.pick([20, 50, 90, 150]);
+  const maxOutput = isCrowded ? 90 : random.pick([4, 20, 50]);
+  const maxRows = random.int(isCrowded ? 3 : 1, 8);
+  const maxStepTokens = random.pick([1, 7, 16, 33, 64, 256]);
+  const contextLength = random.int(isCrowded ? 80 : 24, maxPrompt + maxOutput + 20);
+  const perRequest = Math.ceil(contextLength / 16);
+  const limits = {
+    // From a pool that holds hardly one request to one that holds all.
+    numPages: Math.max(2, Math.floor(perRequest * random.pick(isCrowded ? [1, 1.5, 2] : [0.7, 1, 2, 3, 10]))),
+    maxRows,
+    maxStepTokens,
+    maxChunkTokens: random.int(1, maxStepTokens),
+    contextLength,
+    maxQueuedRequests: random.pick([1, 4, 30]),
+    maxQueuedTokens: random.pick([60, 300, 5_000]),
+    prefixCache: random.chance(0.8),
+    agingMs: random.pick([1, 20, 1_000]),
+    maxPlanWords: 0,
+  };
+  const maxPlanWords = minPlanWords(limits) + sometimes(random, 0.7, random.int(0, 400));
+  return {
+    config: { ...limits, maxPlanWords },
+    queueDepth: random.chance(0.3) ? 1 : 2,
+    numActions: random.int(60, 260),
+    maxRequests: random.int(2, 30),
+    burst: isCrowded || random.chance(0.4) ? random.int(2, 10) : 0,
+    arrival: random.pick([0.05, 0.2, 0.5]),
+    abort: sometimes(random, 0.6, 0.06),
+    pause: sometimes(random, 0.4, 0.12),
+    stepFailure: sometimes(random, 0.25, 0.03),
+    numericError: sometimes(random, 0.25, 0.01),
+    deadline: sometimes(random, 0.35, 0.4),
+    evaluation: sometimes(random, 0.4, 0.25),
+    numSalts: random.pick([1, 1, 3]),
+    maxPriority: random.pick([0, 2]),
+    maxPrompt,
+    maxOutput,
+    prefixes: Array.from({ length: random.int(1, 3) }, () => someTokens(random, random.int(0, maxPrompt))),
+    runsEarly: random.chance(0.5),
+  };
+}
+
+export function makeRequest(random: Random, scenario: Scenario, id: number, now: number): SimulatedRequest {
+  const isEvaluation = random.chance(scenario.evaluation);
+  // Half of the prompts go on differently after a shared beginning; some are the beginning itself, cut somewhere.
+  const prefix = random.chance(0.8) ? random.pick(scenario.prefixes) : new Int32Array(0);
+  const shared = random.chance(0.5) ? prefix : prefix.subarray(0, random.int(0, prefix.length));
+  const own = someTokens(random, shared.length > 0 && random.chance(0.3) ? 0 : random.int(1, 24));
+  const promptTokens = Int32Array.from([...shared, ...own]);
+  return {
+    id: id as RequestId,
+    kind: isEvaluation ? random.pick([RequestKind.logits, RequestKind.score]) : RequestKind.generate,
+    promptTokens,
+    maxTokens: isEvaluation ? 0 : random.int(1, scenario.maxOutput),
+    priority: random.int(-scenario.maxPriority, scenario.maxPriority),
+    deadline: random.chance(scenario.deadline) ? now + random.int(0, 300) : null,
+    salt: String.fromCharCode(97 + random.int(1, scenario.numSalts)),
+    stops: random.chance(0.5),
+  };
+}
