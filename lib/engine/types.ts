@@ -196,8 +196,8 @@ export interface GenerateResult {
 
 /**
  * One running generation: iterate it for events, or await it for the result; both may be done, by several readers.
- * A generation nobody awaits is paused when its slowest reader has 1,024 tokens to read, and aborted when its last reader
- * leaves early.
+ * A generation nobody awaits is paused when 1,024 tokens are there that no reader has taken, and aborted when its last
+ * reader leaves early.
  */
 export interface Generation extends AsyncIterable<GenerateEvent>, PromiseLike<GenerateResult> {
   readonly textStream: AsyncIterable<string>;

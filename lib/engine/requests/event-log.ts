@@ -14,7 +14,7 @@ interface Cursor {
 }
 
 export interface EventLogOwner {
-  /** The slowest reader has taken this many tokens in all; Infinity when someone awaits the result instead. */
+  /** The fastest reader has taken this many tokens in all; Infinity when someone awaits the result instead. */
   read(numTokens: number): void;
   /** The last reader left before the end. Resolves when the request's slot is free. */
   abandoned(): Promise<void>;
@@ -42,6 +42,7 @@ export class EventLog {
   #ending: Ending | null = null;
   #isHeld = false;
   #isAwaited = false;
+  #numRead = 0;
   #change = new Change();
 
   constructor(owner: EventLogOwner) {
@@ -130,15 +131,11 @@ export class EventLog {
     const logprobs = this.logprobs.slice(cursor.numTokens); // one per token, or none at all
     cursor.numPieces = this.#pieces.length;
     cursor.numTokens = this.tokens.length;
-    this.#tellRead();
+    if (!this.#isAwaited && cursor.numTokens > this.#numRead) {
+      this.#numRead = cursor.numTokens;
+      this.#owner.read(this.#numRead);
+    }
     return { type: 'text', text, tokens, ...(logprobs.length > 0 ? { logprobs } : {}) };
-  }
-
-  #tellRead(): void {
-    if (this.#isAwaited) return;
-    let slowest = this.tokens.length;
-    for (const { numTokens } of this.#cursors) slowest = Math.min(slowest, numTokens);
-    this.#owner.read(slowest);
   }
 
   async #leave(cursor: Cursor): Promise<void> {
@@ -147,8 +144,7 @@ export class EventLog {
     cursor.hasEnded = true;
     this.#wake();
     if (this.#ending !== null) return;
-    if (this.#cursors.size > 0 || this.#isAwaited) this.#tellRead();
-    else await this.#owner.abandoned();
+    if (this.#cursors.size === 0 && !this.#isAwaited) await this.#owner.abandoned();
   }
 
   #wake(): void {
