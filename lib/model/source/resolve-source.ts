@@ -14,7 +14,7 @@ import {
   NO_FACTS,
   type SourceLogRecord,
 } from './source-types';
-import { isLocalFault } from './transfer/local-fault';
+import { describeDiskFault, isLocalFault } from './transfer/local-fault';
 
 export interface ResolveSourceOptions {
   /** Forbids the network; HF_HUB_OFFLINE=1 does so too. */
@@ -119,8 +119,9 @@ async function fetchFirst(
       );
       resolution.push({ source: name.text, verdict: 'fetched' });
       return { ...found, source: name.text, resolution, isCached: false };
-    } catch (error) {
+    } catch (fault) {
       throwIfAborted(signal);
+      const error = describeDiskFault(fault, cacheFolder());
       if (!AutoglmError.is(error) || isLocalFault(error)) throw error;
       errors.push(error);
       resolution.push({ source: name.text, verdict: error.message });

@@ -29,13 +29,14 @@ export class SingleFlight<T> {
   ): Promise<T> {
     throwIfAborted(signal);
     const flight = this.#flights.get(key) ?? this.#start(key, body);
-    flight.numCallers += 1;
     flight.listeners.add(onProgress);
-    let onAbort: (() => void) | undefined;
-    const aborted = new Promise<never>((_, reject) => {
-      onAbort = () => {
+    flight.numCallers += 1;
+    let leave: (() => void) | undefined;
+    const left = new Promise<never>((_, reject) => {
+      leave = () => {
         const error = new AutoglmError('aborted', 'the load was aborted', { cause: signal?.reason });
-        if (flight.numCallers > 1) return reject(error);
+        flight.numCallers -= 1;
+        if (flight.numCallers > 0) return reject(error);
         this.#flights.delete(key);
         flight.controller.abort(error);
         flight.promise.then(
@@ -43,14 +44,13 @@ export class SingleFlight<T> {
           () => reject(error),
         );
       };
-      signal?.addEventListener('abort', onAbort, { once: true });
+      signal?.addEventListener('abort', leave, { once: true });
     });
     try {
-      return await Promise.race([aborted, flight.promise]);
+      return await Promise.race([left, flight.promise]);
     } finally {
-      flight.numCallers -= 1;
       flight.listeners.delete(onProgress);
-      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+      if (leave !== undefined) signal?.removeEventListener('abort', leave);
     }
   }
 

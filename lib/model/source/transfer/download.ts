@@ -40,9 +40,8 @@ export async function downloadFile(
   context: FetchContext,
   timeouts: HttpTimeouts = HTTP_TIMEOUTS,
 ): Promise<DownloadedFile> {
-  const transfer = new Transfer(remote, context, timeouts);
   try {
-    return await transfer.run(target, partialPath);
+    return await new Transfer(remote, context, timeouts).run(target, partialPath);
   } catch (error) {
     throw describeDiskFault(error, partialPath);
   }
@@ -111,8 +110,8 @@ class Transfer {
         if (offset > before) numVain = 0;
         const pause = PAUSES_MS[numVain];
         if (pause === undefined) throw this.#incomplete(partial, error);
-        this.context.log({ level: 'info', text: `${(error as Error).message}; trying again in ${pause} ms` });
-        await pauseFor(pause, this.context.signal);
+        this.context.log({ level: 'info', text: `${(error as Error).message}; trying again` });
+        if (!(error instanceof ChangedError) || numVain > 0) await pauseFor(pause, this.context.signal);
       }
     }
   }

@@ -1,19 +1,20 @@
 import { AutoglmError } from '../../../errors';
 
-const DISK_FULL = new Set(['ENOSPC', 'EDQUOT']);
-const NOT_WRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EMFILE', 'ENFILE', 'EIO', 'EFBIG']);
+const DISK_FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 
 /**
- * A failure of this machine's disk, as a typed error; anything else comes back as it was. Such a failure meets every
- * source alike, so it ends the search for one.
+ * A failed call of the file system, as a typed error; anything else comes back as it was. Such a failure meets every
+ * source alike, so it ends the search for one. `where` stands in for calls on open files, whose errors name none.
  */
-export function describeDiskFault(error: unknown, path: string): unknown {
-  const code = (error as NodeJS.ErrnoException | null)?.code ?? '';
-  if (DISK_FULL.has(code)) return diskFull(path, {}, error);
-  if (!NOT_WRITABLE.has(code)) return error;
-  return new AutoglmError('download_failed', `${path}: cannot be written (${code})`, {
+export function describeDiskFault(error: unknown, where: string): unknown {
+  const { code, path, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  if (AutoglmError.is(error) || syscall === undefined || code === undefined) return error;
+  if (syscall.startsWith('spawn')) return error;
+  const place = path ?? where;
+  if (DISK_FULL.has(code)) return diskFull(place, {}, error);
+  return new AutoglmError('download_failed', `${place}: cannot be written (${syscall}: ${code})`, {
     hint: 'Check the permissions, or set OPEN_AUTOGLM_CACHE and HF_HOME to a folder that can be written.',
-    details: { path, found: code, isLocal: true },
+    details: { path: place, found: code, isLocal: true },
     retryable: false,
     cause: error,
   });

@@ -59,7 +59,7 @@ export class PartialFile {
 
   /** Forgets the bytes and begins with another version. */
   async restart(version: FileVersion): Promise<void> {
-    await this.#handle.truncate(0);
+    if ((await this.#handle.stat()).size > 0) await this.#handle.truncate(0);
     this.#hash = createHash('sha256');
     this.#size = 0;
     await writeVersion(this.path, version);

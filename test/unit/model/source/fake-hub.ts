@@ -106,13 +106,14 @@ export function cutAfter(length: number, times = 1): Fault {
   return (request, response) => {
     if (left === 0 || request.method !== 'GET') return false;
     left -= 1;
-    const { end } = response;
+    const end = response.end.bind(response) as (chunk?: unknown) => ServerResponse;
     const write = response.write.bind(response);
     response.end = ((chunk?: unknown) => {
-      if (!(chunk instanceof Buffer)) return end.call(response);
-      write(chunk.subarray(0, length), () => response.destroy());
+      if (!(chunk instanceof Buffer)) return end(chunk);
+      // Late enough for the reader to have taken what came.
+      write(chunk.subarray(0, length), () => setTimeout(() => response.destroy(), 100));
       return response;
-    }) as typeof end;
+    }) as typeof response.end;
     return false;
   };
 }
