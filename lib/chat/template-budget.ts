@@ -20,7 +20,7 @@ export const TemplateLimits = {
 
 const STEPS_PER_CLOCK = 32;
 /** Between two looks at the clock more time than this was not spent on the template: the thread was not running. */
-const MAX_CLOCK_GAP_MS = 5;
+const MAX_CLOCK_GAP_MS = 25;
 
 /** The account of one rendering. Every method throws `template_budget_exceeded` once its limit is passed. */
 export class TemplateBudget {
