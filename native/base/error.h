@@ -1,4 +1,5 @@
-// The one exception of the native half. addon/ turns it into JavaScript; nothing below catches it except to add context.
+// The one exception of the native half. addon/ turns it into JavaScript; nothing below catches it except to
+// add context.
 #pragma once
 
 #include <cstdint>

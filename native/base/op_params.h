@@ -1,6 +1,6 @@
 // The arguments of every operation: checked once by ops/, then trusted by the kernels of cpu/.
-// Rows are the token positions of a step; "optional" views have null data when absent. No output overlaps an input, so
-// that any chunk of a stage could run again.
+// Rows are the token positions of a step; "optional" views have null data when absent. No output overlaps an
+// input, so that any chunk of a stage could run again.
 #pragma once
 
 #include <cstddef>
@@ -36,8 +36,8 @@ struct QuantizedRows {
 
 // out[r] = scale * table[ids[r]] (+ positions[position_ids[r]]). ids are trusted to be in 0..table.n-1.
 struct EmbeddingParams {
-  PackedMatrix table;                     // [vocab, hidden]
-  const int32_t* ids = nullptr;           // [rows]
+  PackedMatrix table;            // [vocab, hidden]
+  const int32_t* ids = nullptr;  // [rows]
   float scale = 1;
   PackedMatrix positions;                 // optional [positions, hidden]
   const int32_t* position_ids = nullptr;  // [rows] when `positions` is present
@@ -57,12 +57,13 @@ struct NormParams {
   const float* bias = nullptr;          // optional [cols], layer only
   TensorView<const float> residual;     // optional [rows, cols]
   float residual_scale = 1;
-  TensorView<float> out;                // optional [rows, cols]
-  QuantizedRows quantized;              // optional [rows, cols]; cols % 32 == 0
+  TensorView<float> out;    // optional [rows, cols]
+  QuantizedRows quantized;  // optional [rows, cols]; cols % 32 == 0
 };
 
 // out[r, i] = residual[r, i] + scale * (sum over k of w[i, k] * in[r, k] + bias[i]); residual optional.
-// One float accumulation chain per output, k ascending (int8: groups of 32 ascending), whatever the number of rows.
+// One float accumulation chain per output, k ascending (int8: groups of 32 ascending), whatever the number of
+// rows.
 struct MatmulParams {
   PackedMatrix weights;              // [n, k]
   TensorView<const float> in;        // [rows, k], unless weights.takes_int8()
@@ -70,7 +71,7 @@ struct MatmulParams {
   const float* bias = nullptr;       // optional [n]
   TensorView<const float> residual;  // optional [rows, n]
   float scale = 1;
-  TensorView<float> out;             // [rows, n]
+  TensorView<float> out;  // [rows, n]
 };
 
 // out = act(gate) * up, or act(up) when `gate` is absent.
@@ -85,28 +86,31 @@ struct ActivationParams {
 // One layer's part of the KV pool. A page holds 16 token slots for every KV head. Per head, K then V:
 //   bf16   K [head_dim / 2][16 slots][2], V [8 slot pairs][value_dim padded][2 slots]
 //   f32    K [head_dim][16 slots],        V [16 slots][value_dim padded]
-// value_dim is padded to a multiple of 16 with zeros. A page is zeroed when its slot 0 is written: slots that hold no
-// token must be finite, because attention multiplies them by zero.
+// value_dim is padded to a multiple of 16 with zeros. A page is zeroed when its slot 0 is written: slots that
+// hold no token must be finite, because attention multiplies them by zero.
 inline constexpr int64_t kPageSize = 16;  // tokens
 
 struct KvPages {
   KvDtype dtype = KvDtype::bf16;
   int64_t num_kv_heads = 0;
-  int64_t head_dim = 0;   // even
+  int64_t head_dim = 0;  // even
   int64_t value_dim = 0;
-  std::byte* data = nullptr;   // page 0 of this layer, 64-byte aligned
-  int64_t page_stride = 0;     // bytes from one page to the next, >= page_bytes(), a multiple of 64
+  std::byte* data = nullptr;  // page 0 of this layer, 64-byte aligned
+  int64_t page_stride = 0;    // bytes from one page to the next, >= page_bytes(), a multiple of 64
   int64_t num_pages = 0;
 
   int64_t padded_value_dim() const { return (value_dim + 15) / 16 * 16; }
   int64_t key_bytes() const { return kPageSize * head_dim * bytes_of(dtype); }
   int64_t head_bytes() const { return key_bytes() + kPageSize * padded_value_dim() * bytes_of(dtype); }
   int64_t page_bytes() const { return num_kv_heads * head_bytes(); }
-  std::byte* keys(int64_t page, int64_t kv_head) const { return data + page * page_stride + kv_head * head_bytes(); }
+  std::byte* keys(int64_t page, int64_t kv_head) const {
+    return data + page * page_stride + kv_head * head_bytes();
+  }
   std::byte* values(int64_t page, int64_t kv_head) const { return keys(page, kv_head) + key_bytes(); }
 };
 
-// Positions [start, start + count) of one running request; they are rows [first_row, first_row + count) of the step.
+// Positions [start, start + count) of one running request; they are rows [first_row, first_row + count) of
+// the step.
 struct SequenceSlice {
   const int32_t* page_table = nullptr;  // page of tokens 16 i .. 16 i + 15; covers start + count tokens
   int64_t first_row = 0;
@@ -114,8 +118,8 @@ struct SequenceSlice {
   int64_t count = 0;
 };
 
-// Prepares attention: adds nothing to v; norms q and k per head, rotates them, scales q, and writes k and v to their
-// pages. q_out[r, h] = q_scale * rope(norm(q[r, h])).
+// Prepares attention: adds nothing to v; norms q and k per head, rotates them, scales q, and writes k and v
+// to their pages. q_out[r, h] = q_scale * rope(norm(q[r, h])).
 struct KvAppendParams {
   TensorView<const float> q;  // [rows, num_q_heads * head_dim]
   TensorView<const float> k;  // [rows, num_kv_heads * head_dim]
@@ -129,10 +133,10 @@ struct KvAppendParams {
   const float* k_norm = nullptr;       // optional [head_dim]
   const float* k_norm_bias = nullptr;  // optional [head_dim]
   RopeStyle rope_style = RopeStyle::half_split;
-  int64_t rotary_dim = 0;              // 0 rotates nothing; even, <= head_dim
-  TensorView<const float> rope;        // [rows, rotary_dim]: cos of rotary_dim / 2 angles, then sin
+  int64_t rotary_dim = 0;        // 0 rotates nothing; even, <= head_dim
+  TensorView<const float> rope;  // [rows, rotary_dim]: cos of rotary_dim / 2 angles, then sin
   float q_scale = 1;
-  TensorView<float> q_out;             // [rows, num_q_heads * head_dim]
+  TensorView<float> q_out;  // [rows, num_q_heads * head_dim]
   KvPages kv;
   const SequenceSlice* sequences = nullptr;
   int64_t num_sequences = 0;
@@ -141,8 +145,8 @@ struct KvAppendParams {
 // Softmax attention of rows of q over the pages of their sequence. Query at position p sees key positions
 // max(0, p - sliding_window + 1) .. p, or all start + count of its sequence when not causal.
 struct AttentionParams {
-  TensorView<const float> q;   // [rows, num_q_heads * head_dim], from KvAppendParams::q_out
-  int64_t num_q_heads = 0;     // a multiple of kv.num_kv_heads
+  TensorView<const float> q;  // [rows, num_q_heads * head_dim], from KvAppendParams::q_out
+  int64_t num_q_heads = 0;    // a multiple of kv.num_kv_heads
   KvPages kv;
   bool is_causal = true;
   int64_t sliding_window = 0;  // tokens, the current one included; 0 for all; causal only

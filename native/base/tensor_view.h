@@ -1,4 +1,5 @@
-// A borrowed matrix in row-major order. The owner outlives every view; a view with null data stands for "absent".
+// A borrowed matrix in row-major order. The owner outlives every view; a view with null data stands for
+// "absent".
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,9 @@ struct TensorView {
   bool is_present() const { return data != nullptr; }
   T* row(int64_t index) const { return data + index * row_stride; }
   // Columns [first, first + count) of every row.
-  TensorView columns(int64_t first, int64_t count) const { return {data + first, num_rows, count, row_stride}; }
+  TensorView columns(int64_t first, int64_t count) const {
+    return {data + first, num_rows, count, row_stride};
+  }
   // Rows [first, first + count).
   TensorView rows(int64_t first, int64_t count) const { return {row(first), count, num_cols, row_stride}; }
 };

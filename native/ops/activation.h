@@ -6,7 +6,8 @@
 
 namespace autoglm {
 
-// Throws invalid_parameter for shapes that do not agree. Gate and up may be column ranges of one product's output.
+// Throws invalid_parameter for shapes that do not agree. Gate and up may be column ranges of one product's
+// output.
 void activate(const Execution& execution, const ActivationParams& params);
 
 }  // namespace autoglm

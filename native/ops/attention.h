@@ -1,7 +1,7 @@
 // Paged attention: decode and prefill are one operation over the slices of a step.
 //
-// Every result is computed from blocks of 64 keys and splits of 256 keys at absolute positions, splits merged in
-// ascending order, so that its bits depend on nothing but its own sequence.
+// Every result is computed from blocks of 64 keys and splits of 256 keys at absolute positions, splits merged
+// in ascending order, so that its bits depend on nothing but its own sequence.
 #pragma once
 
 #include <cstdint>
@@ -16,17 +16,17 @@ namespace autoglm {
 // How a step's attention is cut in chunks; made once per step and used by every layer of equal head counts.
 class AttentionPlan {
  public:
-  // Splits are computed apart and merged afterwards where a slice has few rows, as far as the scratch memory allows.
-  // `sequences` is copied; the page tables it points to must live as long as the plan is used.
+  // Splits are computed apart and merged afterwards where a slice has few rows, as far as the scratch memory
+  // allows. `sequences` is copied; the page tables it points to must live as long as the plan is used.
   void build(std::span<const SequenceSlice> sequences, int64_t num_q_heads, int64_t num_kv_heads,
              int64_t value_dim, int64_t scratch_floats);
 
   struct Task {
     int32_t sequence;
     int32_t kv_head;
-    int32_t first_token;   // of the slice
+    int32_t first_token;  // of the slice
     int32_t num_tokens;
-    int32_t split;         // -1: all splits, merged as they come
+    int32_t split;          // -1: all splits, merged as they come
     int64_t first_partial;  // in units of partial results
   };
 
@@ -53,8 +53,8 @@ class AttentionPlan {
   int64_t value_dim_ = 0;
 };
 
-// Floats of scratch memory that suffice for steps of `max_rows` rows. More lets long contexts of few rows be computed
-// by several threads: twice this amount is a good choice.
+// Floats of scratch memory that suffice for steps of `max_rows` rows. More lets long contexts of few rows be
+// computed by several threads: twice this amount is a good choice.
 int64_t attention_scratch_floats(int64_t max_rows, int64_t num_q_heads, int64_t value_dim);
 
 // Throws invalid_parameter for shapes that do not agree and for scratch smaller than the plan was built for.

@@ -10,7 +10,8 @@ namespace cpu {
 struct KernelTable;
 }
 
-// Cheap to copy; the pool outlives it. Operations are called from one thread at a time and return when they are done.
+// Cheap to copy; the pool outlives it. Operations are called from one thread at a time and return when they
+// are done.
 class Execution {
  public:
   // Throws invalid_parameter when this binary has no kernels for `isa`.

@@ -1,4 +1,5 @@
-// What lies between the q, k, v products and attention: per-head norm, rope, and writing K and V into their pages.
+// What lies between the q, k, v products and attention: per-head norm, rope, and writing K and V into their
+// pages.
 #pragma once
 
 #include <span>
@@ -8,13 +9,14 @@
 
 namespace autoglm {
 
-// cos_sin[r] = attention_factor * {cos(positions[r] * frequencies[i])..., sin(...)...}: once per step and rope table,
-// used by every layer. Angles are computed in double. cos_sin is [rows, 2 * frequencies.size()].
+// cos_sin[r] = attention_factor * {cos(positions[r] * frequencies[i])..., sin(...)...}: once per step and
+// rope table, used by every layer. Angles are computed in double. cos_sin is [rows, 2 * frequencies.size()].
 void compute_rope_angles(const Execution& execution, std::span<const int32_t> positions,
-                         std::span<const double> frequencies, double attention_factor, TensorView<float> cos_sin);
+                         std::span<const double> frequencies, double attention_factor,
+                         TensorView<float> cos_sin);
 
-// Factor for KvAppendParams::q_scale: attention works in powers of two, so `scale` (usually head_dim ** -0.5) also
-// takes log2(e), except with a soft cap, which needs the plain score.
+// Factor for KvAppendParams::q_scale: attention works in powers of two, so `scale` (usually head_dim ** -0.5)
+// also takes log2(e), except with a soft cap, which needs the plain score.
 float query_scale(float scale, float soft_cap);
 
 // Throws invalid_parameter for shapes that do not agree and pages that are out of range.

@@ -6,8 +6,9 @@
 
 namespace autoglm {
 
-// Throws invalid_parameter for shapes that do not agree and for the wrong kind of input: int8 rows exactly when
-// weights.takes_int8(). Row r of the result has the same bits alone and in any batch, on one instruction set.
+// Throws invalid_parameter for shapes that do not agree and for the wrong kind of input: int8 rows exactly
+// when weights.takes_int8(). Row r of the result has the same bits alone and in any batch, on one instruction
+// set.
 void matmul(const Execution& execution, const MatmulParams& params);
 
 }  // namespace autoglm
