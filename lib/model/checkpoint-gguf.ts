@@ -127,7 +127,7 @@ const TEMPLATE_KEY = 'tokenizer.chat_template';
 
 function readTemplates(metadata: GgufMetadata): ChatTemplates {
   const named: Record<string, string> = Object.create(null);
-  for (const key of metadata.keys()) {
+  for (const [key] of metadata.entries()) {
     if (!key.startsWith(`${TEMPLATE_KEY}.`)) continue;
     const template = metadata.string(key);
     if (template !== null) named[key.slice(TEMPLATE_KEY.length + 1)] = template;

@@ -42,8 +42,9 @@ export class GgufMetadata implements ConfigReader {
     this.#values = values;
   }
 
-  keys(): readonly string[] {
-    return [...this.#values.keys()];
+  /** Every key with its value as read, in the file's order. */
+  entries(): Iterable<readonly [string, GgufValue]> {
+    return this.#values.entries();
   }
 
   has(key: string): boolean {
