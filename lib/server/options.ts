@@ -12,6 +12,8 @@ export interface ServerLimits {
   readonly jsonElements: number;
   /** All request headers together. */
   readonly headerBytes: number;
+  /** Messages of one chat request. */
+  readonly messages: number;
   /** `n` of a request. */
   readonly choices: number;
   /** Prompts of one completion request. */
@@ -36,6 +38,8 @@ export const DEFAULT_LIMITS: ServerLimits = {
   jsonDepth: 64,
   jsonElements: 100_000,
   headerBytes: 16 * 1024,
+  // Checking one takes some microseconds of the main thread.
+  messages: 4_096,
   choices: 8,
   prompts: 32,
   headerWaitMs: 10_000,

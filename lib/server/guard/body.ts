@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { AutoglmError } from '../../errors';
 import { refuse } from '../http-errors';
 import type { ServerLimits } from '../options';
@@ -99,11 +100,8 @@ function decode(bytes: Uint8Array): string {
     throw refuse('invalid_json', 'the body starts with a byte order mark; send plain UTF-8', {
       where: 'body, byte 0',
     });
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw refuse('invalid_json', 'the body is not valid UTF-8', { where: 'body' });
-  }
+  if (!isUtf8(bytes)) throw refuse('invalid_json', 'the body is not valid UTF-8', { where: 'body' });
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 }
 
 function parse(text: string): unknown {

@@ -36,13 +36,17 @@ const message = z.strictObject(
   { error: 'an object with role and content' },
 );
 
-const MESSAGES = 'a non-empty array of messages';
+const messagesOf = (maxMessages: number) => {
+  const error = `an array of 1..${maxMessages} messages`;
+  // In two steps, so that an array too long costs nothing more.
+  return z.array(z.unknown(), { error }).min(1, { error }).max(maxMessages, { error }).pipe(z.array(message));
+};
 
 export const chatRequestSchema = (limits: ServerLimits) =>
   z
     .strictObject(
       {
-        messages: z.array(message, { error: MESSAGES }).min(1, { error: MESSAGES }),
+        messages: messagesOf(limits.messages),
         ...samplingFields(limits.choices),
         max_completion_tokens: integerIn(1, MAX_TOKENS)
           .optional()

@@ -54,6 +54,22 @@ describe('keys', () => {
   });
 });
 
+test('objects have at most 4,096 keys', () => {
+  const keys = (count: number): string =>
+    `{${Array.from({ length: count }, (_, i) => `"k${i}":1`).join(',')}}`;
+  const wide = { maxDepth: 4, maxElements: 100_000 };
+  expect(() => scanJson(keys(4_096), wide)).not.toThrow();
+  expect(() => scanJson(keys(4_097), wide)).toThrow(/more than 4096 keys/);
+});
+
+test('strings end at their own quote, whatever backslashes are before it', () => {
+  for (const key of ['\\', '"', 'a\\', '\\"', '""', 'x"y\\', '\\\\"[[[[[', '\n"']) {
+    const literal = JSON.stringify(key);
+    expect(scan(`{${literal}:1,${literal}:2}`), literal).toThrow(/given twice/);
+    expect(scan(`{${literal}:"[[[[[[","b":"[[[[[["}`), literal).not.toThrow();
+  }
+});
+
 test('text that is not JSON is left to JSON.parse', () => {
   for (const text of ['', '"', '{"', '}', ']]]', '{"a\\', '{"\\uZZ":1}', 'nonsense'])
     expect(scan(text)).not.toThrow();

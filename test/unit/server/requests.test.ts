@@ -88,6 +88,14 @@ describe('ranges', () => {
     expect(refusalOf(chatWith({ top_logprobs: 1 })).message).toMatch(/needs logprobs: true/);
   });
 
+  test('of messages end at 4,096', () => {
+    expect(chatWith({ messages: Array(4_096).fill(messages[0]) })).not.toThrow();
+    expect(refusalOf(chatWith({ messages: Array(4_097).fill(messages[0]) }))).toMatchObject({
+      param: 'messages',
+      allowed: 'an array of 1..4096 messages',
+    });
+  });
+
   test('of prompts end at 32', () => {
     expect(completionWith({ prompt: Array(32).fill('a') })).not.toThrow();
     expect(refusalOf(completionWith({ prompt: Array(33).fill('a') })).param).toBe('prompt');
