@@ -1,0 +1,131 @@
+import {
+  type ComputeLayout,
+  KV_DTYPES,
+  type KvDtype,
+  STORED_FORMATS,
+  type StoredFormat,
+} from '../native/abi';
+import type { NativeTensor } from '../native/addon';
+import type { DecoderSpec } from '../native/decoder-spec';
+
+export interface MemoryEstimateInput {
+  readonly spec: DecoderSpec;
+  readonly tensors: readonly NativeTensor[];
+  readonly precision: 'fast' | 'exact';
+  readonly kvDtype: KvDtype;
+  /** Tokens of each sequence. */
+  readonly contextLength: number;
+  /** Sequences held at once. */
+  readonly concurrency: number;
+}
+
+/** What one tensor becomes in memory. */
+export interface TensorMemory {
+  readonly role: string;
+  readonly storedFormat: StoredFormat;
+  readonly layout: ComputeLayout;
+  readonly shape: readonly number[];
+  readonly storedBytes: number;
+  readonly bytes: number;
+  /** Of the bytes in memory, scales included. */
+  readonly bitsPerWeight: number;
+}
+
+export interface MemoryEstimate {
+  readonly weightBytes: number;
+  /** Bytes by compute layout; layouts that do not occur are absent. */
+  readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
+  readonly kvBytesPerToken: number;
+  readonly kvBytes: number;
+  /** Weights and KV cache. Scratch memory and the process itself come on top: some tens of MiB. */
+  readonly totalBytes: number;
+  readonly tensors: readonly TensorMemory[];
+}
+
+/** Sizes of the layouts that native/base/packed_matrix.h defines. */
+const PANEL_ROWS = 32;
+const GROUP = 32;
+const ALIGNMENT = 64;
+
+/** Computes from the description alone what loading it will take; no weight is read. */
+export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
+  const { spec, precision, kvDtype, contextLength, concurrency } = input;
+  const tensors = input.tensors.map((tensor) => tensorMemory(tensor, precision));
+  const layouts: Partial<Record<ComputeLayout, number>> = {};
+  let weightBytes = 0;
+  for (const { layout, bytes } of tensors) {
+    layouts[layout] = (layouts[layout] ?? 0) + bytes;
+    weightBytes += bytes;
+  }
+  const perToken = kvBytesPerToken(spec, kvDtype);
+  const kvBytes = perToken * contextLength * concurrency;
+  return {
+    weightBytes,
+    layouts,
+    kvBytesPerToken: perToken,
+    kvBytes,
+    totalBytes: weightBytes + kvBytes,
+    tensors,
+  };
+}
+
+function kvBytesPerToken(spec: DecoderSpec, dtype: KvDtype): number {
+  let elements = 0;
+  for (const { attention } of spec.layers) {
+    elements += attention.numKvHeads * (attention.headDim + attention.valueDim);
+  }
+  return elements * KV_DTYPES[dtype].bytes;
+}
+
+function tensorMemory({ role, source }: NativeTensor, precision: 'fast' | 'exact'): TensorMemory {
+  const { format, shape, slices } = source;
+  const [rows = 1, columns] = shape;
+  // Vectors are few and small, and become float32 whatever they were.
+  const isVector = columns === undefined;
+  const layout = isVector ? 'f32' : STORED_FORMATS[format].computeLayout;
+  const bytes = isVector ? rows * 4 : matrixBytes(format, precision, rows, columns);
+  return {
+    role,
+    storedFormat: format,
+    layout,
+    shape,
+    storedBytes: slices.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    bytes,
+    bitsPerWeight: (bytes * 8) / (rows * (columns ?? 1)),
+  };
+}
+
+/** Whole panels of rows, and one float per panel. */
+function matrixBytes(
+  format: StoredFormat,
+  precision: 'fast' | 'exact',
+  rows: number,
+  columns: number,
+): number {
+  const numPanels = Math.ceil(rows / PANEL_ROWS);
+  const bytes = numPanels * (panelBytes(format, precision, columns) + 4);
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+function panelBytes(format: StoredFormat, precision: 'fast' | 'exact', columns: number): number {
+  const numGroups = columns / GROUP;
+  const isProductOfScales = format === 'q4_k' || format === 'q6_k';
+  const scales = PANEL_ROWS * (isProductOfScales && precision === 'exact' ? 4 : 2);
+  switch (format) {
+    case 'f32':
+      return columns * PANEL_ROWS * 4;
+    case 'f16':
+      return columns * PANEL_ROWS * 2;
+    case 'bf16':
+      return Math.ceil(columns / 2) * PANEL_ROWS * 4;
+    case 'q8_0':
+      return numGroups * (GROUP * PANEL_ROWS + scales);
+    case 'q4_0':
+      return numGroups * ((GROUP * PANEL_ROWS) / 2 + scales);
+    case 'q4_1':
+    case 'q4_k':
+      return numGroups * ((GROUP * PANEL_ROWS) / 2 + 2 * scales);
+    case 'q6_k':
+      return numGroups * ((GROUP * PANEL_ROWS * 3) / 4 + 2 * scales);
+  }
+}
