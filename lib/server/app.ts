@@ -4,7 +4,7 @@ import { type Context, Hono, type Next } from 'hono';
 import type { Engine, Model } from '../engine/types';
 import { AutoglmError } from '../errors';
 import { AccessRecord } from './access-log';
-import { CallRegistry, shuttingDown } from './call';
+import { CallRegistry } from './call';
 import { ApiKeys } from './guard/auth';
 import { readJsonBody } from './guard/body';
 import { HostAllowList } from './guard/hosts';
@@ -135,7 +135,6 @@ export class ServerApp {
       return c.body(null, 204, { ...corsHeaders, ...preflight });
     }
     if (this.#routeOf(c)?.isPublic !== true) this.#authorize(c);
-    if (this.calls.isDraining && c.req.method === 'POST') throw shuttingDown();
     await next();
     for (const [name, value] of Object.entries(corsHeaders)) c.header(name, value);
     return undefined;
@@ -253,7 +252,6 @@ export class ServerApp {
     this.#metrics.observeRequest(model.id, request.choicesPerPrompt, request.prompts[0]?.maxTokens);
     const call = this.calls.begin(record.requestId, c.var.tenant);
     call.follow(disconnected);
-    let isDone = false;
     const answer: Answer = {
       model,
       call,
@@ -264,16 +262,19 @@ export class ServerApp {
       limits: this.#settings.limits,
       metrics: this.#metrics,
       onDone: (usage, error) => {
-        isDone = true;
         record.setUsage(usage);
         if (error !== null) this.#countError(record, error);
         if (record.isStreaming) this.#close(c, 200);
       },
     };
     if (!request.isStream) return c.json(await answerWhole(answer));
-    const response = await answerStream(answer);
-    record.isStreaming = !isDone;
-    return response;
+    record.isStreaming = true;
+    try {
+      return await answerStream(answer);
+    } catch (error) {
+      record.isStreaming = false;
+      throw error;
+    }
   }
 
   #head(model: Model, { idPrefix }: Endpoint) {

@@ -46,7 +46,7 @@ export class Call {
   }
 }
 
-export const shuttingDown = (): AutoglmError =>
+const shuttingDown = (): AutoglmError =>
   refuse(
     'shutting_down',
     'the server is shutting down; send the request again, to another one if there is any',

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import { AutoglmError } from '../errors';
 import { ServerApp } from './app';
@@ -60,12 +60,17 @@ export async function serve(served: ServedModels, options: ServeOptions = {}): P
   const server = createHttpServer(app, settings);
   await listen(server, host, port);
   const address = server.address() as AddressInfo;
+  let closed: Promise<void> | null = null;
   const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
   return {
     url: `http://${isLoopbackHost(host) ? shownHost : urlHost(host)}:${address.port}`,
     host,
     port: address.port,
-    close: (closing) => close(server, app, closing?.graceMs ?? graceMs),
+    close: async (closing) => {
+      await app.calls.drain(closing?.graceMs ?? graceMs);
+      closed ??= closeSockets(server);
+      await closed;
+    },
   };
 }
 
@@ -100,9 +105,11 @@ function createHttpServer(app: ServerApp, settings: ServerSettings): Server {
     listeners.set(incoming, disconnected);
     void listener(incoming, outgoing);
   });
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
-    refuseRaw(error, socket as Socket, limits),
-  );
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (socket.writable && connections.canRefuse(socket))
+      socket.end(rawAnswer(rawRefusal(error.code, limits)));
+    else socket.destroy();
+  });
   return server;
 }
 
@@ -118,24 +125,24 @@ function badTarget(error: unknown): Response {
   return new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json' } });
 }
 
-/** What Node's HTTP parser refused, answered in the API's own shape; after the start of an answer only by closing. */
-function refuseRaw(error: NodeJS.ErrnoException, socket: Socket, limits: ServerLimits): void {
-  if (!socket.writable || socket.bytesWritten > 0) {
-    socket.destroy();
-    return;
-  }
-  const { status, body } = toHttpFailure(rawRefusal(error.code, limits), 'none');
+const REASONS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  408: 'Request Timeout',
+  431: 'Request Header Fields Too Large',
+};
+
+/** What Node's HTTP parser refused never becomes a request: it is answered in the API's own shape, byte by byte. */
+function rawAnswer(error: AutoglmError): string {
+  const { status, body } = toHttpFailure(error, 'none');
   const text = JSON.stringify(body);
-  socket.end(
-    [
-      `HTTP/1.1 ${status} ${status === 408 ? 'Request Timeout' : status === 431 ? 'Request Header Fields Too Large' : 'Bad Request'}`,
-      'content-type: application/json',
-      `content-length: ${Buffer.byteLength(text)}`,
-      'connection: close',
-      '',
-      text,
-    ].join('\r\n'),
-  );
+  return [
+    `HTTP/1.1 ${status} ${REASONS[status]}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(text)}`,
+    'connection: close',
+    '',
+    text,
+  ].join('\r\n');
 }
 
 function rawRefusal(code: string | undefined, limits: ServerLimits): AutoglmError {
@@ -178,9 +185,8 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-async function close(server: Server, app: ServerApp, graceMs: number): Promise<void> {
-  await app.calls.drain(graceMs);
-  if (!server.listening) return;
+/** Closes the socket, giving connections a moment to take the last bytes of their answers. */
+async function closeSockets(server: Server): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
   const late = setTimeout(() => server.closeAllConnections(), FLUSH_MS);

@@ -138,6 +138,26 @@ describe('malformed HTTP', () => {
     });
   }
 
+  test('after a sound request on the same connection is answered too', async () => {
+    const connection = await open();
+    await connection.write('GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    await expect.poll(() => connection.statuses).toEqual([200]);
+    await connection.write('nonsense\r\n\r\n');
+    await expect.poll(() => connection.statuses).toEqual([200, 400]);
+    await expect.poll(() => connection.isClosed).toBe(true);
+  });
+
+  test('behind a request being answered only ends the connection', async () => {
+    engine.model.script = () => ({ tokens: ['a'], beforeToken: () => new Promise(() => {}) });
+    const connection = await open();
+    await connection.write(chat);
+    await expect.poll(() => engine.model.numRunning).toBe(1);
+    await connection.write('nonsense\r\n\r\n');
+    await expect.poll(() => connection.isClosed).toBe(true);
+    expect(connection.received).toBe('');
+    expect(engine.model.seen[0]?.outcome).toBe('aborted');
+  });
+
   test('headers just under the limit pass', async () => {
     const connection = await open();
     await connection.write(`GET /health HTTP/1.1\r\nhost: localhost\r\nx-big: ${'x'.repeat(1_900)}\r\n\r\n`);

@@ -18,7 +18,7 @@ export interface Answer {
   readonly includeUsage: boolean;
   readonly limits: ServerLimits;
   readonly metrics: ServerMetrics;
-  /** Told once, with the answer's last word: null when it was complete. */
+  /** Told once when an answer ended, `error` null for a complete one. What fails before its answer began rejects. */
   readonly onDone: (usage: Usage | null, error: unknown) => void;
 }
 
@@ -61,7 +61,6 @@ export async function answerWhole(answer: Answer): Promise<object> {
   } catch (error) {
     const reason = call.reasonFor(error);
     call.cancel(reason);
-    answer.onDone(null, reason);
     throw reason;
   } finally {
     call.end();
@@ -159,7 +158,7 @@ export async function answerStream(answer: Answer): Promise<Response> {
       .then(
         (usage) => answer.onDone(usage, null),
         (error: unknown) => {
-          answer.onDone(null, error);
+          if (isResponding) answer.onDone(null, error);
           reject(error);
         },
       )
