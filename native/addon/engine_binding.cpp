@@ -1,0 +1,320 @@
+#include "addon/engine_binding.h"
+
+#include <string>
+
+#include "addon/environment.h"
+#include "addon/guard.h"
+#include "addon/js_object.h"
+#include "addon/load_conversion.h"
+#include "base/error.h"
+#include "runtime/step_records.h"
+
+namespace autoglm::addon {
+namespace {
+
+void check(napi_status status, const char* what) {
+  if (status != napi_ok) throw Error(ErrorCode::internal, std::string("Node-API refused to ") + what);
+}
+
+napi_value create_promise(napi_env env, napi_deferred& deferred) {
+  napi_value promise = nullptr;
+  check(napi_create_promise(env, &deferred, &promise), "create a promise");
+  return promise;
+}
+
+std::vector<Reference> keep_shared_memory(Napi::Object request) {
+  std::vector<Reference> result;
+  for (const char* name : {"plans", "results"}) {
+    const auto pair = request.Get(name).As<Napi::Object>();
+    for (uint32_t slot = 0; slot < 2; ++slot) result.emplace_back(request.Env(), pair.Get(slot));
+  }
+  return result;
+}
+
+}  // namespace
+
+// The cleanup hook is added after the thread-safe function, whose own hook therefore runs later: native
+// threads are joined before the function they call goes away.
+EngineBinding::EngineBinding(Napi::Env env, Environment& environment, int64_t id, int num_threads, Isa isa,
+                             Napi::Function on_step)
+    : env_(env), environment_(environment), id_(id), num_threads_(num_threads), on_step_(env, on_step) {
+  check(napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "open-autoglm engine"),
+                                        0, 1, nullptr, nullptr, this, on_event, &to_javascript_),
+        "create a thread-safe function");
+  try {
+    check(napi_unref_threadsafe_function(env, to_javascript_), "unref a thread-safe function");
+    engine_ = std::make_unique<Engine>(
+        num_threads, isa,
+        EngineListener{
+            .on_step =
+                [this](int64_t model_id, int slot) {
+                  send({.kind = Event::Kind::step_finished, .model_id = model_id, .slot = slot});
+                },
+            .on_model_closed =
+                [this](int64_t model_id) { send({.kind = Event::Kind::model_closed, .model_id = model_id}); },
+            .on_stopped = [this] { send({.kind = Event::Kind::engine_stopped}); }});
+    check(napi_add_env_cleanup_hook(env, on_environment_end, this), "add a cleanup hook");
+  } catch (...) {
+    engine_.reset();
+    napi_release_threadsafe_function(to_javascript_, napi_tsfn_abort);
+    throw;
+  }
+}
+
+EngineBinding::~EngineBinding() {
+  if (to_javascript_ == nullptr) return;
+  napi_remove_env_cleanup_hook(env_, on_environment_end, this);
+  shut_down();
+}
+
+void EngineBinding::shut_down() {
+  for (auto& [model_id, load] : loads_) load.job->stop();
+  engine_.reset();
+  loads_.clear();
+  models_.clear();
+  on_step_ = Reference();
+  napi_release_threadsafe_function(to_javascript_, napi_tsfn_abort);
+  to_javascript_ = nullptr;
+}
+
+void EngineBinding::on_environment_end(void* self) {
+  auto& binding = *static_cast<EngineBinding*>(self);
+  binding.is_closing_ = true;
+  binding.shut_down();
+}
+
+// Native threads. A refusal means that the environment is ending, and then nobody is left to be told.
+void EngineBinding::send(const Event& event) const {
+  (void)napi_call_threadsafe_function(to_javascript_, encode(event), napi_tsfn_nonblocking);
+}
+
+void EngineBinding::on_event(napi_env env, napi_value, void* context, void* data) {
+  if (env == nullptr) return;  // the environment has ended; `context` may be gone
+  try {
+    static_cast<EngineBinding*>(context)->handle(decode(data));
+  } catch (const Napi::Error&) {
+    // The JavaScript exception is pending or the environment is being terminated: Node deals with either.
+  } catch (...) {
+    const Error error = current_error();
+    napi_throw_error(env, std::string(name_of(error.code)).c_str(), error.what());
+  }
+}
+
+void EngineBinding::handle(const Event& event) {
+  switch (event.kind) {
+    case Event::Kind::step_finished:
+      return handle_step(event);
+    case Event::Kind::model_closed:
+      return handle_model_closed(event.model_id);
+    case Event::Kind::load_progressed:
+      return handle_load_progress(event.model_id);
+    case Event::Kind::load_done:
+      return handle_load_done(event.model_id);
+    case Event::Kind::engine_stopped:
+      is_engine_stopped_ = true;
+      if (loads_.empty()) finish_close();
+  }
+}
+
+void EngineBinding::handle_step(const Event& event) {
+  const auto found = models_.find(event.model_id);
+  if (found == models_.end()) return;
+  OpenModel& model = found->second;
+  model.is_slot_queued[static_cast<size_t>(event.slot)] = false;
+  ++model.num_finished;
+  std::erase_if(model.retired_outputs, [&](const auto& each) { return each.first <= model.num_finished; });
+  change_pending(-1);
+  if (model.model == nullptr) return;
+  napi_value arguments[2];
+  if (napi_create_int64(env_, event.model_id, &arguments[0]) != napi_ok ||
+      napi_create_int32(env_, event.slot, &arguments[1]) != napi_ok) {
+    return;
+  }
+  // Last: what the callback throws stays pending and becomes an uncaught exception of its own.
+  (void)napi_call_function(env_, undefined(), on_step_.value(), 2, arguments, nullptr);
+}
+
+void EngineBinding::handle_model_closed(int64_t model_id) {
+  const auto found = models_.find(model_id);
+  if (found == models_.end()) return;
+  const auto waiters = std::move(found->second.close_waiters);
+  const int64_t num_dropped = found->second.num_submitted - found->second.num_finished;
+  models_.erase(found);
+  environment_.remove_model(model_id);
+  change_pending(-1 - static_cast<int>(num_dropped));
+  for (const napi_deferred waiter : waiters) resolve(waiter, undefined());
+}
+
+void EngineBinding::handle_load_progress(int64_t model_id) {
+  const auto found = loads_.find(model_id);
+  if (found == loads_.end()) return;
+  napi_value arguments[2];
+  if (napi_create_int64(env_, found->second.job->loaded_bytes(), &arguments[0]) != napi_ok ||
+      napi_create_int64(env_, found->second.job->total_bytes(), &arguments[1]) != napi_ok) {
+    return;
+  }
+  (void)napi_call_function(env_, undefined(), found->second.on_progress.value(), 2, arguments, nullptr);
+}
+
+void EngineBinding::handle_load_done(int64_t model_id) {
+  auto entry = loads_.extract(model_id);
+  if (entry.empty()) return;
+  Load& load = entry.mapped();
+  change_pending(-1);
+  try {
+    std::shared_ptr<Model> model = load.job->take_model();
+    if (is_closing_)
+      throw Error(ErrorCode::engine_closed, "the engine was closed while the model was loading");
+    models_[model_id] = {.model = std::move(model),
+                         .shared_memory = std::move(load.shared_memory),
+                         .outputs = {},
+                         .retired_outputs = {},
+                         .close_waiters = {}};
+    environment_.add_model(model_id, *this);
+    napi_value handle = nullptr;
+    check(napi_create_int64(env_, model_id, &handle), "create a number");
+    resolve(load.deferred, handle);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    const Error error = current_error();
+    (void)napi_reject_deferred(env_, load.deferred, to_js_error(env_, error.code, error.what()));
+  }
+  load.job.reset();
+  if (is_engine_stopped_ && loads_.empty()) finish_close();
+}
+
+napi_value EngineBinding::close() {
+  napi_deferred deferred = nullptr;
+  const napi_value promise = create_promise(env_, deferred);
+  close_waiters_.push_back(deferred);
+  if (is_closing_) return promise;
+  is_closing_ = true;
+  change_pending(1);
+  for (auto& [model_id, load] : loads_) load.job->stop();
+  for (auto& [model_id, model] : models_) {
+    if (model.model != nullptr) start_closing(model);
+  }
+  engine_->request_stop();
+  return promise;
+}
+
+void EngineBinding::finish_close() {
+  const auto waiters = std::move(close_waiters_);
+  change_pending(-1);
+  for (const napi_deferred waiter : waiters) resolve(waiter, undefined());
+  environment_.remove_engine(id_);  // destroys this
+}
+
+napi_value EngineBinding::load_model(int64_t model_id, Napi::Object request, Napi::Function on_progress) {
+  LoadRequest converted = to_load_request(request);
+  Load load;
+  load.shared_memory = keep_shared_memory(request);
+  load.cancel = Reference(env_, request.Get("cancel"));
+  load.on_progress = Reference(env_, on_progress);
+  const napi_value promise = create_promise(env_, load.deferred);
+  Load& kept = loads_[model_id] = std::move(load);
+  try {
+    kept.job = std::make_unique<LoadJob>(
+        model_id, std::move(converted), num_threads_,
+        LoadListener{
+            .on_progress = [this,
+                            model_id] { send({.kind = Event::Kind::load_progressed, .model_id = model_id}); },
+            .on_done = [this, model_id] { send({.kind = Event::Kind::load_done, .model_id = model_id}); }});
+  } catch (...) {
+    loads_.erase(model_id);
+    throw;
+  }
+  change_pending(1);
+  return promise;
+}
+
+napi_value EngineBinding::close_model(int64_t model_id) {
+  napi_deferred deferred = nullptr;
+  const napi_value promise = create_promise(env_, deferred);
+  const auto found = models_.find(model_id);
+  if (found == models_.end()) {
+    resolve(deferred, undefined());
+    return promise;
+  }
+  found->second.close_waiters.push_back(deferred);
+  if (found->second.model != nullptr) start_closing(found->second);
+  return promise;
+}
+
+void EngineBinding::start_closing(OpenModel& model) {
+  change_pending(1);
+  engine_->close_model(std::move(model.model));
+  model.model = nullptr;
+}
+
+void EngineBinding::set_output(int64_t model_id, int32_t output_id, Napi::Value buffer) {
+  OpenModel& model = open_model(model_id);
+  const auto retire = [&] {
+    const auto found = model.outputs.find(output_id);
+    if (found == model.outputs.end()) return;
+    if (model.num_finished < model.num_submitted) {
+      model.retired_outputs.emplace_back(model.num_submitted, std::move(found->second));
+    }
+    model.outputs.erase(found);
+  };
+  if (buffer.IsNull()) {
+    model.model->set_output(output_id, {});
+    retire();
+    return;
+  }
+  const auto values = float32_values(buffer, "the output buffer");
+  if (values.empty())
+    throw Error(ErrorCode::invalid_parameter, "expected an output buffer that is not empty");
+  Reference reference(env_, buffer);
+  model.model->set_output(output_id, values);
+  retire();
+  model.outputs[output_id] = std::move(reference);
+}
+
+void EngineBinding::submit_step(int64_t model_id, int slot) {
+  OpenModel& model = open_model(model_id);
+  bool& is_queued = model.is_slot_queued[static_cast<size_t>(slot)];
+  if (is_queued) {
+    throw Error(ErrorCode::invalid_parameter,
+                "the step in slot " + std::to_string(slot) + " has not finished");
+  }
+  engine_->submit(model.model, slot);
+  is_queued = true;
+  ++model.num_submitted;
+  change_pending(1);
+}
+
+void EngineBinding::change_pending(int change) {
+  const bool was_pending = num_pending_ > 0;
+  num_pending_ += change;
+  const bool is_pending = num_pending_ > 0;
+  if (is_pending == was_pending) return;
+  (void)(is_pending ? napi_ref_threadsafe_function(env_, to_javascript_)
+                    : napi_unref_threadsafe_function(env_, to_javascript_));
+}
+
+EngineBinding::OpenModel& EngineBinding::open_model(int64_t model_id) {
+  const auto found = models_.find(model_id);
+  if (found == models_.end() || found->second.model == nullptr) {
+    throw Error(ErrorCode::engine_closed, "the model is closed");
+  }
+  return found->second;
+}
+
+const EngineBinding::OpenModel& EngineBinding::open_model(int64_t model_id) const {
+  return const_cast<EngineBinding*>(this)->open_model(model_id);
+}
+
+// A refusal means that the environment is being terminated: nobody will look at the promise.
+void EngineBinding::resolve(napi_deferred deferred, napi_value value) const {
+  (void)napi_resolve_deferred(env_, deferred, value);
+}
+
+napi_value EngineBinding::undefined() const {
+  napi_value result = nullptr;
+  (void)napi_get_undefined(env_, &result);
+  return result;
+}
+
+}  // namespace autoglm::addon

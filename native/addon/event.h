@@ -1,0 +1,34 @@
+// What native threads tell the JavaScript thread. An event is a plain number in the thread-safe function's
+// data pointer: sending one allocates nothing of ours, and one that is never delivered leaks nothing.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstdint>
+
+namespace autoglm::addon {
+
+struct Event {
+  enum class Kind : uint8_t { step_finished, model_closed, load_progressed, load_done, engine_stopped };
+
+  Kind kind = Kind::step_finished;
+  int64_t model_id = 0;  // 0 for engine_stopped
+  int slot = 0;          // step_finished only
+};
+
+static_assert(sizeof(void*) == 8, "an event needs 64 bits");
+
+inline void* encode(const Event& event) {
+  const auto bits = static_cast<uint64_t>(event.model_id) << 4 | static_cast<uint64_t>(event.kind) << 1 |
+                    static_cast<uint64_t>(event.slot);
+  return reinterpret_cast<void*>(bits);
+}
+
+inline Event decode(void* data) {
+  const auto bits = reinterpret_cast<uint64_t>(data);
+  return {.kind = static_cast<Event::Kind>(bits >> 1 & 7),
+          .model_id = static_cast<int64_t>(bits >> 4),
+          .slot = static_cast<int>(bits & 1)};
+}
+
+}  // namespace autoglm::addon

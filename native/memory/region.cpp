@@ -1,0 +1,60 @@
+#include "memory/region.h"
+
+#include <sys/mman.h>
+
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+
+namespace autoglm {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr int64_t kMaxBytes = int64_t{1} << 46;  // 64 TiB: more than any machine, and no sum of two wraps
+
+}  // namespace
+
+MemoryRegion::MemoryRegion(int64_t num_bytes) {
+  if (num_bytes == 0) return;
+  const auto refuse = [num_bytes] {
+    return Error(ErrorCode::out_of_memory,
+                 "cannot reserve " + std::to_string(num_bytes) + " bytes of memory");
+  };
+  if (num_bytes < 0 || num_bytes > kMaxBytes) throw refuse();
+  mapping_size_ = static_cast<size_t>(num_bytes) + kHugePage;
+  mapping_ = mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping_ == MAP_FAILED) {
+    mapping_ = nullptr;
+    throw refuse();
+  }
+  const auto address = reinterpret_cast<uintptr_t>(mapping_);
+  const uintptr_t aligned = (address + kHugePage - 1) / kHugePage * kHugePage;
+  data_ = reinterpret_cast<std::byte*>(aligned);
+  size_ = num_bytes;
+#ifdef MADV_HUGEPAGE
+  // Advice only: a kernel without transparent huge pages says no and the memory works all the same.
+  (void)madvise(data_, static_cast<size_t>(num_bytes), MADV_HUGEPAGE);
+#endif
+}
+
+MemoryRegion::MemoryRegion(MemoryRegion&& other) noexcept { *this = std::move(other); }
+
+MemoryRegion& MemoryRegion::operator=(MemoryRegion&& other) noexcept {
+  if (this == &other) return *this;
+  release();
+  data_ = std::exchange(other.data_, nullptr);
+  size_ = std::exchange(other.size_, 0);
+  mapping_ = std::exchange(other.mapping_, nullptr);
+  mapping_size_ = std::exchange(other.mapping_size_, 0);
+  return *this;
+}
+
+MemoryRegion::~MemoryRegion() { release(); }
+
+void MemoryRegion::release() noexcept {
+  if (mapping_ != nullptr) munmap(mapping_, mapping_size_);
+  mapping_ = nullptr;
+}
+
+}  // namespace autoglm

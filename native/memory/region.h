@@ -1,0 +1,32 @@
+// A range of zeroed private memory, committed page by page when it is first touched.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace autoglm {
+
+class MemoryRegion {
+ public:
+  MemoryRegion() = default;
+  // 2 MiB aligned, with huge pages where the system has them: a sequential read of weights is 15 to 20 %
+  // faster with them on one thread. Throws out_of_memory.
+  explicit MemoryRegion(int64_t num_bytes);
+  MemoryRegion(MemoryRegion&& other) noexcept;
+  MemoryRegion& operator=(MemoryRegion&& other) noexcept;
+  ~MemoryRegion();
+
+  std::byte* data() const { return data_; }
+  int64_t size() const { return size_; }
+
+ private:
+  void release() noexcept;
+
+  std::byte* data_ = nullptr;
+  int64_t size_ = 0;
+  void* mapping_ = nullptr;
+  size_t mapping_size_ = 0;
+};
+
+}  // namespace autoglm

@@ -1,0 +1,394 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "ops/activation.h"
+#include "ops/embedding.h"
+#include "ops/kv_append.h"
+#include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/quantize_rows.h"
+
+namespace autoglm {
+namespace {
+
+int64_t q_cols(const AttentionSpec& attention) { return attention.num_q_heads * attention.head_dim; }
+int64_t k_cols(const AttentionSpec& attention) { return attention.num_kv_heads * attention.head_dim; }
+int64_t v_cols(const AttentionSpec& attention) { return attention.num_kv_heads * attention.value_dim; }
+int64_t attended_cols(const AttentionSpec& attention) { return attention.num_q_heads * attention.value_dim; }
+int64_t gate_up_cols(const MlpSpec& mlp) { return mlp.intermediate_size * (mlp.is_gated ? 2 : 1); }
+
+const RopeTable* rope_table_of(const DecoderSpec& spec, const AttentionSpec& attention) {
+  return attention.rope_table ? &spec.rope_tables[static_cast<size_t>(*attention.rope_table)] : nullptr;
+}
+
+MatmulParams product(const Linear& linear, const Activations& in, TensorView<float> out) {
+  MatmulParams params{
+      .weights = linear.matrix, .in = {}, .quantized = {}, .bias = linear.bias, .residual = {}, .out = out};
+  if (linear.matrix.takes_int8()) {
+    params.quantized = in.quantized;
+  } else {
+    params.in = in.values;
+  }
+  return params;
+}
+
+NormParams norm_params(const NormSpec& norm, const NormWeights& weights, TensorView<const float> in) {
+  return {.kind = norm.kind,
+          .epsilon = norm.epsilon,
+          .has_unit_offset = norm.has_unit_offset,
+          .in = in,
+          .weight = weights.weight,
+          .bias = weights.bias,
+          .residual = {},
+          .out = {},
+          .quantized = {}};
+}
+
+}  // namespace
+
+Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDtype kv_dtype,
+                 int64_t max_step_tokens)
+    : spec_(std::move(spec)), weights_(std::move(weights)), kv_dtype_(kv_dtype), head_(weights_->head) {
+  if (spec_.head.is_tied) head_.matrix = weights_->embedding;
+  for (const LayerSpec& layer : spec_.layers) layer_geometries_.push_back(geometry_of(layer.attention));
+  reserve_scratch(max_step_tokens);
+  tokens_.reserve(static_cast<size_t>(max_step_tokens));
+  positions_.reserve(static_cast<size_t>(max_step_tokens));
+}
+
+size_t Decoder::geometry_of(const AttentionSpec& attention) {
+  const auto found = std::ranges::find_if(geometries_, [&](const AttentionGeometry& geometry) {
+    return geometry.num_q_heads == attention.num_q_heads && geometry.num_kv_heads == attention.num_kv_heads &&
+           geometry.value_dim == attention.value_dim;
+  });
+  if (found != geometries_.end()) return static_cast<size_t>(found - geometries_.begin());
+  geometries_.push_back({attention.num_q_heads, attention.num_kv_heads, attention.value_dim, {}});
+  return geometries_.size() - 1;
+}
+
+// Runs twice: once to add up the sizes, once to hand out the memory.
+void Decoder::reserve_scratch(int64_t max_step_tokens) {
+  struct Widths {
+    int64_t qkv = 0, q = 0, gate_up = 0;
+    int64_t float_input = 0, int8_input = 0;
+    int64_t float_attended = 0, int8_attended = 0;
+    int64_t float_activated = 0, int8_activated = 0;
+  } widths;
+  bool has_sublayer_norm = false;
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const auto& [attention, mlp, placement, norm, residual_scale] = spec_.layers[i];
+    const LayerWeights& weights = weights_->layers[i];
+    const auto widen = [](int64_t& width, int64_t cols, bool is_needed) {
+      if (is_needed) width = std::max(width, cols);
+    };
+    widen(widths.qkv, q_cols(attention) + k_cols(attention) + v_cols(attention), true);
+    widen(widths.q, q_cols(attention), true);
+    widen(widths.gate_up, gate_up_cols(mlp), true);
+    widen(widths.float_input, spec_.hidden_size, weights.qkv.needs_float() || weights.gate_up.needs_float());
+    widen(widths.int8_input, spec_.hidden_size, weights.qkv.needs_int8() || weights.gate_up.needs_int8());
+    widen(widths.float_attended, attended_cols(attention), !weights.o.matrix.takes_int8());
+    widen(widths.int8_attended, attended_cols(attention), weights.o.matrix.takes_int8());
+    widen(widths.float_activated, mlp.intermediate_size, !weights.down.matrix.takes_int8());
+    widen(widths.int8_activated, mlp.intermediate_size, weights.down.matrix.takes_int8());
+    has_sublayer_norm |= placement != NormPlacement::pre;
+  }
+  int64_t attention_floats = 0;
+  for (const AttentionGeometry& geometry : geometries_) {
+    attention_floats =
+        std::max(attention_floats,
+                 2 * attention_scratch_floats(max_step_tokens, geometry.num_q_heads, geometry.value_dim));
+  }
+  const bool head_takes_int8 = head_.matrix.takes_int8();
+  const auto reserve_all = [&](ScratchAllocator allocator) {
+    for (FloatBuffer& buffer : residuals_) buffer.reserve(allocator, max_step_tokens, spec_.hidden_size);
+    input_.reserve(allocator, max_step_tokens, widths.float_input, widths.int8_input);
+    qkv_.reserve(allocator, max_step_tokens, widths.qkv);
+    rotated_q_.reserve(allocator, max_step_tokens, widths.q);
+    attended_.reserve(allocator, max_step_tokens, widths.float_attended, widths.int8_attended);
+    gate_up_.reserve(allocator, max_step_tokens, widths.gate_up);
+    activated_.reserve(allocator, max_step_tokens, widths.float_activated, widths.int8_activated);
+    if (has_sublayer_norm) sublayer_.reserve(allocator, max_step_tokens, spec_.hidden_size);
+    head_input_.reserve(allocator, kMaxLogitRows, spec_.hidden_size, head_takes_int8 ? spec_.hidden_size : 0);
+    for (size_t i = 0; i < angles_.size(); ++i) {
+      angles_[i].reserve(allocator, max_step_tokens, spec_.rope_tables[i].rotary_dim);
+    }
+    FloatBuffer attention_scratch;
+    attention_scratch.reserve(allocator, 1, attention_floats);
+    attention_scratch_ = attention_scratch.values();
+    return allocator.num_bytes();
+  };
+  angles_.resize(spec_.rope_tables.size());
+  scratch_ = MemoryRegion(reserve_all(ScratchAllocator(nullptr)));
+  reserve_all(ScratchAllocator(scratch_.data()));
+}
+
+std::vector<int64_t> Decoder::page_bytes() const {
+  std::vector<int64_t> result;
+  for (const LayerSpec& layer : spec_.layers) {
+    const KvPages pages{.dtype = kv_dtype_,
+                        .num_kv_heads = layer.attention.num_kv_heads,
+                        .head_dim = layer.attention.head_dim,
+                        .value_dim = layer.attention.value_dim};
+    result.push_back(pages.page_bytes());
+  }
+  return result;
+}
+
+int64_t Decoder::num_row_rope_tables() const {
+  int64_t last_used = 0;
+  for (const LayerSpec& layer : spec_.layers) {
+    last_used = std::max<int64_t>(last_used, layer.attention.rope_table.value_or(0));
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(spec_.rope_tables.size()) - last_used);
+}
+
+bool Decoder::forward(const Execution& execution, std::span<const SequenceChunk> chunks,
+                      const KvPool& kv_pool, const std::atomic<bool>& is_interrupted) {
+  begin_step(execution, chunks);
+  embed_tokens(execution);
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    if (is_interrupted.load(std::memory_order_relaxed)) return false;
+    run_attention(execution, i, kv_pool);
+    run_mlp(execution, i);
+  }
+  return true;
+}
+
+void Decoder::begin_step(const Execution& execution, std::span<const SequenceChunk> chunks) {
+  tokens_.clear();
+  positions_.clear();
+  slices_.clear();
+  for (const SequenceChunk& chunk : chunks) {
+    const auto count = static_cast<int64_t>(chunk.tokens.size());
+    slices_.push_back({.page_table = chunk.page_table.data(),
+                       .first_row = static_cast<int64_t>(tokens_.size()),
+                       .start = chunk.start,
+                       .count = count});
+    tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
+    for (int64_t i = 0; i < count; ++i) positions_.push_back(static_cast<int32_t>(chunk.start + i));
+  }
+  num_rows_ = static_cast<int64_t>(tokens_.size());
+  current_ = 0;
+  for (AttentionGeometry& geometry : geometries_) {
+    geometry.plan.build(slices_, geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
+                        static_cast<int64_t>(attention_scratch_.size()));
+  }
+  compute_angles(execution, chunks);
+}
+
+// Angles of every rope table that a layer names, at each row's own table. Rows of one table are computed
+// together.
+void Decoder::compute_angles(const Execution& execution, std::span<const SequenceChunk> chunks) {
+  const auto last_named = static_cast<int64_t>(angles_.size()) - num_row_rope_tables();
+  for (int64_t table = 0; table <= last_named; ++table) {
+    const int64_t rotary_dim = spec_.rope_tables[static_cast<size_t>(table)].rotary_dim;
+    const TensorView<float> angles = angles_[static_cast<size_t>(table)].view(num_rows_, rotary_dim);
+    size_t first = 0;
+    while (first < chunks.size()) {
+      size_t last = first + 1;
+      while (last < chunks.size() && chunks[last].rope_table == chunks[first].rope_table) ++last;
+      const int64_t first_row = slices_[first].first_row;
+      const int64_t end_row = last < chunks.size() ? slices_[last].first_row : num_rows_;
+      const RopeTable& used = spec_.rope_tables[static_cast<size_t>(table + chunks[first].rope_table)];
+      const auto positions =
+          std::span<const int32_t>(positions_)
+              .subspan(static_cast<size_t>(first_row), static_cast<size_t>(end_row - first_row));
+      compute_rope_angles(execution, positions, used.frequencies, used.attention_factor,
+                          angles.rows(first_row, end_row - first_row));
+      first = last;
+    }
+  }
+}
+
+void Decoder::embed_tokens(const Execution& execution) {
+  embed(execution, {.table = weights_->embedding,
+                    .ids = tokens_.data(),
+                    .scale = spec_.embedding.scale,
+                    .positions = weights_->position_embedding,
+                    .position_ids = spec_.embedding.has_positions ? positions_.data() : nullptr,
+                    .out = residual()});
+  if (!spec_.embedding.norm) return;
+  NormParams params = norm_params(*spec_.embedding.norm, weights_->embedding_norm, residual());
+  params.out = next_residual();
+  norm(execution, params);
+  current_ = 1 - current_;
+}
+
+void Decoder::run_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool) {
+  const LayerSpec& layer = spec_.layers[layer_idx];
+  const AttentionSpec& attention_spec = layer.attention;
+  const LayerWeights& weights = weights_->layers[layer_idx];
+  const int64_t num_q = q_cols(attention_spec);
+  const int64_t num_k = k_cols(attention_spec);
+  const int64_t num_v = v_cols(attention_spec);
+
+  const Activations input = make_input(execution, layer, weights.attention_norm, weights.qkv.needs_float(),
+                                       weights.qkv.needs_int8());
+  const TensorView<float> qkv = qkv_.view(num_rows_, num_q + num_k + num_v);
+  multiply_stacked(execution, weights.qkv, input, qkv);
+
+  const TensorView<float> rotated_q = rotated_q_.view(num_rows_, num_q);
+  const RopeTable* rope = rope_table_of(spec_, attention_spec);
+  KvAppendParams append{.q = qkv.columns(0, num_q),
+                        .k = qkv.columns(num_q, num_k),
+                        .v = qkv.columns(num_q + num_k, num_v),
+                        .num_q_heads = attention_spec.num_q_heads,
+                        .q_norm = weights.q_norm.weight,
+                        .q_norm_bias = weights.q_norm.bias,
+                        .k_norm = weights.k_norm.weight,
+                        .k_norm_bias = weights.k_norm.bias,
+                        .rope = {},
+                        .q_scale = query_scale(attention_spec.scale, attention_spec.soft_cap.value_or(0)),
+                        .q_out = rotated_q,
+                        .kv = kv_pages(layer_idx, kv_pool),
+                        .sequences = slices_.data(),
+                        .num_sequences = static_cast<int64_t>(slices_.size())};
+  if (attention_spec.qk_norm) {
+    append.qk_norm_kind = attention_spec.qk_norm->kind;
+    append.qk_norm_epsilon = attention_spec.qk_norm->epsilon;
+    append.qk_norm_has_unit_offset = attention_spec.qk_norm->has_unit_offset;
+  }
+  if (rope != nullptr) {
+    append.rope_style = rope->style;
+    append.rotary_dim = rope->rotary_dim;
+    append.rope = angles_[static_cast<size_t>(*attention_spec.rope_table)].view(num_rows_, rope->rotary_dim);
+  }
+  append_kv(execution, append);
+
+  const bool is_int8 = weights.o.matrix.takes_int8();
+  const Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
+  attention(execution, geometries_[layer_geometries_[layer_idx]].plan,
+            {.q = rotated_q,
+             .num_q_heads = attention_spec.num_q_heads,
+             .kv = append.kv,
+             .is_causal = attention_spec.is_causal,
+             .sliding_window = attention_spec.sliding_window.value_or(0),
+             .soft_cap = attention_spec.soft_cap.value_or(0),
+             .out = attended.values,
+             .quantized = attended.quantized},
+            attention_scratch_);
+  add_to_residual(execution, layer, weights.o, attended, weights.attention_norm, weights.attention_post_norm);
+}
+
+void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
+  const LayerSpec& layer = spec_.layers[layer_idx];
+  const LayerWeights& weights = weights_->layers[layer_idx];
+  const int64_t intermediate = layer.mlp.intermediate_size;
+
+  const Activations input = make_input(execution, layer, weights.mlp_norm, weights.gate_up.needs_float(),
+                                       weights.gate_up.needs_int8());
+  const TensorView<float> gate_up = gate_up_.view(num_rows_, gate_up_cols(layer.mlp));
+  multiply_stacked(execution, weights.gate_up, input, gate_up);
+
+  const bool is_int8 = weights.down.matrix.takes_int8();
+  const Activations activated = activated_.view(num_rows_, intermediate, !is_int8, is_int8);
+  ActivationParams params{.activation = layer.mlp.activation,
+                          .gate = {},
+                          .up = gate_up,
+                          .out = activated.values,
+                          .quantized = activated.quantized};
+  if (layer.mlp.is_gated) {
+    params.gate = gate_up.columns(0, intermediate);
+    params.up = gate_up.columns(intermediate, intermediate);
+  }
+  activate(execution, params);
+  add_to_residual(execution, layer, weights.down, activated, weights.mlp_norm, weights.mlp_post_norm);
+}
+
+// What the first product of a sub-layer reads: the normed hidden state, or, with norms behind the sub-layers,
+// the hidden state as it is.
+Activations Decoder::make_input(const Execution& execution, const LayerSpec& layer,
+                                const NormWeights& norm_weights, bool needs_float, bool needs_int8) {
+  Activations input = input_.view(num_rows_, spec_.hidden_size, needs_float, needs_int8);
+  if (layer.norm_placement == NormPlacement::post) {
+    input.values = residual();
+    if (needs_int8) quantize_rows(execution, residual(), input.quantized);
+    return input;
+  }
+  NormParams params = norm_params(layer.norm, norm_weights, residual());
+  params.out = input.values;
+  params.quantized = input.quantized;
+  norm(execution, params);
+  return input;
+}
+
+void Decoder::multiply_stacked(const Execution& execution, const StackedLinear& stacked,
+                               const Activations& in, TensorView<float> out) const {
+  int64_t first_col = 0;
+  for (const Linear& part : stacked.parts) {
+    matmul(execution, product(part, in, out.columns(first_col, part.matrix.n)));
+    first_col += part.matrix.n;
+  }
+}
+
+// The last product of a sub-layer and its place in the residual stream: LayerSpec.normPlacement.
+void Decoder::add_to_residual(const Execution& execution, const LayerSpec& layer, const Linear& linear,
+                              const Activations& in, const NormWeights& pre_weights,
+                              const NormWeights& post_weights) {
+  const bool is_normed_after = layer.norm_placement != NormPlacement::pre;
+  const TensorView<float> sublayer = sublayer_.view(num_rows_, spec_.hidden_size);
+  MatmulParams params = product(linear, in, is_normed_after ? sublayer : next_residual());
+  if (layer.norm_placement != NormPlacement::sandwich) {
+    params.residual = residual();
+    params.scale = layer.residual_scale;
+  }
+  matmul(execution, params);
+  if (is_normed_after) {
+    const bool is_sandwich = layer.norm_placement == NormPlacement::sandwich;
+    NormParams norm_after = norm_params(layer.norm, is_sandwich ? post_weights : pre_weights, sublayer);
+    if (is_sandwich) {
+      norm_after.residual = residual();
+      norm_after.residual_scale = layer.residual_scale;
+    }
+    norm_after.out = next_residual();
+    norm(execution, norm_after);
+  }
+  current_ = 1 - current_;
+}
+
+KvPages Decoder::kv_pages(size_t layer_idx, const KvPool& kv_pool) const {
+  const AttentionSpec& attention_spec = spec_.layers[layer_idx].attention;
+  KvPages pages{.dtype = kv_dtype_,
+                .num_kv_heads = attention_spec.num_kv_heads,
+                .head_dim = attention_spec.head_dim,
+                .value_dim = attention_spec.value_dim,
+                .data = kv_pool.layer(layer_idx),
+                .num_pages = kv_pool.num_pages()};
+  pages.page_stride = pages.page_bytes();
+  return pages;
+}
+
+void Decoder::compute_logits(const Execution& execution, std::span<const int32_t> rows,
+                             TensorView<float> out) {
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  const bool is_int8 = head_.matrix.takes_int8();
+  Activations input = head_input_.view(num_rows, spec_.hidden_size, !is_int8 || !spec_.final_norm, is_int8);
+  if (spec_.final_norm) {
+    NormParams params = norm_params(*spec_.final_norm, weights_->final_norm, residual());
+    params.input_rows = rows.data();
+    params.out = input.values;
+    params.quantized = input.quantized;
+    norm(execution, params);
+  } else {
+    for (int64_t i = 0; i < num_rows; ++i) {
+      std::memcpy(input.values.row(i), residual().row(rows[static_cast<size_t>(i)]),
+                  static_cast<size_t>(spec_.hidden_size) * sizeof(float));
+    }
+    if (is_int8) quantize_rows(execution, input.values, input.quantized);
+  }
+  MatmulParams params = product(head_, input, out);
+  params.scale = spec_.head.scale;
+  matmul(execution, params);
+  if (!spec_.head.soft_cap) return;
+  const float cap = *spec_.head.soft_cap;
+  execution.pool().run(num_rows, [&](int64_t row, int) {
+    float* logits = out.row(row);
+    for (int64_t i = 0; i < spec_.vocab_size; ++i) logits[i] = cap * std::tanh(logits[i] / cap);
+  });
+}
+
+}  // namespace autoglm

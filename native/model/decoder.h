@@ -1,0 +1,114 @@
+// The one decoder: executes a DecoderSpec over a ragged batch, every running sequence's new positions in one
+// pass. Row r of a step has the same bits whatever else is in the step. No stage writes what it reads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/op_params.h"
+#include "memory/kv_pool.h"
+#include "memory/region.h"
+#include "model/activation_buffer.h"
+#include "model/decoder_spec.h"
+#include "model/decoder_weights.h"
+#include "ops/attention.h"
+#include "ops/execution.h"
+
+namespace autoglm {
+
+// Positions [start, start + tokens.size()) of one sequence.
+struct SequenceChunk {
+  std::span<const int32_t> tokens;
+  int64_t start = 0;
+  std::span<const int32_t> page_table;  // covers all of them; lives as long as the step
+  int32_t rope_table = 0;               // added to the layer's own table index
+};
+
+class Decoder {
+ public:
+  // Rows of logits that one call of compute_logits may ask for: one pass over the head serves them all.
+  static constexpr int64_t kMaxLogitRows = 32;
+
+  // `spec` has passed check_decoder_spec. Throws out_of_memory.
+  Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDtype kv_dtype,
+          int64_t max_step_tokens);
+
+  const DecoderSpec& spec() const { return spec_; }
+  const DecoderWeights& weights() const { return *weights_; }
+  int64_t scratch_bytes() const { return scratch_.size(); }
+  // Bytes of one page in each layer, for KvPool.
+  std::vector<int64_t> page_bytes() const;
+  // How many values a row's `rope_table` may take.
+  int64_t num_row_rope_tables() const;
+
+  // Computes the chunks' positions and writes their keys and values to the pages. The chunks become the
+  // step's rows in order. False when `is_interrupted` became true on the way.
+  bool forward(const Execution& execution, std::span<const SequenceChunk> chunks, const KvPool& kv_pool,
+               const std::atomic<bool>& is_interrupted);
+
+  // Logits after the rows of the last forward that `rows` names, at most kMaxLogitRows: out is [rows.size(),
+  // vocab_size].
+  void compute_logits(const Execution& execution, std::span<const int32_t> rows, TensorView<float> out);
+
+ private:
+  // Layers with equal head counts cut a step's attention in the same way.
+  struct AttentionGeometry {
+    int64_t num_q_heads = 0;
+    int64_t num_kv_heads = 0;
+    int64_t value_dim = 0;
+    AttentionPlan plan;
+  };
+
+  void reserve_scratch(int64_t max_step_tokens);
+  size_t geometry_of(const AttentionSpec& attention);
+  void begin_step(const Execution& execution, std::span<const SequenceChunk> chunks);
+  void compute_angles(const Execution& execution, std::span<const SequenceChunk> chunks);
+  void embed_tokens(const Execution& execution);
+  void run_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool);
+  void run_mlp(const Execution& execution, size_t layer_idx);
+  Activations make_input(const Execution& execution, const LayerSpec& layer, const NormWeights& norm_weights,
+                         bool needs_float, bool needs_int8);
+  void multiply_stacked(const Execution& execution, const StackedLinear& stacked, const Activations& in,
+                        TensorView<float> out) const;
+  void add_to_residual(const Execution& execution, const LayerSpec& layer, const Linear& linear,
+                       const Activations& in, const NormWeights& pre_weights,
+                       const NormWeights& post_weights);
+  KvPages kv_pages(size_t layer_idx, const KvPool& kv_pool) const;
+
+  TensorView<float> residual() const { return residuals_[current_].view(num_rows_, spec_.hidden_size); }
+  TensorView<float> next_residual() const {
+    return residuals_[1 - current_].view(num_rows_, spec_.hidden_size);
+  }
+
+  DecoderSpec spec_;
+  std::unique_ptr<DecoderWeights> weights_;
+  KvDtype kv_dtype_;
+  Linear head_;  // its matrix is the embedding's when the head is tied
+  std::vector<AttentionGeometry> geometries_;
+  std::vector<size_t> layer_geometries_;  // index into geometries_ by layer
+
+  MemoryRegion scratch_;
+  FloatBuffer residuals_[2];  // the stage that adds reads one and writes the other
+  int current_ = 0;
+  ActivationBuffer input_;  // of the products that read the hidden state
+  FloatBuffer qkv_;
+  FloatBuffer rotated_q_;
+  ActivationBuffer attended_;
+  FloatBuffer gate_up_;
+  ActivationBuffer activated_;
+  FloatBuffer sublayer_;  // output of a sub-layer that still has to be normed
+  ActivationBuffer head_input_;
+  std::vector<FloatBuffer> angles_;  // by rope table
+  std::span<float> attention_scratch_;
+
+  // The step in progress.
+  int64_t num_rows_ = 0;
+  std::vector<int32_t> tokens_;
+  std::vector<int32_t> positions_;
+  std::vector<SequenceSlice> slices_;
+};
+
+}  // namespace autoglm

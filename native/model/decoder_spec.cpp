@@ -1,0 +1,104 @@
+#include "model/decoder_spec.h"
+
+#include <cmath>
+
+#include "base/error.h"
+
+namespace autoglm {
+namespace {
+
+// Together these keep every product of sizes far inside 64 bits.
+constexpr int64_t kMaxVocabSize = int64_t{1} << 24;
+constexpr int64_t kMaxHiddenSize = int64_t{1} << 17;
+constexpr int64_t kMaxContextLength = int64_t{1} << 24;
+constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxHeads = 4096;
+constexpr int64_t kMaxHeadDim = 1024;
+
+void check_range(const std::string& what, int64_t found, int64_t low, int64_t high) {
+  if (found >= low && found <= high) return;
+  throw Error(ErrorCode::invalid_parameter, "expected " + what + " in " + std::to_string(low) + ".." +
+                                                std::to_string(high) + ", got " + std::to_string(found));
+}
+
+void check_finite(const std::string& what, double found) {
+  if (std::isfinite(found)) return;
+  throw Error(ErrorCode::invalid_parameter,
+              "expected " + what + " to be finite, got " + std::to_string(found));
+}
+
+void check_norm(const std::string& what, const NormSpec& norm) {
+  check_finite(what + ".epsilon", norm.epsilon);
+  if (norm.epsilon < 0) {
+    throw Error(ErrorCode::invalid_parameter,
+                "expected " + what + ".epsilon to be at least 0, got " + std::to_string(norm.epsilon));
+  }
+}
+
+void check_attention(const std::string& what, const AttentionSpec& attention, const DecoderSpec& spec) {
+  check_range(what + ".numQHeads", attention.num_q_heads, 1, kMaxHeads);
+  check_range(what + ".numKvHeads", attention.num_kv_heads, 1, attention.num_q_heads);
+  if (attention.num_q_heads % attention.num_kv_heads != 0) {
+    throw Error(ErrorCode::invalid_parameter,
+                what + " has " + std::to_string(attention.num_q_heads) + " query heads, which " +
+                    std::to_string(attention.num_kv_heads) + " key-value heads do not divide");
+  }
+  check_range(what + ".headDim", attention.head_dim, 1, kMaxHeadDim);
+  check_range(what + ".valueDim", attention.value_dim, 1, kMaxHeadDim);
+  check_finite(what + ".scale", attention.scale);
+  check_finite(what + ".softCap", attention.soft_cap.value_or(1));
+  if (attention.soft_cap.value_or(1) <= 0) {
+    throw Error(ErrorCode::invalid_parameter, "expected " + what + ".softCap to be above 0");
+  }
+  if (attention.qk_norm) check_norm(what + ".qkNorm", *attention.qk_norm);
+  if (!attention.is_causal) {
+    throw Error(ErrorCode::unsupported_model,
+                what + " is not causal: encoders are not supported by this version");
+  }
+  if (!attention.rope_table) return;
+  check_range(what + ".ropeTable", *attention.rope_table, 0,
+              static_cast<int64_t>(spec.rope_tables.size()) - 1);
+  const RopeTable& table = spec.rope_tables[static_cast<size_t>(*attention.rope_table)];
+  check_range(what + ": rotaryDim of its rope table", table.rotary_dim, 2, attention.head_dim);
+}
+
+void check_rope_table(const std::string& what, const RopeTable& table) {
+  check_range(what + ".rotaryDim", table.rotary_dim, 2, kMaxHeadDim);
+  if (table.rotary_dim % 2 != 0 || static_cast<int64_t>(table.frequencies.size()) != table.rotary_dim / 2) {
+    throw Error(ErrorCode::invalid_parameter,
+                what + " rotates " + std::to_string(table.rotary_dim) + " dims and has " +
+                    std::to_string(table.frequencies.size()) + " frequencies, expected one per pair");
+  }
+  for (const double frequency : table.frequencies) check_finite(what + ".frequencies", frequency);
+  check_finite(what + ".attentionFactor", table.attention_factor);
+}
+
+}  // namespace
+
+void check_decoder_spec(const DecoderSpec& spec) {
+  check_range("spec.vocabSize", spec.vocab_size, 1, kMaxVocabSize);
+  check_range("spec.hiddenSize", spec.hidden_size, 1, kMaxHiddenSize);
+  check_range("spec.contextLength", spec.context_length, 1, kMaxContextLength);
+  check_range("the number of spec.layers", static_cast<int64_t>(spec.layers.size()), 1, kMaxLayers);
+  check_finite("spec.embedding.scale", spec.embedding.scale);
+  check_finite("spec.head.scale", spec.head.scale);
+  check_finite("spec.head.softCap", spec.head.soft_cap.value_or(1));
+  if (spec.head.soft_cap.value_or(1) <= 0) {
+    throw Error(ErrorCode::invalid_parameter, "expected spec.head.softCap to be above 0");
+  }
+  if (spec.embedding.norm) check_norm("spec.embedding.norm", *spec.embedding.norm);
+  if (spec.final_norm) check_norm("spec.finalNorm", *spec.final_norm);
+  for (size_t i = 0; i < spec.rope_tables.size(); ++i) {
+    check_rope_table("spec.ropeTables[" + std::to_string(i) + "]", spec.rope_tables[i]);
+  }
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const std::string what = "spec.layers[" + std::to_string(i) + "]";
+    const LayerSpec& layer = spec.layers[i];
+    check_attention(what + ".attention", layer.attention, spec);
+    check_range(what + ".mlp.intermediateSize", layer.mlp.intermediate_size, 1, kMaxHiddenSize * 8);
+    check_norm(what + ".norm", layer.norm);
+    check_finite(what + ".residualScale", layer.residual_scale);
+  }
+}
+
+}  // namespace autoglm

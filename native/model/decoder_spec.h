@@ -1,0 +1,88 @@
+// What the decoder executes: the C++ mirror of lib/native/decoder-spec.ts, field by field. Families produce
+// it in TypeScript; nothing here knows a family name. A spec that passed `check_decoder_spec` may be trusted.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/formats.h"
+
+namespace autoglm {
+
+struct NormSpec {
+  NormKind kind = NormKind::rms;
+  float epsilon = 0;
+  bool has_unit_offset = false;  // the file stores w - 1
+  bool has_bias = false;
+};
+
+struct EmbeddingSpec {
+  float scale = 1;
+  bool has_positions = false;
+  std::optional<NormSpec> norm;
+};
+
+struct HeadSpec {
+  bool is_tied = false;
+  bool has_bias = false;
+  std::optional<float> soft_cap;
+  float scale = 1;
+};
+
+struct AttentionSpec {
+  int64_t num_q_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t value_dim = 0;
+  float scale = 0;
+  bool has_qkv_bias = false;
+  bool has_output_bias = false;
+  std::optional<NormSpec> qk_norm;
+  std::optional<int64_t> sliding_window;  // tokens, the current one included
+  std::optional<float> soft_cap;
+  bool is_causal = true;
+  std::optional<int32_t> rope_table;
+};
+
+struct RopeTable {
+  int64_t rotary_dim = 0;
+  RopeStyle style = RopeStyle::half_split;
+  std::vector<double> frequencies;  // radians per position, [rotary_dim / 2]
+  float attention_factor = 1;
+};
+
+struct MlpSpec {
+  int64_t intermediate_size = 0;
+  bool is_gated = true;
+  Activation activation = Activation::silu;
+  bool has_bias = false;
+};
+
+enum class NormPlacement : uint8_t { pre, sandwich, post };
+
+struct LayerSpec {
+  AttentionSpec attention;
+  MlpSpec mlp;
+  NormPlacement norm_placement = NormPlacement::pre;
+  NormSpec norm;
+  float residual_scale = 1;
+};
+
+struct DecoderSpec {
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t context_length = 0;
+  EmbeddingSpec embedding;
+  std::vector<LayerSpec> layers;
+  std::optional<NormSpec> final_norm;
+  HeadSpec head;
+  std::vector<RopeTable> rope_tables;
+};
+
+// Throws invalid_parameter for values outside the decoder's limits (sizes that later products could overflow,
+// rope tables that do not exist) and unsupported_model for settings that no kernel executes.
+void check_decoder_spec(const DecoderSpec& spec);
+
+}  // namespace autoglm

@@ -1,0 +1,58 @@
+// The packed weights of one decoder, in the order of execution. All memory is in one arena.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/packed_matrix.h"
+#include "memory/region.h"
+
+namespace autoglm {
+
+struct NormWeights {
+  const float* weight = nullptr;
+  const float* bias = nullptr;  // optional
+};
+
+struct Linear {
+  PackedMatrix matrix;
+  const float* bias = nullptr;  // optional [matrix.n]
+};
+
+// Products of one input whose outputs lie side by side. Neighbours of equal packed format are one matrix, so
+// that q, k and v (gate and up) are usually a single stage.
+struct StackedLinear {
+  std::vector<Linear> parts;
+
+  bool needs_int8() const;
+  bool needs_float() const;
+};
+
+struct LayerWeights {
+  NormWeights attention_norm;
+  NormWeights attention_post_norm;
+  NormWeights mlp_norm;
+  NormWeights mlp_post_norm;
+  NormWeights q_norm;
+  NormWeights k_norm;
+  StackedLinear qkv;
+  Linear o;
+  StackedLinear gate_up;  // up alone when the MLP is not gated
+  Linear down;
+};
+
+struct DecoderWeights {
+  PackedMatrix embedding;
+  PackedMatrix position_embedding;
+  NormWeights embedding_norm;
+  std::vector<LayerWeights> layers;
+  NormWeights final_norm;
+  Linear head;  // without a matrix when the head is tied to the embedding
+
+  MemoryRegion arena;
+  std::unordered_map<std::string, ComputeLayout> layouts;  // what each role became
+};
+
+}  // namespace autoglm

@@ -1,0 +1,192 @@
+#include "model/load_weights.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "model/stored_tensor.h"
+#include "model/weight_layout.h"
+#include "quant/packed_matrix.h"
+#include "quant/repack.h"
+
+namespace autoglm {
+namespace {
+
+// Stored bytes read and packed at once: long enough for sequential reads, short enough that a cancel is
+// prompt and that threads stay evenly loaded.
+constexpr int64_t kPieceBytes = int64_t{2} << 20;
+constexpr int64_t kAlignment = 64;
+
+struct StoredMatrix {
+  const MatrixJob* job = nullptr;
+  std::vector<StoredTensor> tensors;
+};
+
+// A run of panels of one matrix.
+struct Piece {
+  const StoredMatrix* matrix = nullptr;
+  int64_t first_panel = 0;
+  int64_t last_panel = 0;
+};
+
+// Memory that grows and is not cleared.
+class ReadBuffer {
+ public:
+  std::span<std::byte> take(size_t num_bytes) {
+    if (num_bytes > capacity_) {
+      bytes_.reset();
+      capacity_ = 0;
+      bytes_ = std::make_unique_for_overwrite<std::byte[]>(num_bytes);
+      capacity_ = num_bytes;
+    }
+    return {bytes_.get(), num_bytes};
+  }
+
+ private:
+  std::unique_ptr<std::byte[]> bytes_;
+  size_t capacity_ = 0;
+};
+
+int64_t rounded(int64_t num_bytes) { return checked_round_up(num_bytes, kAlignment, "bytes of the weights"); }
+
+// Gives every job its part of one arena.
+void allocate(const WeightLayout& layout) {
+  int64_t total = 0;
+  for (const MatrixJob& job : layout.matrices) {
+    total =
+        checked_add(total, rounded(packed_matrix_bytes(job.format, job.n, job.k)), "bytes of the weights");
+  }
+  for (const VectorJob& job : layout.vectors) {
+    total =
+        checked_add(total, rounded(job.length * static_cast<int64_t>(sizeof(float))), "bytes of the weights");
+  }
+  layout.weights->arena = MemoryRegion(total);
+  std::byte* next = layout.weights->arena.data();
+  for (const MatrixJob& job : layout.matrices) {
+    const int64_t num_bytes = packed_matrix_bytes(job.format, job.n, job.k);
+    *job.destination =
+        make_packed_matrix(job.format, job.precision, job.n, job.k, {next, static_cast<size_t>(num_bytes)});
+    next += rounded(num_bytes);
+  }
+  for (const VectorJob& job : layout.vectors) {
+    *job.destination = reinterpret_cast<const float*>(next);
+    next += rounded(job.length * static_cast<int64_t>(sizeof(float)));
+  }
+}
+
+std::vector<Piece> cut_in_pieces(const std::vector<StoredMatrix>& matrices) {
+  std::vector<Piece> pieces;
+  for (const StoredMatrix& matrix : matrices) {
+    const int64_t num_panels = matrix.job->destination->num_panels();
+    const bool is_transposed = std::ranges::any_of(
+        matrix.tensors, [](const StoredTensor& each) { return each.source().is_transposed; });
+    const int64_t panel_bytes = kPanelRows * matrix.tensors.front().row_bytes();
+    const int64_t step = is_transposed ? num_panels : std::max<int64_t>(1, kPieceBytes / panel_bytes);
+    for (int64_t first = 0; first < num_panels; first += step) {
+      pieces.push_back({&matrix, first, std::min(num_panels, first + step)});
+    }
+  }
+  return pieces;
+}
+
+// The rows of `tensor` that make rows [first, last) of the packed matrix, both relative to the tensor's own
+// rows.
+StoredRows stored_rows(const StoredTensor& tensor, int64_t first, int64_t last) {
+  const auto [low, high] = tensor.stored_range(first, last);
+  return {.format = tensor.source().format,
+          .bytes = {},
+          .num_rows = tensor.num_rows(),
+          .num_cols = 0,
+          .row_order = tensor.source().row_order,
+          .is_transposed = tensor.source().is_transposed,
+          .first_stored_row = low,
+          .num_stored_rows = high - low};
+}
+
+void load_piece(const Piece& piece, ReadBuffer& buffer, LoadControl& control) {
+  const MatrixJob& job = *piece.matrix->job;
+  const int64_t first_row = piece.first_panel * kPanelRows;
+  const int64_t last_row = std::min(job.n, piece.last_panel * kPanelRows);
+  std::vector<StoredRows> sources;
+  int64_t total = 0;
+  int64_t start = 0;  // of the tensor, in rows of the packed matrix
+  for (const StoredTensor& tensor : piece.matrix->tensors) {
+    const int64_t first = std::clamp<int64_t>(first_row - start, 0, tensor.num_rows());
+    const int64_t last = std::clamp<int64_t>(last_row - start, 0, tensor.num_rows());
+    sources.push_back(stored_rows(tensor, first, last));
+    sources.back().num_cols = job.k;
+    total += sources.back().num_stored_rows * tensor.row_bytes();
+    start += tensor.num_rows();
+  }
+  std::span<std::byte> rest = buffer.take(static_cast<size_t>(total));
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const StoredTensor& tensor = piece.matrix->tensors[i];
+    const auto bytes = rest.first(static_cast<size_t>(sources[i].num_stored_rows * tensor.row_bytes()));
+    tensor.read(sources[i].first_stored_row * tensor.row_bytes(), bytes);
+    sources[i].bytes = bytes;
+    rest = rest.subspan(bytes.size());
+  }
+  pack_panels(*job.destination, sources, piece.first_panel, piece.last_panel);
+  control.loaded_bytes.fetch_add(total, std::memory_order_relaxed);
+}
+
+void load_vector(const VectorJob& job, std::span<const WeightFile> files, LoadControl& control) {
+  // The arena is ours to write until the weights are handed out.
+  float* out = const_cast<float*>(*job.destination);
+  for (const NamedSource& named : job.sources) {
+    const StoredTensor tensor(named, 1, files);
+    std::vector<std::byte> bytes(static_cast<size_t>(tensor.num_bytes()));
+    tensor.read(0, bytes);
+    std::vector<float> values(static_cast<size_t>(tensor.num_stored_rows()));
+    dequantize_stored(tensor.source().format, bytes, values);
+    const std::vector<int32_t>& order = tensor.source().row_order;
+    for (size_t i = 0; i < static_cast<size_t>(named.num_rows); ++i) {
+      out[i] = values[order.empty() ? i : static_cast<size_t>(order[i])];
+    }
+    out += named.num_rows;
+    control.loaded_bytes.fetch_add(tensor.num_bytes(), std::memory_order_relaxed);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<DecoderWeights> load_weights(const DecoderSpec& spec, const std::vector<ModelFile>& files,
+                                             const WeightMap& map, Precision precision, ThreadPool& pool,
+                                             LoadControl& control) {
+  std::vector<WeightFile> open_files;
+  open_files.reserve(files.size());
+  for (const ModelFile& file : files) open_files.emplace_back(file);
+
+  WeightLayout layout = lay_out_weights(spec, map, precision);
+  std::vector<StoredMatrix> matrices;
+  matrices.reserve(layout.matrices.size());
+  int64_t total_bytes = 0;
+  for (const MatrixJob& job : layout.matrices) {
+    matrices.push_back({.job = &job, .tensors = {}});
+    for (const NamedSource& named : job.sources) {
+      matrices.back().tensors.emplace_back(named, job.k, open_files);
+      total_bytes += matrices.back().tensors.back().num_bytes();
+    }
+  }
+  for (const VectorJob& job : layout.vectors) {
+    for (const NamedSource& named : job.sources)
+      total_bytes += StoredTensor(named, 1, open_files).num_bytes();
+  }
+  control.total_bytes.store(total_bytes, std::memory_order_relaxed);
+  control.check();
+  allocate(layout);
+
+  const std::vector<Piece> pieces = cut_in_pieces(matrices);
+  std::vector<ReadBuffer> buffers(static_cast<size_t>(pool.num_threads()));
+  pool.run(static_cast<int64_t>(pieces.size()), [&](int64_t piece, int worker) {
+    control.check();
+    load_piece(pieces[static_cast<size_t>(piece)], buffers[static_cast<size_t>(worker)], control);
+  });
+  for (const VectorJob& job : layout.vectors) load_vector(job, open_files, control);
+  for (const WeightFile& file : open_files) file.check_unchanged();
+  return std::move(layout.weights);
+}
+
+}  // namespace autoglm

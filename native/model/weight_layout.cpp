@@ -1,0 +1,182 @@
+#include "model/weight_layout.h"
+
+#include <algorithm>
+#include <span>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+#include "quant/packed_matrix.h"
+
+namespace autoglm {
+namespace {
+
+std::string shape_text(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+class LayoutBuilder {
+ public:
+  LayoutBuilder(const DecoderSpec& spec, const WeightMap& map, Precision precision)
+      : spec_(spec), map_(map), precision_(precision) {}
+
+  WeightLayout build() {
+    layout_.weights = std::make_unique<DecoderWeights>();
+    DecoderWeights& weights = *layout_.weights;
+    weights.layers.resize(spec_.layers.size());
+    add_matrix(weights.embedding, "embedding", spec_.vocab_size, spec_.hidden_size);
+    if (spec_.embedding.has_positions) {
+      add_matrix(weights.position_embedding, "position_embedding", spec_.context_length, spec_.hidden_size);
+    }
+    if (spec_.embedding.norm) {
+      add_norm(weights.embedding_norm, "embedding_norm", *spec_.embedding.norm, spec_.hidden_size);
+    }
+    for (size_t i = 0; i < spec_.layers.size(); ++i) add_layer(i);
+    if (spec_.final_norm) add_norm(weights.final_norm, "final_norm", *spec_.final_norm, spec_.hidden_size);
+    if (!spec_.head.is_tied) add_matrix(weights.head.matrix, "head", spec_.vocab_size, spec_.hidden_size);
+    if (spec_.head.has_bias) add_bias(weights.head.bias, {{"head", spec_.vocab_size}});
+    refuse_unused();
+    return std::move(layout_);
+  }
+
+ private:
+  using RolesAndRows = std::vector<std::pair<std::string, int64_t>>;
+
+  void add_layer(size_t index) {
+    const LayerSpec& layer = spec_.layers[index];
+    LayerWeights& weights = layout_.weights->layers[index];
+    const AttentionSpec& attention = layer.attention;
+    const std::string prefix = "layers." + std::to_string(index) + ".";
+    const int64_t hidden = spec_.hidden_size;
+    const bool is_sandwich = layer.norm_placement == NormPlacement::sandwich;
+
+    add_norm(weights.attention_norm, prefix + "attention_norm", layer.norm, hidden);
+    if (is_sandwich)
+      add_norm(weights.attention_post_norm, prefix + "attention_post_norm", layer.norm, hidden);
+    add_norm(weights.mlp_norm, prefix + "mlp_norm", layer.norm, hidden);
+    if (is_sandwich) add_norm(weights.mlp_post_norm, prefix + "mlp_post_norm", layer.norm, hidden);
+    if (attention.qk_norm) {
+      add_norm(weights.q_norm, prefix + "attention.q_norm", *attention.qk_norm, attention.head_dim);
+      add_norm(weights.k_norm, prefix + "attention.k_norm", *attention.qk_norm, attention.head_dim);
+    }
+    add_stacked(weights.qkv,
+                {{prefix + "attention.q", attention.num_q_heads * attention.head_dim},
+                 {prefix + "attention.k", attention.num_kv_heads * attention.head_dim},
+                 {prefix + "attention.v", attention.num_kv_heads * attention.value_dim}},
+                hidden, attention.has_qkv_bias);
+    add_linear(weights.o, prefix + "attention.o", hidden, attention.num_q_heads * attention.value_dim,
+               attention.has_output_bias);
+    const int64_t intermediate = layer.mlp.intermediate_size;
+    RolesAndRows gate_up;
+    if (layer.mlp.is_gated) gate_up.emplace_back(prefix + "mlp.gate", intermediate);
+    gate_up.emplace_back(prefix + "mlp.up", intermediate);
+    add_stacked(weights.gate_up, gate_up, hidden, layer.mlp.has_bias);
+    add_linear(weights.down, prefix + "mlp.down", hidden, intermediate, layer.mlp.has_bias);
+  }
+
+  void add_matrix(PackedMatrix& destination, const std::string& role, int64_t n, int64_t k) {
+    MatrixJob job{.destination = &destination,
+                  .sources = {find(role, {n, k})},
+                  .format = format_of(role),
+                  .precision = precision_,
+                  .n = n,
+                  .k = k};
+    layout_.matrices.push_back(std::move(job));
+  }
+
+  void add_linear(Linear& destination, const std::string& role, int64_t n, int64_t k, bool has_bias) {
+    add_matrix(destination.matrix, role, n, k);
+    if (has_bias) add_bias(destination.bias, {{role, n}});
+  }
+
+  void add_stacked(StackedLinear& destination, const RolesAndRows& roles, int64_t k, bool has_bias) {
+    std::vector<RolesAndRows> runs;  // neighbours of equal format
+    for (const auto& [role, n] : roles) {
+      if (runs.empty() || format_of(runs.back().front().first) != format_of(role)) runs.emplace_back();
+      runs.back().emplace_back(role, n);
+    }
+    destination.parts.resize(runs.size());
+    for (size_t i = 0; i < runs.size(); ++i) {
+      MatrixJob job{.destination = &destination.parts[i].matrix,
+                    .sources = {},
+                    .format = format_of(runs[i].front().first),
+                    .precision = precision_,
+                    .n = 0,
+                    .k = k};
+      for (const auto& [role, n] : runs[i]) {
+        job.sources.push_back(find(role, {n, k}));
+        job.n += n;
+      }
+      layout_.matrices.push_back(std::move(job));
+      if (has_bias) add_bias(destination.parts[i].bias, runs[i]);
+    }
+  }
+
+  void add_norm(NormWeights& destination, const std::string& role, const NormSpec& norm, int64_t length) {
+    layout_.vectors.push_back(
+        {.destination = &destination.weight, .sources = {find(role, {length})}, .length = length});
+    if (norm.has_bias) add_bias(destination.bias, {{role, length}});
+  }
+
+  void add_bias(const float*& destination, const RolesAndRows& roles) {
+    VectorJob job{.destination = &destination, .sources = {}, .length = 0};
+    for (const auto& [role, n] : roles) {
+      job.sources.push_back(find(role + ".bias", {n}));
+      job.length += n;
+    }
+    layout_.vectors.push_back(std::move(job));
+  }
+
+  PackedFormat format_of(const std::string& role) const {
+    const auto found = map_.find(role);
+    return found == map_.end() ? PackedFormat{} : choose_packed_format(found->second.format, precision_);
+  }
+
+  NamedSource find(const std::string& role, std::vector<int64_t> shape) {
+    const auto found = map_.find(role);
+    if (found == map_.end())
+      throw Error(ErrorCode::invalid_model_file, "the model has no tensor for " + role);
+    const WeightSource& source = found->second;
+    if (source.shape != shape) {
+      throw Error(ErrorCode::invalid_model_file, role + " has shape " + shape_text(source.shape) +
+                                                     ", the model's settings require " + shape_text(shape));
+    }
+    used_.insert(role);
+    const bool is_vector = shape.size() == 1;
+    layout_.weights->layouts[role] = is_vector ? ComputeLayout::f32 : format_of(role).layout;
+    return {role, &source, shape.front()};
+  }
+
+  void refuse_unused() const {
+    for (const auto& [role, source] : map_) {
+      if (!used_.contains(role)) {
+        throw Error(ErrorCode::invalid_parameter,
+                    "the model's description has no use for the tensor " + role);
+      }
+    }
+  }
+
+  const DecoderSpec& spec_;
+  const WeightMap& map_;
+  const Precision precision_;
+  WeightLayout layout_;
+  std::unordered_set<std::string> used_;
+};
+
+}  // namespace
+
+bool StackedLinear::needs_int8() const {
+  return std::ranges::any_of(parts, [](const Linear& part) { return part.matrix.takes_int8(); });
+}
+
+bool StackedLinear::needs_float() const {
+  return std::ranges::any_of(parts, [](const Linear& part) { return !part.matrix.takes_int8(); });
+}
+
+WeightLayout lay_out_weights(const DecoderSpec& spec, const WeightMap& map, Precision precision) {
+  return LayoutBuilder(spec, map, precision).build();
+}
+
+}  // namespace autoglm

@@ -1,0 +1,77 @@
+#include "runtime/engine.h"
+
+#include <utility>
+
+#include "base/thread_pool.h"
+
+namespace autoglm {
+
+Engine::Engine(int num_threads, Isa isa, EngineListener listener)
+    : listener_(std::move(listener)),
+      pool_(num_threads),
+      execution_(pool_, isa),
+      thread_([this] { run(); }) {}
+
+Engine::~Engine() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+    if (running_ != nullptr) running_->interrupt();
+  }
+  has_commands_.notify_one();
+  thread_.join();
+}
+
+void Engine::submit(std::shared_ptr<Model> model, int slot) {
+  push({.kind = Command::Kind::step, .model = std::move(model), .slot = slot});
+}
+
+void Engine::close_model(std::shared_ptr<Model> model) {
+  model->interrupt();
+  push({.kind = Command::Kind::close_model, .model = std::move(model)});
+}
+
+void Engine::request_stop() { push({.kind = Command::Kind::stop}); }
+
+void Engine::push(Command command) {
+  {
+    const std::lock_guard lock(mutex_);
+    commands_.push_back(std::move(command));
+  }
+  has_commands_.notify_one();
+}
+
+Engine::Command Engine::take() {
+  std::unique_lock lock(mutex_);
+  running_ = nullptr;
+  has_commands_.wait(lock, [this] { return is_stopping_ || !commands_.empty(); });
+  if (is_stopping_) return {};
+  Command command = std::move(commands_.front());
+  commands_.pop_front();
+  // A step's model is kept alive by its owner or by a close command behind the step.
+  if (command.kind == Command::Kind::step) running_ = command.model.get();
+  return command;
+}
+
+void Engine::run() {
+  for (;;) {
+    Command command = take();
+    switch (command.kind) {
+      case Command::Kind::step:
+        if (command.model->run_step(command.slot, execution_))
+          listener_.on_step(command.model->id(), command.slot);
+        break;
+      case Command::Kind::close_model: {
+        const int64_t model_id = command.model->id();
+        command.model.reset();
+        listener_.on_model_closed(model_id);
+        break;
+      }
+      case Command::Kind::stop:
+        listener_.on_stopped();
+        return;
+    }
+  }
+}
+
+}  // namespace autoglm

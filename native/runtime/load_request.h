@@ -1,0 +1,30 @@
+// Everything a load needs, already converted from JavaScript and checked: NativeLoadRequest in
+// lib/native/addon.ts.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/decoder_spec.h"
+#include "model/weight_source.h"
+
+namespace autoglm {
+
+struct LoadRequest {
+  DecoderSpec spec;
+  std::vector<ModelFile> files;
+  WeightMap weights;
+  bool is_exact = false;  // float32 activations, weights and KV
+  KvDtype kv_dtype = KvDtype::bf16;
+  int64_t num_pages = 0;
+  int64_t max_rows = 0;
+  int64_t max_step_tokens = 0;
+  // Shared with JavaScript, which keeps them alive as long as the model.
+  std::array<std::span<const int32_t>, 2> plans;
+  std::array<std::span<int32_t>, 2> results;
+  const int32_t* cancel = nullptr;  // the load stops soon after this word becomes non-zero
+};
+
+}  // namespace autoglm

@@ -1,0 +1,299 @@
+#include "runtime/model.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "runtime/step_records.h"
+
+namespace autoglm {
+namespace {
+
+int32_t result_code(ErrorCode code) { return static_cast<int32_t>(code) + 1; }  // 0 is success
+
+std::span<int32_t> result_row(std::span<int32_t> result, size_t entry_idx) {
+  const size_t start = abi::kResultHeaderWords + entry_idx * abi::Limits::resultRowWords;
+  return result.subspan(start, abi::Limits::resultRowWords);
+}
+
+void write_unanswered_row(std::span<int32_t> row, const EntryRecord& entry, int32_t finish) {
+  row[abi::ResultRow::row] = entry.row;
+  row[abi::ResultRow::generation] = entry.generation;
+  row[abi::ResultRow::numTokens] = 0;
+  row[abi::ResultRow::token] = -1;
+  row[abi::ResultRow::finish] = finish;
+  row[abi::ResultRow::logprob] = std::bit_cast<int32_t>(std::numeric_limits<float>::quiet_NaN());
+  row[abi::ResultRow::numTop] = 0;
+}
+
+void write_sample(std::span<int32_t> row, const Sample& sample, int32_t finish) {
+  row[abi::ResultRow::numTokens] = 1;
+  row[abi::ResultRow::token] = sample.token;
+  row[abi::ResultRow::finish] = finish;
+  row[abi::ResultRow::logprob] = std::bit_cast<int32_t>(sample.logprob);
+  row[abi::ResultRow::numTop] = sample.num_top;
+  const auto tops = row.subspan(abi::ResultRow::tops);
+  for (int32_t i = 0; i < sample.num_top; ++i) {
+    const auto at = static_cast<size_t>(i);
+    tops[at] = sample.top[at].token;
+    tops[at + abi::Limits::maxLogprobs] = std::bit_cast<int32_t>(sample.top[at].logprob);
+  }
+}
+
+[[noreturn]] void refuse_entry(const EntryRecord& entry, const std::string& complaint) {
+  throw Error(ErrorCode::invalid_parameter, "step plan: positions " + std::to_string(entry.start) + " to " +
+                                                std::to_string(entry.start + entry.count) + " of row " +
+                                                std::to_string(entry.row) + " " + complaint);
+}
+
+}  // namespace
+
+Model::Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, const StepBuffers& buffers)
+    : id_(id),
+      decoder_(std::move(decoder)),
+      kv_pool_(std::move(kv_pool)),
+      plan_limits_{.vocab_size = decoder_.spec().vocab_size,
+                   .context_length = decoder_.spec().context_length,
+                   .num_rows = limits.num_rows,
+                   .num_pages = kv_pool_.num_pages(),
+                   .max_step_tokens = limits.max_step_tokens,
+                   .num_row_rope_tables = decoder_.num_row_rope_tables()},
+      buffers_(buffers),
+      rows_(static_cast<size_t>(limits.num_rows)),
+      logits_(
+          static_cast<size_t>(std::min(limits.num_rows, Decoder::kMaxLogitRows) * plan_limits_.vocab_size)),
+      samples_(static_cast<size_t>(Decoder::kMaxLogitRows)),
+      page_writers_(static_cast<size_t>(kv_pool_.num_pages())) {
+  for (int i = 0; i < limits.num_threads; ++i) samplers_.emplace_back(plan_limits_.vocab_size);
+}
+
+ModelMemory Model::memory() const {
+  int64_t scratch_bytes = decoder_.scratch_bytes();
+  scratch_bytes += static_cast<int64_t>(logits_.size() * sizeof(float));
+  scratch_bytes += static_cast<int64_t>(page_writers_.size() * sizeof(uint32_t));
+  for (const Sampler& sampler : samplers_) scratch_bytes += sampler.scratch_bytes();
+  return {.weight_bytes = decoder_.weights().arena.size(),
+          .kv_bytes = kv_pool_.num_bytes(),
+          .scratch_bytes = scratch_bytes};
+}
+
+void Model::set_output(int32_t output_id, std::span<float> buffer) {
+  const std::lock_guard lock(outputs_mutex_);
+  if (buffer.data() == nullptr) {
+    outputs_.erase(output_id);
+  } else {
+    outputs_[output_id] = buffer;
+  }
+}
+
+std::span<float> Model::find_output(int32_t output_id) {
+  const std::lock_guard lock(outputs_mutex_);
+  const auto found = outputs_.find(output_id);
+  return found == outputs_.end() ? std::span<float>() : found->second;
+}
+
+bool Model::run_step(int slot, const Execution& execution) noexcept {
+  const auto begin = std::chrono::steady_clock::now();
+  const std::span<int32_t> result = buffers_.results[static_cast<size_t>(slot)];
+  ErrorCode failure{};
+  bool has_failed = true;
+  try {
+    if (is_interrupted_.load(std::memory_order_relaxed)) return false;
+    plan_.parse(buffers_.plans[static_cast<size_t>(slot)], plan_limits_);
+    if (!execute(result, execution)) return false;
+    has_failed = false;
+  } catch (const Error& error) {
+    failure = error.code;
+  } catch (const std::bad_alloc&) {
+    failure = ErrorCode::out_of_memory;
+  } catch (...) {
+    failure = ErrorCode::internal;
+  }
+  if (has_failed) finish_planned_rows();
+  const auto elapsed = std::chrono::steady_clock::now() - begin;
+  result[abi::ResultHeader::step] = plan_.step();
+  result[abi::ResultHeader::errorCode] = has_failed ? result_code(failure) : 0;
+  result[abi::ResultHeader::numRows] = has_failed ? 0 : static_cast<int32_t>(plan_.entries().size());
+  result[abi::ResultHeader::elapsedMicros] = static_cast<int32_t>(
+      std::min<int64_t>(INT32_MAX, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count()));
+  return true;
+}
+
+// After a failed step nobody knows what its rows' pages hold: entries planned for them already are skipped.
+void Model::finish_planned_rows() noexcept {
+  for (const AdmissionRecord& admission : plan_.admissions())
+    rows_[static_cast<size_t>(admission.row)].finish();
+  for (const EntryRecord& entry : plan_.entries()) {
+    Row& row = rows_[static_cast<size_t>(entry.row)];
+    if (row.is_running(entry.generation)) row.finish();
+  }
+}
+
+bool Model::execute(std::span<int32_t> result, const Execution& execution) {
+  for (const AdmissionRecord& admission : plan_.admissions()) {
+    rows_[static_cast<size_t>(admission.row)].admit(admission, plan_limits_.context_length);
+  }
+  for (const PageUpdateRecord& update : plan_.page_updates()) {
+    rows_[static_cast<size_t>(update.row)].set_page(update.index, update.page);
+  }
+  activate_entries(result);
+  if (chunks_.empty()) return true;
+  if (!decoder_.forward(execution, chunks_, kv_pool_, is_interrupted_)) return false;
+  list_logit_requests();
+  return answer_logit_requests(result, execution);
+}
+
+// The output buffer of an evaluation must hold its whole answer.
+void Model::check_output(const Row& row, std::span<const float> output) const {
+  if (row.kind() == RequestKind::generate) return;
+  const int64_t expected = row.kind() == RequestKind::score
+                               ? row.num_tokens() - 1
+                               : static_cast<int64_t>(row.positions().size()) * plan_limits_.vocab_size;
+  if (static_cast<int64_t>(output.size()) >= expected) return;
+  throw Error(ErrorCode::invalid_parameter, "output " + std::to_string(row.output_id()) + " holds " +
+                                                std::to_string(output.size()) + " values, its answer has " +
+                                                std::to_string(expected));
+}
+
+// Finds the entries that have work to do and writes the result rows of all as if nothing came of them.
+void Model::activate_entries(std::span<int32_t> result) {
+  active_entries_.clear();
+  chunks_.clear();
+  ++step_stamp_;
+  int64_t batch_start = 0;
+  for (size_t i = 0; i < plan_.entries().size(); ++i) {
+    const EntryRecord& entry = plan_.entries()[i];
+    Row& row = rows_[static_cast<size_t>(entry.row)];
+    const std::span<float> output =
+        row.kind() == RequestKind::generate ? std::span<float>() : find_output(row.output_id());
+    const bool has_work =
+        row.is_running(entry.generation) && (row.kind() == RequestKind::generate || output.data() != nullptr);
+    write_unanswered_row(result_row(result, i), entry, has_work ? abi::Finish::none : abi::Finish::skipped);
+    if (!has_work) continue;
+    check_entry(entry, row);
+    check_output(row, output);
+    claim_written_pages(row, entry);
+    active_entries_.push_back({.entry_idx = i, .row = &row, .batch_start = batch_start, .output = output});
+    chunks_.push_back(
+        {.tokens = row.tokens().subspan(static_cast<size_t>(entry.start), static_cast<size_t>(entry.count)),
+         .start = entry.start,
+         .page_table = row.page_table(),
+         .rope_table = row.rope_table()});
+    batch_start += entry.count;
+  }
+}
+
+void Model::check_entry(const EntryRecord& entry, const Row& row) const {
+  const int64_t end = int64_t{entry.start} + entry.count;
+  if (end > row.num_tokens())
+    refuse_entry(entry, "lie past its " + std::to_string(row.num_tokens()) + " tokens");
+  if (!row.has_pages_until(end)) refuse_entry(entry, "have no page");
+  if (!entry.samples) return;
+  if (row.kind() != RequestKind::generate)
+    refuse_entry(entry, "belong to an evaluation, which samples nothing");
+  if (end != row.num_tokens()) refuse_entry(entry, "sample before the end of its tokens");
+}
+
+// Two rows that write one page in one step would race: only a broken plan says so.
+void Model::claim_written_pages(const Row& row, const EntryRecord& entry) {
+  const int64_t last = (int64_t{entry.start} + entry.count - 1) / abi::Limits::pageSize;
+  for (int64_t index = entry.start / abi::Limits::pageSize; index <= last; ++index) {
+    const int32_t page = row.page_table()[static_cast<size_t>(index)];
+    uint32_t& writer = page_writers_[static_cast<size_t>(page)];
+    if (writer == step_stamp_)
+      refuse_entry(entry, "write page " + std::to_string(page) + ", as does another row");
+    writer = step_stamp_;
+  }
+}
+
+void Model::list_logit_requests() {
+  logit_requests_.clear();
+  for (size_t i = 0; i < active_entries_.size(); ++i) {
+    const ActiveEntry& active = active_entries_[i];
+    const EntryRecord& entry = plan_.entries()[active.entry_idx];
+    const int64_t end = int64_t{entry.start} + entry.count;
+    const auto add = [&](int64_t position, int64_t output_idx) {
+      logit_requests_.push_back(
+          {.active_idx = i,
+           .batch_row = static_cast<int32_t>(active.batch_start + position - entry.start),
+           .position = position,
+           .output_idx = output_idx});
+    };
+    switch (active.row->kind()) {
+      case RequestKind::generate:
+        if (entry.samples) add(end - 1, 0);
+        break;
+      case RequestKind::logits: {
+        const auto positions = active.row->positions();
+        auto at = std::ranges::lower_bound(positions, entry.start);
+        for (; at != positions.end() && *at < end; ++at) add(*at, at - positions.begin());
+        break;
+      }
+      case RequestKind::score:
+        for (int64_t position = entry.start; position < std::min(end, active.row->num_tokens() - 1);
+             ++position) {
+          add(position, position);
+        }
+        break;
+    }
+  }
+}
+
+// A few rows of logits at a time, so that long evaluations and wide batches need little memory.
+bool Model::answer_logit_requests(std::span<int32_t> result, const Execution& execution) {
+  const int64_t vocab_size = plan_limits_.vocab_size;
+  const int64_t rows_at_once = static_cast<int64_t>(logits_.size()) / vocab_size;
+  for (size_t first = 0; first < logit_requests_.size(); first += static_cast<size_t>(rows_at_once)) {
+    if (is_interrupted_.load(std::memory_order_relaxed)) return false;
+    const auto requests =
+        std::span<const LogitRequest>(logit_requests_)
+            .subspan(first, std::min(static_cast<size_t>(rows_at_once), logit_requests_.size() - first));
+    batch_rows_.clear();
+    for (const LogitRequest& request : requests) batch_rows_.push_back(request.batch_row);
+    const auto num_rows = static_cast<int64_t>(requests.size());
+    decoder_.compute_logits(execution, batch_rows_, {logits_.data(), num_rows, vocab_size});
+    execution.pool().run(num_rows, [&](int64_t i, int worker) {
+      const std::span<float> logits(logits_.data() + i * vocab_size, static_cast<size_t>(vocab_size));
+      samples_[static_cast<size_t>(i)] =
+          answer(requests[static_cast<size_t>(i)], logits, samplers_[static_cast<size_t>(worker)]);
+    });
+    for (size_t i = 0; i < requests.size(); ++i) record(requests[i], samples_[i], result);
+  }
+  return true;
+}
+
+// On a thread of the pool: draws a token, or writes an evaluation's logits or score to its output.
+Sample Model::answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const {
+  const ActiveEntry& active = active_entries_[request.active_idx];
+  if (active.row->kind() == RequestKind::generate) return sampler.sample(*active.row, logits);
+  Sample sample;
+  const double normalizer = log_sum_exp(logits);
+  sample.is_numeric_error = std::isnan(normalizer);
+  if (active.row->kind() == RequestKind::score) {
+    const int32_t next = active.row->tokens()[static_cast<size_t>(request.position + 1)];
+    active.output[static_cast<size_t>(request.output_idx)] =
+        static_cast<float>(logits[static_cast<size_t>(next)] - normalizer);
+  } else {
+    std::ranges::copy(logits, active.output.begin() + request.output_idx * plan_limits_.vocab_size);
+  }
+  return sample;
+}
+
+void Model::record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result) {
+  const ActiveEntry& active = active_entries_[request.active_idx];
+  const std::span<int32_t> row = result_row(result, active.entry_idx);
+  if (sample.is_numeric_error) {
+    row[abi::ResultRow::finish] = abi::Finish::numericError;
+    active.row->finish();
+  } else if (active.row->kind() == RequestKind::generate) {
+    write_sample(row, sample, active.row->append(sample.token));
+  }
+}
+
+}  // namespace autoglm

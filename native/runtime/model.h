@@ -1,0 +1,111 @@
+// A loaded model as the engine thread sees it: decoder, KV pages, rows, and the memory shared with its
+// scheduler.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "memory/kv_pool.h"
+#include "model/decoder.h"
+#include "ops/execution.h"
+#include "runtime/row.h"
+#include "runtime/sampler.h"
+#include "runtime/step_plan.h"
+
+namespace autoglm {
+
+struct ModelMemory {
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes = 0;
+  int64_t scratch_bytes = 0;
+};
+
+struct StepBuffers {
+  std::array<std::span<const int32_t>, 2> plans;
+  std::array<std::span<int32_t>, 2> results;
+};
+
+class Model {
+ public:
+  struct Limits {
+    int64_t num_rows = 0;
+    int64_t max_step_tokens = 0;
+    int num_threads = 1;
+  };
+
+  Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, const StepBuffers& buffers);
+
+  int64_t id() const { return id_; }
+  ModelMemory memory() const;
+  const Decoder& decoder() const { return decoder_; }
+
+  // Any thread. The running step ends at its next stage and later ones do nothing.
+  void interrupt() { is_interrupted_.store(true, std::memory_order_relaxed); }
+
+  // Any thread: where an evaluation request's answer goes; an empty span forgets it. A running step may go on
+  // writing to a forgotten buffer until it has been reported.
+  void set_output(int32_t output_id, std::span<float> buffer);
+
+  // The engine thread only. Executes the plan in `slot` and writes its result; every failure becomes the
+  // result's error code. False when the model was interrupted: then nothing is to be reported.
+  bool run_step(int slot, const Execution& execution) noexcept;
+
+ private:
+  // A plan entry whose row is running, with its place in the batch.
+  struct ActiveEntry {
+    size_t entry_idx = 0;
+    Row* row = nullptr;
+    int64_t batch_start = 0;  // batch row of the entry's first position
+    std::span<float> output;  // evaluations only
+  };
+  // One row of logits that somebody wants.
+  struct LogitRequest {
+    size_t active_idx = 0;
+    int32_t batch_row = 0;
+    int64_t position = 0;
+    int64_t output_idx =
+        0;  // evaluations: index of the answer in the output buffer, in rows of logits or in scores
+  };
+
+  bool execute(std::span<int32_t> result, const Execution& execution);
+  void check_output(const Row& row, std::span<const float> output) const;
+  void activate_entries(std::span<int32_t> result);
+  void check_entry(const EntryRecord& entry, const Row& row) const;
+  void claim_written_pages(const Row& row, const EntryRecord& entry);
+  void list_logit_requests();
+  bool answer_logit_requests(std::span<int32_t> result, const Execution& execution);
+  Sample answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const;
+  void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);
+  void finish_planned_rows() noexcept;
+  std::span<float> find_output(int32_t output_id);
+
+  const int64_t id_;
+  Decoder decoder_;
+  KvPool kv_pool_;
+  PlanLimits plan_limits_;
+  StepBuffers buffers_;
+  std::atomic<bool> is_interrupted_{false};
+  std::vector<Row> rows_;
+  std::vector<Sampler> samplers_;  // one per thread of the pool
+
+  // Scratch of one step.
+  StepPlan plan_;
+  std::vector<ActiveEntry> active_entries_;
+  std::vector<SequenceChunk> chunks_;
+  std::vector<LogitRequest> logit_requests_;
+  std::vector<int32_t> batch_rows_;
+  std::vector<float> logits_;  // [rows answered at once, vocab_size]
+  std::vector<Sample> samples_;
+  std::vector<uint32_t> page_writers_;  // [num_pages], the last step that wrote the page
+  uint32_t step_stamp_ = 0;
+
+  std::mutex outputs_mutex_;
+  std::unordered_map<int32_t, std::span<float>> outputs_;
+};
+
+}  // namespace autoglm

@@ -1,0 +1,64 @@
+// Draws one token from one row's logits. Bit for bit the same whatever else is in the batch: every sum runs
+// over the vocabulary in one fixed order, and the only randomness is philox.h at (seed, position).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "runtime/row.h"
+#include "runtime/step_records.h"
+
+namespace autoglm {
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+};
+
+struct Sample {
+  int32_t token = -1;
+  bool is_numeric_error = false;  // a logit was NaN or infinite; nothing else is set
+  float logprob = 0;              // under the model's own distribution, before any setting is applied
+  int32_t num_top = 0;
+  std::array<TokenLogprob, abi::Limits::maxLogprobs> top{};  // likeliest first
+};
+
+// One per thread of the pool: it holds the scratch memory of one draw.
+class Sampler {
+ public:
+  explicit Sampler(int64_t vocab_size);
+
+  int64_t scratch_bytes() const;
+
+  // The token at position `row.num_tokens()`. Order: logit bias, repetition penalty (prompt and output),
+  // presence and frequency penalties (output), temperature, top-k, top-p, min-p. Overwrites `logits`.
+  Sample sample(const Row& row, std::span<float> logits);
+
+ private:
+  struct Candidate {
+    int32_t token;
+    float weight;  // exp((logit - max) / temperature)
+    bool operator<(const Candidate& other) const;
+  };
+
+  void adjust(const Row& row, std::span<float> logits);
+  float raw_logit(int32_t token, std::span<const float> logits) const;
+  int32_t draw(const SamplingParams& params, std::span<const float> logits, float max_logit, double uniform);
+  int32_t draw_from_all(double target) const;
+  void gather_candidates(const SamplingParams& params, bool limits_count, double total_weight);
+  void keep_top_k(int64_t top_k);
+  void keep_top_p(double mass);
+
+  std::vector<float> weights_;         // [vocab_size]
+  std::vector<double> block_weights_;  // sums over kBlock weights each
+  std::vector<Candidate> candidates_;
+  std::vector<std::pair<int32_t, float>> adjusted_;  // token and its raw logit, in the order of change
+};
+
+// log(sum(exp(logits))), or NaN when a logit is NaN or infinite.
+double log_sum_exp(std::span<const float> logits);
+
+}  // namespace autoglm

@@ -1,0 +1,83 @@
+// A step plan taken out of shared memory: copied once, every count and bound checked, then trusted.
+// Layout: base/step_records.def.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/sampling_params.h"
+
+namespace autoglm {
+
+// What the numbers of a plan may be for one model.
+struct PlanLimits {
+  int64_t vocab_size = 0;
+  int64_t context_length = 0;
+  int64_t num_rows = 0;
+  int64_t num_pages = 0;
+  int64_t max_step_tokens = 0;
+  int64_t num_row_rope_tables = 1;  // values Admission::ropeTable may take: 0..n-1
+};
+
+enum class RequestKind : int32_t { generate = 0, logits = 1, score = 2 };
+
+// The spans point into the plan that holds the record.
+struct AdmissionRecord {
+  int32_t row = 0;
+  int32_t generation = 0;
+  RequestKind kind = RequestKind::generate;
+  int32_t num_prompt_tokens = 0;
+  int32_t max_tokens = 0;
+  int32_t output_id = 0;
+  int32_t rope_table = 0;
+  SamplingParams sampling;
+  std::span<const int32_t> tokens;
+  std::span<const int32_t> stop_tokens;
+  std::span<const int32_t> logit_bias;  // pairs {token id, float bits}
+  std::span<const int32_t> positions;   // ascending
+};
+
+struct EntryRecord {
+  int32_t row = 0;
+  int32_t generation = 0;
+  int32_t start = 0;
+  int32_t count = 0;
+  bool samples = false;
+};
+
+struct PageUpdateRecord {
+  int32_t row = 0;
+  int32_t index = 0;
+  int32_t page = 0;
+};
+
+class StepPlan {
+ public:
+  // Throws invalid_parameter naming the record and the number that is out of bounds. Whatever the words are,
+  // nothing outside them is read. The plan keeps a copy: a writer that races with the step cannot change what
+  // was checked.
+  void parse(std::span<const int32_t> shared, const PlanLimits& limits);
+
+  int32_t step() const { return step_; }
+  std::span<const AdmissionRecord> admissions() const { return admissions_; }
+  std::span<const PageUpdateRecord> page_updates() const { return page_updates_; }
+  std::span<const EntryRecord> entries() const { return entries_; }
+
+ private:
+  void parse_admissions(const PlanLimits& limits);
+  AdmissionRecord parse_admission(std::span<const int32_t> record, const PlanLimits& limits);
+  void parse_page_updates(const PlanLimits& limits);
+  void parse_entries(const PlanLimits& limits);
+  void claim_row(int32_t row, const char* record);
+  std::span<const int32_t> section(int32_t offset_field, int64_t num_words) const;
+
+  int32_t step_ = 0;
+  std::vector<int32_t> words_;
+  std::vector<AdmissionRecord> admissions_;
+  std::vector<PageUpdateRecord> page_updates_;
+  std::vector<EntryRecord> entries_;
+  std::vector<uint8_t> is_row_claimed_;
+};
+
+}  // namespace autoglm
