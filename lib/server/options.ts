@@ -122,6 +122,18 @@ function checkOrigin(origin: string): string {
   return origin.toLowerCase();
 }
 
+/** A logger that throws costs nobody an answer. */
+function isolate(logger: Logger | undefined): Logger {
+  if (logger === undefined) return () => {};
+  return (record) => {
+    try {
+      logger(record);
+    } catch {
+      // There is nowhere left to report it to.
+    }
+  };
+}
+
 /** Fills in the defaults; `host` null means that somebody else owns the socket. */
 export function parseSettings(options: FetchHandlerOptions, host: string | null): ServerSettings {
   const apiKeys = options.apiKeys ?? [];
@@ -140,7 +152,7 @@ export function parseSettings(options: FetchHandlerOptions, host: string | null)
     allowedHosts: options.allowedHosts ?? [],
     corsOrigins: (options.corsOrigins ?? []).map(checkOrigin),
     hasPage: options.page ?? true,
-    logger: options.logger ?? (() => {}),
+    logger: isolate(options.logger),
     limits: checkLimits(options.limits ?? {}),
   };
 }

@@ -307,4 +307,22 @@ describe('logs', () => {
     expect(records.filter((record) => record.level === 'error')).toHaveLength(1);
     expect(JSON.stringify(records)).not.toMatch(/canary/);
   });
+
+  test('that cannot be written cost nobody an answer', async () => {
+    const logger = () => {
+      throw new Error('disk full');
+    };
+    const handler = createFetchHandler(new ScriptedEngine(), { logger });
+    for (const stream of [false, true]) {
+      const response = await handler(
+        new Request('http://localhost/v1/chat/completions', {
+          method: 'POST',
+          body: chatBody({ stream }),
+          headers: { 'content-type': 'application/json' },
+        }),
+      );
+      expect(response.status).toBe(200);
+      expect(await response.text()).toContain('Hello');
+    }
+  });
 });
