@@ -8,6 +8,11 @@ declare module '@huggingface/jinja' {
   export interface Statement {
     readonly type: string;
   }
+  export interface MemberExpression extends Statement {
+    readonly object: Statement;
+    readonly property: Statement & { readonly value: string };
+    readonly computed: boolean;
+  }
   export interface RuntimeValue {
     readonly type: string;
     readonly value: unknown;

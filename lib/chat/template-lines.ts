@@ -1,6 +1,6 @@
 import { type Token, tokenize } from '@huggingface/jinja';
 
-const BLOCK = /\{%[\s\S]*?%\}|\{\{[\s\S]*?\}\}|\{#[\s\S]*?#\}/g;
+const BLOCK = /\{%[\s\S]*?(?:%\}|$)|\{\{[\s\S]*?(?:\}\}|$)|\{#[\s\S]*?(?:#\}|$)/g;
 const BLOCK_STARTS = new Set(['OpenStatement', 'OpenExpression', 'Comment']);
 
 /** Line of the first block that is no Jinja by itself, 1-based; null when each one is. */

@@ -1,14 +1,16 @@
 import {
   Environment,
   Interpreter,
+  type MemberExpression,
   parse,
   type RuntimeValue,
   type Statement,
   tokenize,
 } from '@huggingface/jinja';
 import { AutoglmError } from '../errors';
+import { PYTHON_STRIP } from './python-strip';
 import { formatDate } from './strftime';
-import { exceeded, TemplateBudget, TemplateLimits } from './template-budget';
+import { type Clock, exceeded, TemplateBudget, TemplateLimits } from './template-budget';
 import { lineOfLexerError, lineOfToken } from './template-lines';
 
 /** A parsed chat template, rendered as transformers does: Jinja with trimmed blocks and the sandbox's limits. */
@@ -24,7 +26,7 @@ export class ChatTemplate {
   }
 
   /** Variables are plain data. Names of built-in variables throw `invalid_parameter`. */
-  render(variables: Readonly<Record<string, unknown>>): string {
+  render(variables: Readonly<Record<string, unknown>>, clock: Clock = () => performance.now()): string {
     const environment = new Environment();
     for (const [name, value] of Object.entries(BUILT_IN)) environment.set(name, value);
     for (const [name, value] of Object.entries(variables)) {
@@ -33,7 +35,7 @@ export class ChatTemplate {
       }
       environment.set(name, value);
     }
-    const interpreter = new BudgetedInterpreter(environment);
+    const interpreter = new BudgetedInterpreter(environment, new TemplateBudget(clock));
     try {
       return String(interpreter.run(this.#program).value);
     } catch (cause) {
@@ -60,18 +62,35 @@ const MAKES_VALUES = new Set([
 ]);
 
 class BudgetedInterpreter extends Interpreter {
-  readonly #budget = new TemplateBudget();
+  readonly #budget: TemplateBudget;
+
+  constructor(environment: Environment, budget: TemplateBudget) {
+    super(environment);
+    this.#budget = budget;
+  }
 
   override evaluate(statement: Statement | undefined, environment: Environment): RuntimeValue {
     this.#budget.enter();
     let result: RuntimeValue;
     try {
-      result = super.evaluate(statement, environment);
+      result = this.#stripMethod(statement, environment) ?? super.evaluate(statement, environment);
     } finally {
       this.#budget.leave(); // `break` and `continue` are exceptions, too
     }
     if (statement !== undefined && MAKES_VALUES.has(statement.type)) this.#charge(statement, result);
     return result;
+  }
+
+  /** The library's strip methods ignore their argument, which templates give to keep spaces while newlines go. */
+  #stripMethod(statement: Statement | undefined, environment: Environment): RuntimeValue | null {
+    if (statement?.type !== 'MemberExpression') return null;
+    const { object, property, computed } = statement as MemberExpression;
+    if (computed || !Object.hasOwn(PYTHON_STRIP, property.value)) return null;
+    const { value } = this.evaluate(object, environment);
+    if (typeof value !== 'string') return null;
+    return new Environment().set(property.value, (characters?: unknown) =>
+      PYTHON_STRIP[property.value]?.(value, typeof characters === 'string' ? characters : null),
+    );
   }
 
   #charge(statement: Statement, { value }: RuntimeValue): void {

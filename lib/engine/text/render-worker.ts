@@ -12,6 +12,8 @@ const port = parentPort;
 if (port === null) throw new AutoglmError('internal', 'render-worker.js runs as a worker thread only');
 
 limitAllocations();
+// The template library leaves loops by throwing errors whose stacks nobody reads.
+Error.stackTraceLimit = 0;
 const renderers = new Map<string, PromptRenderer>();
 
 port.on('message', (message: Numbered<RenderCommand> | RenderNotice) => {
