@@ -24,7 +24,7 @@ class Reference {
     if (reference_ != nullptr) napi_delete_reference(env_, reference_);
   }
 
-  // Null when the environment no longer gives values out.
+  // Null when the environment refuses, because it is ending.
   napi_value value() const {
     napi_value result = nullptr;
     if (reference_ == nullptr || napi_get_reference_value(env_, reference_, &result) != napi_ok)

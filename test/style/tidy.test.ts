@@ -123,6 +123,8 @@ describe('sizes', () => {
         const match = start.exec(lines[i] ?? '');
         if (
           match === null ||
+          /^\s*:/.test(lines[i] ?? '') || // a constructor's initializers, one line or many
+          lines[i - 1]?.endsWith(',') ||
           /^\s*(if|for|while|switch|return|else|namespace|struct|class|do|try|catch|await|export (class|const)|describe)\b/.test(
             lines[i] ?? '',
           )
