@@ -204,8 +204,7 @@ class Transfer {
   }
 
   #check(partial: PartialFile): void {
-    const { size, sha256 } = this.remote.facts;
-    if (size !== null && partial.size !== size) throw this.#wrong(`${partial.size} bytes`, `${size} bytes`);
+    const { sha256 } = this.remote.facts;
     const found = sha256 === null ? null : partial.sha256();
     if (found !== sha256) throw this.#wrong(`sha256 ${found}`, `sha256 ${sha256}`);
   }

@@ -150,6 +150,9 @@ describe('a checkpoint', () => {
     const { path } = await resolveSource('hf:org/hostile');
     expect(readdirSync(path)).not.toContain('evil.json');
     expect(hub.seen.some((request) => request.path.includes('evil'))).toBe(false);
+    // Where a backslash separates folders, this one leaves its own too.
+    hub.addRepository('org/windows', { 'config.json': '{}', '..\\evil.safetensors': 'x' });
+    await expect(resolveSource('hf:org/windows')).rejects.toMatchObject({ code: 'unsupported_model' });
   });
 });
 

