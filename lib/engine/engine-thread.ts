@@ -41,8 +41,8 @@ export class EngineThread {
     this.#logger = logger;
     this.binary = started.binary;
     this.threads = started.threads;
-    worker.unref();
     worker.on('message', (report: EngineReport) => this.#receive(report));
+    worker.unref(); // after the listener: adding it takes a reference
     worker.on('error', (error) => this.#fail(error));
     worker.on('exit', (code) => this.#fail(new Error(`the engine worker exited with code ${code}`)));
   }

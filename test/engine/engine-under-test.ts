@@ -1,4 +1,6 @@
+import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Engine, GenerateOptions, LoadModelOptions, Model } from '../../lib/engine/types';
 
@@ -13,6 +15,15 @@ export const Fixture = {
   q8: join(MODELS, 'qwen3-q8_0.gguf'),
   bf16: join(MODELS, 'glm4-bf16'),
 } as const;
+
+/** A copy of the float32 fixture with a context of 4,096 tokens; the caller removes the folder. */
+export function stretchedFixture(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'autoglm-long-'));
+  cpSync(Fixture.float32, folder, { recursive: true });
+  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object;
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, max_position_embeddings: 4096 }));
+  return folder;
+}
 
 export const VOCAB_SIZE = 384;
 /** Ids of plain text in the fixtures' vocabulary: special tokens come after them. */

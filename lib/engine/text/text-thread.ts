@@ -55,9 +55,9 @@ export class TextThread {
       execArgv: [],
       ...(resourceLimits === undefined ? {} : { resourceLimits }),
     });
-    worker.unref();
     let cause: unknown = null;
     worker.on('message', (reply: WorkerReply) => this.#receive(reply));
+    worker.unref(); // after the listener: adding it takes a reference
     worker.on('error', (error) => {
       cause = error;
     });
