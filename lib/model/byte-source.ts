@@ -34,10 +34,9 @@ export class FileSource implements ByteSource {
   /** Opens a regular file; anything else (directory, device, pipe, missing) is a typed error. */
   static async open(path: string, signal?: AbortSignal): Promise<FileSource> {
     throwIfAborted(signal);
-    requireRegularFile(path, await statModelPath(path));
     let handle: FileHandle;
     try {
-      // Non-blocking: a pipe put in the file's place since the check must not hang the open call.
+      // Non-blocking: opening a pipe must not wait for its writer.
       handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       throw unreadable(path, error);

@@ -260,6 +260,18 @@ describe('a model that contradicts itself is refused with the place', () => {
       /model.norm.weight.*\[64\].*\[1, 64\]/,
     ],
     [
+      'a norm without dims',
+      'llama-f32',
+      { tensors: { 'model.norm.weight': { shape: [] } } },
+      /model.norm.weight.*\[64\].*found shape \[\]/,
+    ],
+    [
+      'more tokens than rows, no vocab_size',
+      'llama-q4_0',
+      { tensors: { 'token_embd.weight': { shape: [383, 64] } }, keys: { 'llama.vocab_size': null } },
+      /tokenizer.ggml.tokens.*at most 383 tokens.*found 384/,
+    ],
+    [
       'another vocabulary',
       'llama-f32',
       { config: { vocab_size: 400 } },
