@@ -56,7 +56,7 @@ export function addModelOptions(command: Command): Command {
     .option('--kv-dtype <dtype>', 'numbers in the KV cache: bf16 or f32')
     .option('--precision <mode>', 'fast, or exact: 32-bit arithmetic throughout')
     .option('--concurrency <n>', 'requests computed at once', parseNumber)
-    .option('--chat-template <file>', 'Jinja template to use instead of the model’s own');
+    .option('--chat-template <file>', "Jinja template to use instead of the model's own");
   return command;
 }
 

@@ -27,7 +27,7 @@ interface Finding {
 
 /** Checks what this package needs on this machine. Fails when no model could run. */
 export async function doctor(flags: DoctorFlags): Promise<number> {
-  const checks = [checkNode, checkBinary, checkEngine, checkMemory, checkCaches, checkModels, checkPip];
+  const checks = [checkNode, checkBinary, checkMemory, checkCaches, checkModels, checkPip];
   const findings: Finding[] = [];
   for (const check of checks) findings.push(...(await check()));
   if (flags.json === true) answerJson(findings);
@@ -59,21 +59,22 @@ async function checkBinary(): Promise<Finding[]> {
     return [
       { what, state: 'good', text: path, lines },
       { what: 'processor', state: 'good', text },
+      await checkEngine(),
     ];
   } catch (error) {
     return [failed(what, error)];
   }
 }
 
-async function checkEngine(): Promise<Finding[]> {
+async function checkEngine(): Promise<Finding> {
   const what = 'engine';
   try {
     const engine = await createEngine();
     const { threads } = engine;
     await engine.close();
-    return [{ what, state: 'good', text: `starts and stops, ${threads} compute threads` }];
+    return { what, state: 'good', text: `starts and stops, ${threads} compute threads` };
   } catch (error) {
-    return [failed(what, error)];
+    return failed(what, error);
   }
 }
 

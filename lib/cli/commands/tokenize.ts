@@ -19,8 +19,8 @@ export interface TokenizeFlags {
 
 interface ShownToken {
   readonly id: number;
-  /** The token's bytes as text; bytes that are not UTF-8 by themselves as \xHH. */
-  readonly text: string;
+  /** Null for bytes that are no UTF-8 by themselves: a part of a character. */
+  readonly text: string | null;
   readonly bytes: readonly number[];
 }
 
@@ -61,15 +61,20 @@ export async function tokenize(
 function showToken(id: number, bytes: Uint8Array): ShownToken {
   const text = Buffer.from(bytes).toString('utf8');
   const isText = Buffer.from(text, 'utf8').equals(bytes);
-  const hex = [...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('');
-  return { id, text: isText ? text : hex, bytes: [...bytes] };
+  return { id, text: isText ? text : null, bytes: [...bytes] };
+}
+
+/** Quoted text, or the bytes in hexadecimal. */
+function spell({ text, bytes }: ShownToken): string {
+  if (text !== null) return JSON.stringify(text);
+  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
 }
 
 function show(tokens: readonly ShownToken[], flags: TokenizeFlags): void {
   if (flags.json === true) answerJson({ count: tokens.length, tokens });
   else if (flags.count === true) answer(String(tokens.length));
   else {
-    const rows = tokens.map(({ id, text }) => [String(id), JSON.stringify(text)]);
+    const rows = tokens.map((token) => [String(token.id), spell(token)]);
     answer(formatTable(['ID', 'TEXT'], rows, [0]));
     if (flags.quiet !== true) note(`${tokens.length} tokens`);
   }
