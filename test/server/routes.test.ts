@@ -263,6 +263,43 @@ describe('the page', () => {
   });
 });
 
+describe('a host that owns the socket', () => {
+  test('and reads no further has its answer ended with an error', async () => {
+    const own = new ScriptedEngine();
+    own.model.script = () => ({ tokens: Array(3_000).fill('x'.repeat(1_000)) });
+    const handler = createFetchHandler(own, { limits: { stallMs: 100, streamBufferBytes: 10_000 } });
+    const response = await handler(
+      new Request('http://localhost/v1/chat/completions', {
+        method: 'POST',
+        body: chatBody({ stream: true }),
+        headers: { 'content-type': 'application/json' },
+      }),
+    );
+    await expect.poll(() => own.model.seen[0]?.outcome, { timeout: 5_000 }).toBe('aborted');
+    const text = await response.text();
+    expect(text.length).toBeLessThan(20_000);
+    expect(text).toMatch(/\ndata: \{"error":\{.*"code":"aborted".*\}\}\n\n$/);
+  });
+
+  test('tells of a client that went away by the signal of its request', async () => {
+    const own = new ScriptedEngine();
+    own.model.script = () => ({ tokens: ['a'], beforeToken: () => new Promise(() => {}) });
+    const controller = new AbortController();
+    const answer = createFetchHandler(own)(
+      new Request('http://localhost/v1/chat/completions', {
+        method: 'POST',
+        body: chatBody(),
+        headers: { 'content-type': 'application/json' },
+        signal: controller.signal,
+      }),
+    );
+    await expect.poll(() => own.model.numRunning).toBe(1);
+    controller.abort();
+    expect((await answer).status).toBe(499);
+    expect(own.model.seen[0]?.outcome).toBe('aborted');
+  });
+});
+
 describe('logs', () => {
   test('have one record per request, and neither prompts nor answers nor keys', async () => {
     const records: { level: string; text: string; fields?: Readonly<Record<string, unknown>> }[] = [];

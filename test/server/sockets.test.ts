@@ -74,17 +74,24 @@ describe('a request in pieces', () => {
 });
 
 describe('a slow or silent peer', () => {
-  test('that sends nothing is cut off', async () => {
-    const connection = await open();
-    await expect.poll(() => connection.isClosed, { timeout: 5_000 }).toBe(true);
+  test('that sends nothing, or never ends its headers, is not given the time for a body', async () => {
+    const patient = await serve(engine, { port: 0, limits: { headerWaitMs: 300, bodyWaitMs: 60_000 } });
+    const silent = await RawConnection.open(patient.port);
+    const slow = await RawConnection.open(patient.port);
+    await slow.write('GET /health HTTP/1.1\r\nhost: localhost\r\nx-slow: ');
+    await expect.poll(() => silent.isClosed && slow.isClosed, { timeout: 5_000 }).toBe(true);
+    expect(slow.statuses).toEqual([408]);
+    expect(slow.received).toContain('"code":"request_timeout"');
+    await patient.close();
   });
 
-  test('that never ends its headers gets 408 in the API’s shape', async () => {
+  test('that announces a body over the limit is refused before it sends any', async () => {
     const connection = await open();
-    await connection.write('GET /health HTTP/1.1\r\nhost: localhost\r\nx-slow: ');
+    await connection.write(
+      'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9000000\r\n\r\n',
+    );
+    await expect.poll(() => connection.statuses).toEqual([413]);
     await expect.poll(() => connection.isClosed, { timeout: 5_000 }).toBe(true);
-    expect(connection.statuses).toEqual([408]);
-    expect(connection.received).toContain('"code":"request_timeout"');
   });
 
   test('that never ends its body gets 408 and the connection ends', async () => {
