@@ -111,8 +111,5 @@ export class SchedulerState {
     for (let page = request.pages.pop(); page !== undefined; page = request.pages.pop())
       this.pool.release(page);
     request.numSentPages = 0;
-    request.numPublishedPages = 0;
-    request.numComputed = 0;
-    request.numPlanned = 0;
   }
 }

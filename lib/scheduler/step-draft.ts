@@ -97,7 +97,7 @@ export class StepDraft {
   #chooseVictim(requester: RequestState): RequestState | null {
     let victim: RequestState | null = null;
     for (const request of this.#state.running) {
-      if (request === requester || request.numRemaining === 0) continue;
+      if (request.numRemaining === 0) continue; // it ends with the steps in flight
       if (!request.isPaused && !requester.outranks(request)) continue;
       if (victim === null || isBetterVictim(request, victim)) victim = request;
     }

@@ -15,6 +15,6 @@ export function checkIntake(simulation: Simulation, request: SimulatedRequest): 
   const waiting = all.filter(({ phase }) => phase === 'waiting');
   const numFreeRows = config.maxRows - (all.length - waiting.length);
   if (waiting.length >= config.maxQueuedRequests + numFreeRows) return 'queue_full';
-  const numTokens = waiting.reduce((sum, t) => sum + t.request.promptTokens.length + t.numReceived, 0);
+  const numTokens = waiting.reduce((sum, t) => sum + t.numKnown, 0);
   return waiting.length > 0 && numTokens + numPrompt > config.maxQueuedTokens ? 'queue_full' : null;
 }

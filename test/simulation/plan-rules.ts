@@ -83,6 +83,10 @@ function checkDecodesFirst(context: PlanContext, plan: StepPlan): void {
   }
 }
 
+/** Also after it was preempted while this plan was made. */
+const isInFlight = ({ inFlight }: PlanContext, { request }: TrackedRequest): boolean =>
+  inFlight.some(({ plan }) => plan.entries.some(({ id }) => id === request.id));
+
 /** Best rank first; a request may only be passed over while paused, or while another computes its beginning. */
 function checkAdmissionOrder(context: PlanContext, plan: StepPlan): void {
   const admitted = new Set<number>();
@@ -98,7 +102,7 @@ function checkAdmissionOrder(context: PlanContext, plan: StepPlan): void {
       const isHeldBack = [...context.live.values()].some(
         (runner) =>
           runner !== other &&
-          (runner.phase === 'running' || admitted.has(runner.request.id)) &&
+          (isInFlight(context, runner) || runner.phase === 'running' || admitted.has(runner.request.id)) &&
           runner.sharesPages(other, 1),
       );
       demand(isHeldBack && context.config.prefixCache, 'the best waiting request is admitted first', {
@@ -175,7 +179,8 @@ function checkPrefix(context: PlanContext, plan: StepPlan, tracked: TrackedReque
       const runner = context.live.get(other.id);
       if (runner === undefined || runner === tracked || runner.phase !== 'running') continue;
       const overlaps = other.start < (numMatched + 1) * Limits.pageSize && other.start + other.count > start;
-      const isSame = overlaps && runner.generation >= 0 && runner.sharesPages(tracked, numMatched + 1);
+      const isKnown = runner.numKnown >= (numMatched + 1) * Limits.pageSize;
+      const isSame = overlaps && isKnown && runner.sharesPages(tracked, numMatched + 1);
       demand(!isSame, 'a page in the making is waited for', { id, page: numMatched, by: other.id });
     }
   }

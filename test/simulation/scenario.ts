@@ -89,6 +89,8 @@ export function makeRequest(random: Random, scenario: Scenario, id: number, now:
   const shared = random.chance(0.5) ? prefix : prefix.subarray(0, random.int(0, prefix.length));
   const own = someTokens(random, shared.length > 0 && random.chance(0.3) ? 0 : random.int(1, 24));
   const promptTokens = Int32Array.from([...shared, ...own]);
+  // A single other token near the beginning: the pages after it hold the same tokens and other values.
+  if (random.chance(0.15)) promptTokens[random.int(0, promptTokens.length - 1)] = NUM_PROMPT_TOKENS + 1;
   return {
     id: id as RequestId,
     kind: isEvaluation ? random.pick([RequestKind.logits, RequestKind.score]) : RequestKind.generate,

@@ -18,21 +18,26 @@ export class ShadowCache {
     return missing < 0 ? contents.length : missing;
   }
 
-  handOut(page: number): void {
+  /** True when the page could be found until now. */
+  handOut(page: number): boolean {
     const content = this.#contentOfPage.get(page);
-    if (content === undefined) return;
+    if (content === undefined) return false;
     this.#contentOfPage.delete(page);
     this.#pageOfContent.delete(content);
+    return true;
   }
 
+  /** Each page is published once; when another page holds the same content just then, never. */
   publish(tracked: TrackedRequest): void {
     if (!tracked.isGenerating) return;
-    contentsOf(tracked, Math.floor(tracked.numComputed / Limits.pageSize)).forEach((content, index) => {
-      const page = tracked.pageTable[index];
-      if (page === undefined || this.#pageOfContent.has(content) || this.#contentOfPage.has(page)) return;
+    const contents = contentsOf(tracked, Math.floor(tracked.numComputed / Limits.pageSize));
+    for (; tracked.numPublished < contents.length; tracked.numPublished += 1) {
+      const page = tracked.pageTable[tracked.numPublished];
+      const content = contents[tracked.numPublished];
+      if (page === undefined || content === undefined || this.#pageOfContent.has(content)) continue;
       this.#pageOfContent.set(content, page);
       this.#contentOfPage.set(page, content);
-    });
+    }
   }
 }
 

@@ -145,8 +145,17 @@ export class Simulation {
     this.#settle(null);
   }
 
+  /** Any request, also one that has ended or never was; often one that was preempted with a step in flight. */
+  #someId(): number {
+    const draining = [...this.live.values()].filter(
+      ({ phase, lastStep }) => phase === 'waiting' && lastStep > this.appliedStep,
+    );
+    if (draining.length > 0 && this.random.chance(0.5)) return this.random.pick(draining).request.id;
+    return this.random.int(0, this.numArrivals);
+  }
+
   #abort(): void {
-    const id = this.random.int(0, this.numArrivals);
+    const id = this.#someId();
     const tracked = this.live.get(id);
     this.core.abort(id as never);
     if (tracked !== undefined) {
@@ -163,7 +172,7 @@ export class Simulation {
   }
 
   #pauseOrResume(): void {
-    const id = this.random.int(0, this.numArrivals);
+    const id = this.#someId();
     const tracked = this.live.get(id);
     const resumes = tracked?.isPaused ?? this.random.chance(0.5);
     if (resumes) this.core.resume(id as never);
@@ -185,7 +194,14 @@ export class Simulation {
       this.hasPreempted = true;
       const tracked = this.live.get(event.id);
       this.count(tracked?.isPaused ? 'preempt paused' : 'preempt');
-      if (tracked?.isPaused === false) this.#preempted.add(event.id);
+      if (tracked?.isPaused === false) {
+        this.#preempted.add(event.id);
+        const isOutranked = [...this.live.values()].some(
+          (other) => other.phase === 'running' && !other.isPaused && other.outranks(tracked),
+        );
+        demand(isOutranked, 'nobody gives way to those they outrank', { id: event.id });
+      }
+      demand((tracked?.numRemaining ?? 0) > 0, 'who is certain to end is left alone', { id: event.id });
       if ((tracked?.lastStep ?? 0) > this.appliedStep) this.count('preempt in flight');
     }
     checkEvents(
@@ -202,6 +218,15 @@ export class Simulation {
     );
     this.#checkDeadlines();
     this.#checkStats();
+    for (const { type, id } of events) if (type === 'preempted' && this.random.chance(0.5)) this.#resume(id);
+  }
+
+  /** Its reader came back while the step that was to end its stay is still in flight. */
+  #resume(id: number): void {
+    const tracked = this.live.get(id);
+    if (tracked?.isPaused !== true) return;
+    this.core.resume(id as never);
+    tracked.isPaused = false;
   }
 
   #take(plan: StepPlan): void {
@@ -223,7 +248,11 @@ export class Simulation {
       Object.assign(tracked, { phase: 'running', row, generation, pageTable: [] });
       const start = plan.entries.find((entry) => entry.id === id)?.start ?? -1;
       demand(start >= 0, 'who is admitted computes something', { id });
-      Object.assign(tracked, { numPlanned: start, numComputed: start });
+      Object.assign(tracked, {
+        numPlanned: start,
+        numComputed: start,
+        numPublished: start / Limits.pageSize,
+      });
       admitted.add(id);
       this.count(tracked.hasStarted ? 'readmitted' : 'admitted');
       if (start > 0) this.count(tracked.hasStarted ? 'resumed on cached pages' : 'prefix hit');
@@ -254,13 +283,21 @@ export class Simulation {
       if (tracked === undefined) throw new Error(`page update for row ${row}, which runs nothing`);
       tracked.pageTable[index] = page;
       const start = plan.entries.find((entry) => entry.row === row)?.start ?? 0;
-      if (index >= Math.floor(start / Limits.pageSize)) this.shadow.handOut(page);
+      if (index < Math.floor(start / Limits.pageSize) || !this.shadow.handOut(page) || this.hasPreempted)
+        continue;
+      const { numFreePages } = this.core.stats();
+      demand(numFreePages === 0, 'a cached page is evicted only when no page is free', {
+        page,
+        numFreePages,
+      });
+      this.count('evicted');
     }
   }
 
   #finishStep(): void {
     const step = this.inFlight[0] as InFlight;
-    if (this.random.chance(this.scenario.stepFailure)) this.#failStep(step);
+    const hasPreempted = step.plan.entries.some(({ id }) => this.live.get(id)?.phase === 'waiting');
+    if (this.random.chance(this.scenario.stepFailure * (hasPreempted ? 10 : 1))) this.#failStep(step);
     else {
       this.#execute(step);
       this.#applyStep(step.plan, step.result as StepResult);
@@ -287,7 +324,7 @@ export class Simulation {
       if (found?.finish === 3) tracked.mayFail = 'numeric_error';
       else {
         tracked.numComputed = entry.start + entry.count;
-        this.shadow.publish(tracked);
+        if (this.scenario.config.prefixCache) this.shadow.publish(tracked);
       }
     });
     this.core.apply(result);
@@ -351,7 +388,7 @@ export class Simulation {
     const expected = {
       numRunning: this.live.size - waiting.length,
       numWaiting: waiting.length,
-      numQueuedTokens: waiting.reduce((sum, t) => sum + t.request.promptTokens.length + t.numReceived, 0),
+      numQueuedTokens: waiting.reduce((sum, t) => sum + t.numKnown, 0),
     };
     const found = { numRunning, numWaiting, numQueuedTokens };
     demand(JSON.stringify(found) === JSON.stringify(expected), 'the counts are right', { found, expected });

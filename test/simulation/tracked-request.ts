@@ -21,6 +21,8 @@ export class TrackedRequest {
   /** End of the last planned entry, and of the last one whose result was applied. */
   numPlanned = 0;
   numComputed = 0;
+  /** Pages offered to the shadow cache. */
+  numPublished = 0;
   /** Steps in flight that sample a token. */
   numSampling = 0;
   lastStep = 0;
@@ -48,8 +50,13 @@ export class TrackedRequest {
     return this.request.kind === RequestKind.generate;
   }
 
+  /** Prompt and output tokens received so far. */
+  get numKnown(): number {
+    return this.request.promptTokens.length + this.numReceived;
+  }
+
   get numHistory(): number {
-    return this.request.promptTokens.length + this.numReceived + this.numSampling;
+    return this.numKnown + this.numSampling;
   }
 
   /** Positions it could compute now. */
