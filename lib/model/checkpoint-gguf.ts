@@ -100,7 +100,8 @@ function readTokenizer(metadata: GgufMetadata): GgufTokenizerSource | null {
     model,
     pre: metadata.string('tokenizer.ggml.pre'),
     tokens,
-    tokenTypes: types === null ? null : Int32Array.from(perToken('tokenizer.ggml.token_type', types), Number),
+    tokenTypes:
+      types === null ? null : new Int32Array(perToken('tokenizer.ggml.token_type', types as Int32Array)),
     scores: scores === null ? null : perToken('tokenizer.ggml.scores', scores as Float32Array),
     merges: metadata.stringTable('tokenizer.ggml.merges'),
     bosTokenId: id('bos'),

@@ -43,7 +43,8 @@ export async function readTensors(
     dataSize += padded;
   }
   const dataOffset = padTo(reader.cursor.offset, alignment);
-  requireFileSize(source, numTensors === 0 ? reader.cursor.offset : dataOffset, dataSize, lastPadding);
+  const max = dataOffset + dataSize;
+  requireFileSize(source, numTensors === 0 ? reader.cursor.offset : max - lastPadding, max);
   return { tensors: placed(entries, dataOffset, alignment), dataOffset };
 }
 
@@ -182,20 +183,13 @@ function misplaced(
   });
 }
 
-/** Writers may leave out the padding behind the last tensor. */
-function requireFileSize(
-  source: ByteSource,
-  dataOffset: number,
-  dataSize: number,
-  lastPadding: number,
-): void {
-  const max = dataOffset + dataSize;
-  const min = max - lastPadding;
-  if (source.size >= min && source.size <= Math.max(max, dataOffset)) return;
+/** Writers may leave out the padding at the end. */
+function requireFileSize(source: ByteSource, min: number, max: number): void {
+  if (source.size >= min && source.size <= max) return;
   throw invalidModelFile({
     file: source.path,
     where: 'file size',
-    expected: lastPadding === 0 ? `${max} bytes` : `${min}..${max} bytes`,
+    expected: min === max ? `${max} bytes` : `${min}..${max} bytes`,
     found: `${source.size} bytes`,
     hint:
       source.size < min

@@ -141,17 +141,18 @@ export class ValueReader {
     const offset = this.cursor.offset;
     const ends = new Uint32Array(length);
     let bytes = new Uint8Array(Math.min(this.cursor.remaining - length * 8, Math.max(length * 16, 64)));
-    let end = 0;
     for (let i = 0; i < length; i += 1) {
+      i = this.cursor.takeStrings(bytes, ends, i, this.limits.maxStringBytes);
+      if (i === length) break;
+      // This one crosses the window's end, outgrows `bytes`, or is too long.
       if (this.cursor.buffered < 8) await this.cursor.need(8, where);
+      const end = i === 0 ? 0 : (ends[i - 1] as number);
       const size = this.#stringSize(i, where);
       if (end + size > bytes.length) bytes = grown(bytes, end + size);
-      if (this.cursor.buffered >= size) this.cursor.copyBuffered(bytes, end, size);
-      else await this.cursor.takeInto(bytes.subarray(end, end + size));
-      end += size;
-      ends[i] = end;
+      await this.cursor.takeInto(bytes.subarray(end, end + size));
+      ends[i] = end + size;
     }
-    const table = { bytes: bytes.slice(0, end), ends };
+    const table = { bytes: bytes.slice(0, ends.at(-1) ?? 0), ends };
     const wrong = findInvalidString(table);
     if (wrong >= 0) throw this.#notUtf8(`${where}, string ${wrong}`, offset);
     return table;

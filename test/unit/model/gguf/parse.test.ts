@@ -43,6 +43,13 @@ describe('a sound file', () => {
     expect((await parse(file.subarray(0, file.length - 16))).tensors.size).toBe(2);
   });
 
+  test('may hold keys alone, with and without padding behind them', async () => {
+    const file = ggufFile({ keys: [integerKey('k', 1)] });
+    const padded = Buffer.concat([file, Buffer.alloc(32 - (file.length % 32))]);
+    expect((await parse(file)).tensors.size).toBe(0);
+    expect((await parse(padded)).tensors.size).toBe(0);
+  });
+
   test('may state another alignment', async () => {
     const file = ggufFile({
       ...SOUND,
