@@ -21,33 +21,41 @@ class AttentionPlan {
   void build(std::span<const SequenceSlice> sequences, int64_t num_q_heads, int64_t num_kv_heads,
              int64_t value_dim, int64_t scratch_floats);
 
-  struct Task {
-    int32_t sequence;
-    int32_t kv_head;
-    int32_t first_token;  // of the slice
-    int32_t num_tokens;
-    int32_t split;          // -1: all splits, merged as they come
-    int64_t first_partial;  // in units of partial results
-  };
-
-  std::span<const SequenceSlice> sequences() const { return sequences_; }
-  std::span<const Task> tasks() const { return tasks_; }
   int64_t num_rows() const { return num_rows_; }
 
  private:
   friend void attention(const Execution&, const AttentionPlan&, const AttentionParams&, std::span<float>);
 
-  // Where the partial results of one row and query head are: num_splits of them, `stride` apart.
-  struct Row {
+  // One chunk; counts of partials are in units of one partial result.
+  struct Task {
     int32_t sequence;
-    int32_t num_splits;
+    int32_t kv_head;
+    int32_t first_token;  // of the slice
+    int32_t num_tokens;
+    int32_t split;  // -1: all splits, merged as they come
     int64_t first_partial;
+    int32_t partials_per_row;
   };
+
+  // Where the partial results of one row are: partials_per_row for each query head, head by head of a KV
+  // head.
+  struct Row {
+    int64_t row;
+    int64_t first_partial;
+    int64_t kv_head_stride;
+    int32_t partials_per_row;
+    int32_t num_partials;
+  };
+
+  // num_splits is 0 for a slice whose tasks walk through all splits.
+  void add_sequence(int32_t index, int32_t num_splits, int64_t first_partial);
+  void check(const AttentionParams& params, std::span<float> scratch) const;
 
   std::vector<SequenceSlice> sequences_;
   std::vector<Task> tasks_;
   std::vector<Row> rows_;
   int64_t num_rows_ = 0;
+  int64_t num_partials_ = 0;
   int64_t num_q_heads_ = 0;
   int64_t num_kv_heads_ = 0;
   int64_t value_dim_ = 0;

@@ -1,0 +1,163 @@
+// The integer part of int8 products for AVX2; see dot_plain.h for what it computes.
+//
+// `vpmaddubsw` takes unsigned weights and signed activations and adds pairs in 16 bits. Nibbles cannot
+// overflow there over a whole group (15 * 127 * 2 * 8 = 30,480), so q4 widens to 32 bits once per group. Zero
+// points are added to the sums afterwards as -zero * (sum of the activations).
+#pragma once
+
+#include "cpu/matmul_int8_kernel.h"
+#include "cpu/simd_avx2.h"
+
+namespace autoglm::cpu {
+namespace {
+
+struct Avx2Matmul : Avx2 {
+  // Sixteen registers: 4 rows x 2 vectors of sums, 4 of weights, and one activation.
+  static constexpr int kMaxInt8Rows = 4;
+  template <int kRows>
+  static constexpr int kInt8Vectors = kRows == 1 ? 4 : 2;
+  // 6 rows x 2 vectors of sums; one row needs four sums to hide the latency of a multiply-add.
+  static constexpr int kMaxFloatRows = 6;
+  template <int kRows>
+  static constexpr int kFloatVectors = kRows <= 2 ? 4 : 2;
+
+  // Four activations in every lane.
+  static Int broadcast_quad(const int8_t* values) {
+    int32_t quad;
+    __builtin_memcpy(&quad, values, sizeof(quad));
+    return _mm256_set1_epi32(quad);
+  }
+  static Int widen(Int pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+  template <ComputeLayout kLayout, bool kHasMin, int kRows, int kVectors>
+  static void dot_group(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                        Int (&dots)[kNumParts<kLayout>][kRows][kVectors]) {
+    if constexpr (kLayout == ComputeLayout::q8) {
+      dot_q8<kRows, kVectors>(lines, group, rows, dots[0]);
+    } else if constexpr (kLayout == ComputeLayout::q6) {
+      dot_q6<kRows, kVectors>(lines, group, rows, dots);
+    } else {
+      dot_q4<kRows, kVectors>(lines, group, rows, dots[0]);
+      if constexpr (!kHasMin) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          const Int zero = _mm256_slli_epi32(_mm256_set1_epi32(rows.groups[r][group].negative_sum), 3);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) dots[0][r][v] = _mm256_add_epi32(dots[0][r][v], zero);
+        }
+      }
+    }
+  }
+
+ private:
+  template <int kRows, int kVectors>
+  static void dot_q4(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                     Int (&dots)[kRows][kVectors]) {
+    const Int nibble = _mm256_set1_epi8(15);
+    Int pairs[kRows][kVectors];
+#pragma GCC unroll 4
+    for (int octet = 0; octet < 4; ++octet) {
+      Int low[kVectors], high[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const Int line = load_int(lines + octet * 128 + v * 32);
+        low[v] = _mm256_and_si256(line, nibble);
+        high[v] = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* values = rows.values[r] + group * kGroupCols + octet * 8;
+        const Int first = broadcast_quad(values);
+        const Int second = broadcast_quad(values + 4);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const Int product = _mm256_maddubs_epi16(low[v], first);
+          pairs[r][v] = octet == 0 ? product : _mm256_add_epi16(pairs[r][v], product);
+          pairs[r][v] = _mm256_add_epi16(pairs[r][v], _mm256_maddubs_epi16(high[v], second));
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) dots[r][v] = widen(pairs[r][v]);
+    }
+  }
+
+  // |w| * sign(w) a: 128 * 127 * 2 fits 16 bits, but no sum of two such does.
+  template <int kRows, int kVectors>
+  static void dot_q8(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                     Int (&dots)[kRows][kVectors]) {
+#pragma GCC unroll 8
+    for (int quad = 0; quad < 8; ++quad) {
+      Int weight[kVectors], magnitude[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        weight[v] = load_int(lines + quad * 128 + v * 32);
+        magnitude[v] = _mm256_abs_epi8(weight[v]);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Int activation = broadcast_quad(rows.values[r] + group * kGroupCols + quad * 4);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const Int dot = widen(_mm256_maddubs_epi16(magnitude[v], _mm256_sign_epi8(activation, weight[v])));
+          dots[r][v] = quad == 0 ? dot : _mm256_add_epi32(dots[r][v], dot);
+        }
+      }
+    }
+  }
+
+  // Six bits: two pair sums fit 16 bits (63 * 127 * 2 * 2 = 32,004).
+  template <int kRows, int kVectors>
+  static void dot_q6(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                     Int (&dots)[2][kRows][kVectors]) {
+    const Int nibble = _mm256_set1_epi8(15);
+    const Int two_bits = _mm256_set1_epi8(0x30);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+#pragma GCC unroll 2
+      for (int octet = 0; octet < 2; ++octet) {
+        Int first_weight[kVectors], second_weight[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const Int line = load_int(lines + (2 * half + octet) * 128 + v * 32);
+          const Int high = load_int(lines + 512 + half * 128 + v * 32);
+          const Int first_high = octet == 0 ? _mm256_slli_epi16(high, 4) : high;
+          const Int second_high = octet == 0 ? _mm256_slli_epi16(high, 2) : _mm256_srli_epi16(high, 2);
+          first_weight[v] =
+              _mm256_or_si256(_mm256_and_si256(line, nibble), _mm256_and_si256(first_high, two_bits));
+          second_weight[v] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(line, 4), nibble),
+                                             _mm256_and_si256(second_high, two_bits));
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          const int8_t* values = rows.values[r] + group * kGroupCols + half * 16 + octet * 8;
+          const Int first = broadcast_quad(values);
+          const Int second = broadcast_quad(values + 4);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) {
+            const Int pairs = _mm256_add_epi16(_mm256_maddubs_epi16(first_weight[v], first),
+                                               _mm256_maddubs_epi16(second_weight[v], second));
+            const Int dot = widen(pairs);
+            dots[half][r][v] = octet == 0 ? dot : _mm256_add_epi32(dots[half][r][v], dot);
+          }
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const ActivationGroup& sums = rows.groups[r][group];
+      const Int low_zero = _mm256_set1_epi32(sums.negative_low_sum * 32);
+      const Int high_zero = _mm256_set1_epi32((sums.negative_sum - sums.negative_low_sum) * 32);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        dots[0][r][v] = _mm256_add_epi32(dots[0][r][v], low_zero);
+        dots[1][r][v] = _mm256_add_epi32(dots[1][r][v], high_zero);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace autoglm::cpu

@@ -1,0 +1,120 @@
+#include "cpu/embedding.h"
+
+#include <cstring>
+
+#include "base/half.h"
+
+namespace autoglm::cpu {
+namespace {
+
+constexpr int64_t kLineBytes = kPanelRows * 4;  // four bytes of each lane
+
+// Reads one row (lane) of a panel; offsets are those of base/packed_matrix.h.
+class PanelRow {
+ public:
+  PanelRow(const PackedMatrix& matrix, int64_t row)
+      : matrix_(matrix),
+        panel_(matrix.panels + row / kPanelRows * panel_bytes(matrix.format, matrix.k)),
+        lane_(row % kPanelRows),
+        factor_(matrix.panel_factors[row / kPanelRows]) {}
+
+  // Columns [32 * group, 32 * group + count) to out.
+  void expand(int64_t group, int64_t count, float* out) const {
+    switch (matrix_.format.layout) {
+      case ComputeLayout::f32:
+      case ComputeLayout::f16:
+      case ComputeLayout::bf16:
+        for (int64_t i = 0; i < count; ++i) out[i] = float_value(group * kGroup + i);
+        return;
+      case ComputeLayout::q8:
+        for (int64_t i = 0; i < count; ++i) {
+          out[i] = static_cast<float>(static_cast<int8_t>(byte(group, i / 4, i % 4))) * scale(group, 1024, 0);
+        }
+        return;
+      case ComputeLayout::q4:
+        return expand_q4(group, count, out);
+      case ComputeLayout::q6:
+        return expand_q6(group, count, out);
+    }
+  }
+
+ private:
+  float float_value(int64_t col) const {
+    const auto half_at = [&](int64_t index) {
+      uint16_t bits;
+      std::memcpy(&bits, panel_ + index * 2, 2);
+      return bits;
+    };
+    if (matrix_.format.layout == ComputeLayout::f16) return half_to_float(half_at(col * kPanelRows + lane_));
+    if (matrix_.format.layout == ComputeLayout::bf16) {
+      return bf16_to_float(half_at((col / 2 * kPanelRows + lane_) * 2 + col % 2));
+    }
+    float value;
+    std::memcpy(&value, panel_ + (col * kPanelRows + lane_) * 4, 4);
+    return value;
+  }
+
+  const std::byte* group_data(int64_t group) const {
+    return panel_ + group * panel_bytes(matrix_.format, kGroup);
+  }
+
+  int byte(int64_t group, int64_t line, int64_t index) const {
+    return static_cast<int>(group_data(group)[line * kLineBytes + lane_ * 4 + index]);
+  }
+
+  // Scale or min number `index` of this lane, `offset` bytes after the start of the group.
+  float scale(int64_t group, int64_t offset, int64_t index) const {
+    const int64_t at = index * kPanelRows + lane_;
+    if (matrix_.format.scale_type == ScaleType::f32) {
+      float value;
+      std::memcpy(&value, group_data(group) + offset + at * 4, 4);
+      return value * factor_;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, group_data(group) + offset + at * 2, 2);
+    return half_to_float(bits) * factor_;
+  }
+
+  int nibble(int64_t group, int64_t col) const {
+    return byte(group, col / 8, col % 4) >> col % 8 / 4 * 4 & 15;
+  }
+
+  void expand_q4(int64_t group, int64_t count, float* out) const {
+    const float step = scale(group, 512, 0);
+    const bool has_min = matrix_.format.has_min;
+    const float low = has_min ? scale(group, 512, 1) : -8 * step;
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(nibble(group, i)) * step + low;
+  }
+
+  void expand_q6(int64_t group, int64_t count, float* out) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const int high = byte(group, 4 + i / 16, i % 4) >> i % 16 / 4 * 2 & 3;
+      out[i] = static_cast<float>((nibble(group, i) | high << 4) - 32) * scale(group, 768, i / 16);
+    }
+  }
+
+  const PackedMatrix& matrix_;
+  const std::byte* panel_;
+  int64_t lane_;
+  float factor_;
+};
+
+}  // namespace
+
+void embed_rows(const EmbeddingParams& params, int64_t first, int64_t last) {
+  for (int64_t row = first; row < last; ++row) {
+    const PanelRow table(params.table, params.ids[row]);
+    float* out = params.out.row(row);
+    for (int64_t col = 0; col < params.table.k; col += kGroup) {
+      const int64_t count = params.table.k - col < kGroup ? params.table.k - col : kGroup;
+      table.expand(col / kGroup, count, out + col);
+      for (int64_t i = 0; i < count; ++i) out[col + i] *= params.scale;
+      if (!params.positions.is_present()) continue;
+      float added[kGroup];
+      PanelRow(params.positions, params.position_ids[row]).expand(col / kGroup, count, added);
+      for (int64_t i = 0; i < count; ++i) out[col + i] += added[i];
+    }
+  }
+}
+
+}  // namespace autoglm::cpu

@@ -1,0 +1,219 @@
+// Float activations times any packed panel: blocks of 32 k are expanded to f32 once for up to 64 rows, then
+// multiplied. One accumulation chain per output, k ascending: sum = fma(weight, activation, sum).
+#pragma once
+
+#include <utility>
+
+#include "cpu/matmul_tile.h"
+
+namespace autoglm::cpu {
+namespace {
+
+constexpr int kFloatRowBlock = 64;  // 8 KB of sums beside 4 KB of weights: both stay in the L1 cache
+
+// Expands columns [first, first + count) of a panel to [count][32 lanes]; count is 32 but for the last block.
+template <typename S>
+using ExpandFunction = void (*)(const std::byte* panel, int64_t first, int count, float* out);
+
+template <typename S>
+void expand_f16(const std::byte* panel, int64_t first, int count, float* out) {
+  const auto* from = reinterpret_cast<const uint16_t*>(panel) + first * kPanelLanes;
+  for (int i = 0; i < count * kPanelLanes; i += S::kWidth) S::store(out + i, S::load_half(from + i));
+}
+
+template <typename S>
+void expand_bf16(const std::byte* panel, int64_t first, int count, float* out) {
+  const auto* from = reinterpret_cast<const uint16_t*>(panel) + first * kPanelLanes;
+  for (int col = 0; col < count; col += 2) {
+    for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
+      typename S::Float even, odd;
+      S::load_bf16_pairs(from + col * kPanelLanes + 2 * lane, even, odd);
+      S::store(out + col * kPanelLanes + lane, even);
+      if (col + 1 < count) S::store(out + (col + 1) * kPanelLanes + lane, odd);
+    }
+  }
+}
+
+template <typename S, ScaleType kScale>
+inline typename S::Float load_scales(const std::byte* scales, int lane) {
+  if constexpr (kScale == ScaleType::f16)
+    return S::load_half(reinterpret_cast<const uint16_t*>(scales) + lane);
+  return S::load(reinterpret_cast<const float*>(scales) + lane);
+}
+
+template <typename S, ScaleType kScale>
+void expand_q8(const std::byte* panel, int64_t first, int, float* out) {
+  constexpr int kScaleBytes = kPanelLanes * (kScale == ScaleType::f16 ? 2 : 4);
+  const std::byte* group = panel + first / kGroupCols * (1024 + kScaleBytes);
+  for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
+    const typename S::Float scale = load_scales<S, kScale>(group + 1024, lane);
+    for (int quad = 0; quad < 8; ++quad) {
+      typename S::Int words = S::load_int(group + quad * 128 + lane * 4);
+      float* to = out + quad * 4 * kPanelLanes + lane;
+      for (int i = 0; i < 4; ++i) {
+        // The lowest byte, sign-extended.
+        const typename S::Int value = S::template shift_right_signed<24>(S::template shift_left<24>(words));
+        S::store(to + i * kPanelLanes, S::mul(S::to_float(value), scale));
+        words = S::template shift_right<8>(words);
+      }
+    }
+  }
+}
+
+template <typename S, ScaleType kScale, bool kHasMin>
+void expand_q4(const std::byte* panel, int64_t first, int, float* out) {
+  constexpr int kScaleBytes = kPanelLanes * (kScale == ScaleType::f16 ? 2 : 4);
+  const std::byte* group = panel + first / kGroupCols * (512 + kScaleBytes * (kHasMin ? 2 : 1));
+  const typename S::Int nibble = S::broadcast_int(15);
+  for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
+    const typename S::Float scale = load_scales<S, kScale>(group + 512, lane);
+    typename S::Float min = S::zero();
+    if constexpr (kHasMin) min = load_scales<S, kScale>(group + 512 + kScaleBytes, lane);
+    const auto weight = [&](typename S::Int q) {
+      if constexpr (kHasMin) return S::fma(S::to_float(q), scale, min);
+      return S::mul(S::to_float(S::sub_int(q, S::broadcast_int(8))), scale);
+    };
+    for (int octet = 0; octet < 4; ++octet) {
+      typename S::Int words = S::load_int(group + octet * 128 + lane * 4);
+      float* to = out + octet * 8 * kPanelLanes + lane;
+      for (int i = 0; i < 4; ++i) {
+        S::store(to + i * kPanelLanes, weight(S::and_int(words, nibble)));
+        S::store(to + (i + 4) * kPanelLanes, weight(S::and_int(S::template shift_right<4>(words), nibble)));
+        words = S::template shift_right<8>(words);
+      }
+    }
+  }
+}
+
+template <typename S, ScaleType kScale>
+void expand_q6(const std::byte* panel, int64_t first, int, float* out) {
+  constexpr int kScaleBytes = kPanelLanes * (kScale == ScaleType::f16 ? 2 : 4);
+  const std::byte* group = panel + first / kGroupCols * (768 + 2 * kScaleBytes);
+  const typename S::Int nibble = S::broadcast_int(15);
+  const typename S::Int two_bits = S::broadcast_int(0x30);
+  for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
+    for (int half = 0; half < 2; ++half) {
+      const typename S::Float scale = load_scales<S, kScale>(group + 768 + half * kScaleBytes, lane);
+      typename S::Int high_words = S::load_int(group + 512 + half * 128 + lane * 4);
+      typename S::Int words[2] = {S::load_int(group + (2 * half) * 128 + lane * 4),
+                                  S::load_int(group + (2 * half + 1) * 128 + lane * 4)};
+      const auto store = [&](int col, typename S::Int low, typename S::Int high) {
+        const typename S::Int q = S::or_int(S::and_int(low, nibble), S::and_int(high, two_bits));
+        const typename S::Float value = S::to_float(S::sub_int(q, S::broadcast_int(32)));
+        S::store(out + (16 * half + col) * kPanelLanes + lane, S::mul(value, scale));
+      };
+      for (int i = 0; i < 4; ++i) {
+        store(i, words[0], S::template shift_left<4>(high_words));
+        store(4 + i, S::template shift_right<4>(words[0]), S::template shift_left<2>(high_words));
+        store(8 + i, words[1], high_words);
+        store(12 + i, S::template shift_right<4>(words[1]), S::template shift_right<2>(high_words));
+        for (typename S::Int& each : words) each = S::template shift_right<8>(each);
+        high_words = S::template shift_right<8>(high_words);
+      }
+    }
+  }
+}
+
+// Null for f32, which needs no expansion.
+template <typename S>
+ExpandFunction<S> expand_function(const PackedFormat& format) {
+  const bool is_half = format.scale_type == ScaleType::f16;
+  switch (format.layout) {
+    case ComputeLayout::f32:
+      return nullptr;
+    case ComputeLayout::f16:
+      return expand_f16<S>;
+    case ComputeLayout::bf16:
+      return expand_bf16<S>;
+    case ComputeLayout::q8:
+      return is_half ? expand_q8<S, ScaleType::f16> : expand_q8<S, ScaleType::f32>;
+    case ComputeLayout::q6:
+      return is_half ? expand_q6<S, ScaleType::f16> : expand_q6<S, ScaleType::f32>;
+    case ComputeLayout::q4:
+      break;
+  }
+  if (format.has_min)
+    return is_half ? expand_q4<S, ScaleType::f16, true> : expand_q4<S, ScaleType::f32, true>;
+  return is_half ? expand_q4<S, ScaleType::f16, false> : expand_q4<S, ScaleType::f32, false>;
+}
+
+// Adds `count` columns to sums[kRows][32 lanes]. `in` points to the first of these columns of the first row.
+template <typename S, int kRows, int kVectors>
+inline void multiply_vectors(const float* weights, int count, const float* in, int64_t in_stride,
+                             float* sums) {
+  typename S::Float total[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) total[r][v] = S::load(sums + r * kPanelLanes + v * S::kWidth);
+  }
+  for (int col = 0; col < count; ++col) {
+    typename S::Float weight[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) weight[v] = S::load(weights + col * kPanelLanes + v * S::kWidth);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const typename S::Float x = S::broadcast(in[r * in_stride + col]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) total[r][v] = S::fma(weight[v], x, total[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) S::store(sums + r * kPanelLanes + v * S::kWidth, total[r][v]);
+  }
+}
+
+template <typename S, int kRows>
+void multiply_block(const float* weights, int count, const float* in, int64_t in_stride, float* sums) {
+  constexpr int kVectors = S::template kFloatVectors<kRows>;
+  for (int vector = 0; vector < kPanelVectors<S>; vector += kVectors) {
+    const int lane = vector * S::kWidth;
+    multiply_vectors<S, kRows, kVectors>(weights + lane, count, in, in_stride, sums + lane);
+  }
+}
+
+template <typename S, int... kRowsLessOne>
+void float_panel(const MatmulParams& params, int64_t panel, int64_t first_row, int num_rows,
+                 std::integer_sequence<int, kRowsLessOne...>) {
+  using Multiply = void (*)(const float*, int, const float*, int64_t, float*);
+  constexpr Multiply kMultiply[] = {multiply_block<S, kRowsLessOne + 1>...};
+  const PackedMatrix& weights = params.weights;
+  const std::byte* data = weights.panels + panel * panel_bytes(weights.format, weights.k);
+  const ExpandFunction<S> expand = expand_function<S>(weights.format);
+  const int tile_rows = even_tile_rows(num_rows, sizeof...(kRowsLessOne));
+  alignas(64) float expanded[kGroupCols * kPanelLanes];
+  alignas(64) float sums[kFloatRowBlock * kPanelLanes];
+  __builtin_memset(sums, 0, num_rows * kPanelLanes * sizeof(float));
+  for (int64_t col = 0; col < weights.k; col += kGroupCols) {
+    const int count = static_cast<int>(weights.k - col < kGroupCols ? weights.k - col : kGroupCols);
+    const float* block = reinterpret_cast<const float*>(data) + col * kPanelLanes;
+    if (expand != nullptr) {
+      expand(data, col, count, expanded);
+      block = expanded;
+    }
+    for (int row = 0; row < num_rows; row += tile_rows) {
+      const float* in = params.in.data + (first_row + row) * params.in.row_stride + col;
+      const int rows = num_rows - row < tile_rows ? num_rows - row : tile_rows;
+      kMultiply[rows - 1](block, count, in, params.in.row_stride, sums + row * kPanelLanes);
+    }
+  }
+  store_outputs<S>(params, panel, first_row, num_rows, sums);
+}
+
+template <typename S>
+void matmul_float(const MatmulParams& params, int64_t first_panel, int64_t last_panel, int64_t first_row,
+                  int64_t last_row) {
+  constexpr auto kRows = std::make_integer_sequence<int, S::kMaxFloatRows>{};
+  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+    for (int64_t row = first_row; row < last_row; row += kFloatRowBlock) {
+      const int64_t left = last_row - row;
+      float_panel<S>(params, panel, row, static_cast<int>(left < kFloatRowBlock ? left : kFloatRowBlock),
+                     kRows);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace autoglm::cpu

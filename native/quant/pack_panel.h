@@ -1,0 +1,25 @@
+// Packs one panel of 32 rows; the layouts are those of base/packed_matrix.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/packed_matrix.h"
+
+namespace autoglm {
+
+// One stored row of a panel; null data stands for a row of zeros.
+struct PackedRow {
+  StoredFormat format = StoredFormat::f32;
+  const std::byte* data = nullptr;
+  int64_t element_stride = 0;  // bytes between columns, float formats only
+};
+
+// Writes panel `panel` and its factor. Rows are complete: matrix.k columns each, of a format that becomes the
+// layout.
+void pack_panel(PackedMatrix& matrix, int64_t panel, const PackedRow (&rows)[kPanelRows]);
+
+// One block of a stored format as floats.
+void dequantize_block(StoredFormat format, const std::byte* block, float* out);
+
+}  // namespace autoglm
