@@ -3,9 +3,11 @@
  * Bytes 33..126, 161..172 and 174..255 stand for themselves, the other 68 are U+0100 onwards in order.
  */
 const CHARACTER_OF_BYTE: readonly string[] = makeAlphabet();
-const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = new Map(
-  CHARACTER_OF_BYTE.map((character, byte) => [character, byte]),
-);
+
+const NO_BYTE = 0xffff;
+/** By character code; the alphabet ends before U+0144. */
+const BYTE_OF_CODE = new Uint16Array(0x144).fill(NO_BYTE);
+for (const [byte, character] of CHARACTER_OF_BYTE.entries()) BYTE_OF_CODE[character.charCodeAt(0)] = byte;
 
 function makeAlphabet(): string[] {
   const alphabet: string[] = [];
@@ -23,13 +25,12 @@ export function alphabetCharacter(byte: number): string {
   return CHARACTER_OF_BYTE[byte] as string;
 }
 
-/** The bytes a piece of the byte alphabet stands for, or null when it has other characters. */
-export function bytesOfAlphabet(piece: string): Uint8Array | null {
-  const bytes = new Uint8Array(piece.length);
+/** Writes the bytes that a piece of the byte alphabet stands for; false when it has other characters. */
+export function writeAlphabetBytes(piece: string, target: Uint8Array, offset: number): boolean {
   for (let i = 0; i < piece.length; i += 1) {
-    const byte = BYTE_OF_CHARACTER.get(piece[i] as string);
-    if (byte === undefined) return null;
-    bytes[i] = byte;
+    const byte = BYTE_OF_CODE[piece.charCodeAt(i)] ?? NO_BYTE;
+    if (byte === NO_BYTE) return false;
+    target[offset + i] = byte;
   }
-  return bytes;
+  return true;
 }

@@ -102,7 +102,7 @@ function sentencePieceJson(source: GgufTokenizerSource): TokenizerJson {
 interface Tokens {
   /** All strings, by id. */
   readonly tokens: readonly string[];
-  readonly vocab: ReadonlyMap<string, number>;
+  readonly vocab: Map<string, number>;
   readonly added: AddedTokenJson[];
 }
 
@@ -111,19 +111,14 @@ function readTokens(source: GgufTokenizerSource): Tokens {
   const tokens = decodeStrings(source.tokens);
   const vocab = new Map<string, number>();
   const added: AddedTokenJson[] = [];
+  let numTokens = 0;
   const endings = new Set([source.bosTokenId, source.eosTokenId, source.eotTokenId, source.eomTokenId]);
   for (const [id, content] of tokens.entries()) {
     const type = source.tokenTypes?.[id] ?? GgufTokenType.normal;
     if (content === '' || type === GgufTokenType.unused) continue;
-    if (vocab.has(content)) {
-      throw invalidModelFile({
-        file: 'GGUF vocabulary',
-        where: `tokenizer.ggml.tokens[${id}]`,
-        expected: 'tokens that differ',
-        found: `${quoted(content)}, which is token ${vocab.get(content)} too`,
-      });
-    }
     vocab.set(content, id);
+    numTokens += 1;
+    if (vocab.size < numTokens) throw duplicate(tokens, id);
     const isControl = type === GgufTokenType.control || type === GgufTokenType.unknown || endings.has(id);
     if (isControl || type === GgufTokenType.userDefined) {
       added.push({ id, content, special: isControl, normalized: false });
@@ -145,6 +140,16 @@ function splitMerge(merge: string, index: number): [string, string] {
     where: `tokenizer.ggml.merges[${index}]`,
     expected: 'two pieces with a space between them',
     found: quoted(merge),
+  });
+}
+
+function duplicate(tokens: readonly string[], id: number) {
+  const content = tokens[id] as string;
+  return invalidModelFile({
+    file: 'GGUF vocabulary',
+    where: `tokenizer.ggml.tokens[${id}]`,
+    expected: 'tokens that differ',
+    found: `${quoted(content)}, which is token ${tokens.indexOf(content)} too`,
   });
 }
 

@@ -84,7 +84,7 @@ function readModel(value: unknown): BpeModelJson {
   };
 }
 
-function readVocabulary(value: unknown): ReadonlyMap<string, number> {
+function readVocabulary(value: unknown): Map<string, number> {
   if (!isObject(value)) throw fault('model.vocab', 'an object', describe(value));
   const vocab = new Map<string, number>();
   const seen = new Set<number>();

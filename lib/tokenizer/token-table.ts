@@ -1,4 +1,4 @@
-import { bytesOfAlphabet } from './byte-alphabet';
+import { writeAlphabetBytes } from './byte-alphabet';
 import type { AddedTokenJson } from './tokenizer-json';
 
 /**
@@ -32,34 +32,37 @@ export function makeTokenTable(
   spelling: Spelling,
   hasLeadingSpace: boolean,
 ): TokenTable {
-  const pieces = new Array<Uint8Array | undefined>(numTokens);
+  const pieces = new Array<string>(numTokens).fill('');
+  const isAdded = new Uint8Array(numTokens);
   const isSpecial = new Uint8Array(numTokens);
-  const encoder = new TextEncoder();
-  for (const [piece, id] of vocab) {
-    pieces[id] =
-      spelling === 'byte-level'
-        ? (bytesOfAlphabet(piece) ?? encoder.encode(piece))
-        : bytesOfPiece(piece, encoder);
-  }
+  for (const [piece, id] of vocab) pieces[id] = piece;
   for (const { id, content, special } of added) {
-    if (id >= numTokens) continue;
-    pieces[id] = encoder.encode(content);
+    pieces[id] = content;
+    isAdded[id] = 1;
     if (special === true) isSpecial[id] = 1;
   }
+  // A UTF-16 unit is three bytes of UTF-8 at most.
+  const room = pieces.reduce((sum, piece) => sum + 3 * piece.length, 0);
+  const bytes = new Uint8Array(room);
   const offsets = new Uint32Array(numTokens + 1);
-  for (let id = 0; id < numTokens; id += 1) {
-    offsets[id + 1] = (offsets[id] as number) + (pieces[id]?.length ?? 0);
-  }
-  const bytes = new Uint8Array(offsets[numTokens] as number);
+  let end = 0;
   for (const [id, piece] of pieces.entries()) {
-    if (piece !== undefined) bytes.set(piece, offsets[id] as number);
+    end += writePiece(piece, isAdded[id] === 1 ? 'text' : spelling, bytes, end);
+    offsets[id + 1] = end;
   }
-  return { bytes, offsets, isSpecial, hasLeadingSpace };
+  return { bytes: bytes.slice(0, end), offsets, isSpecial, hasLeadingSpace };
 }
 
-function bytesOfPiece(piece: string, encoder: InstanceType<typeof TextEncoder>): Uint8Array {
+const encoder = new TextEncoder();
+
+/** Returns the number of bytes written. */
+function writePiece(piece: string, spelling: Spelling | 'text', bytes: Uint8Array, offset: number): number {
+  if (spelling === 'byte-level' && writeAlphabetBytes(piece, bytes, offset)) return piece.length;
+  if (spelling !== 'sentencepiece') return encoder.encodeInto(piece, bytes.subarray(offset)).written;
   const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
-  return byte === undefined
-    ? encoder.encode(piece.replaceAll('\u2581', ' '))
-    : Uint8Array.of(Number.parseInt(byte, 16));
+  if (byte === undefined) {
+    return encoder.encodeInto(piece.replaceAll('\u2581', ' '), bytes.subarray(offset)).written;
+  }
+  bytes[offset] = Number.parseInt(byte, 16);
+  return 1;
 }

@@ -30,7 +30,7 @@ export interface ComponentJson {
 export interface BpeModelJson {
   readonly type: 'BPE';
   /** A map, not an object: objects with 100,000 keys take ten times as long to build. */
-  readonly vocab: ReadonlyMap<string, number>;
+  readonly vocab: Map<string, number>;
   readonly merges: readonly (readonly [string, string])[];
   readonly unk_token: string | null;
   readonly fuse_unk: boolean;

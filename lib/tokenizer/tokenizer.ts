@@ -63,10 +63,14 @@ export class Tokenizer {
     // Ids without a row in the embedding (image placeholders of text-only models) can never be used.
     const added = json.added_tokens.filter(({ id }) => id < numTokens);
     this.table = makeTokenTable(json.model.vocab, added, numTokens, spelling, hasLeadingSpace);
-    const model = withoutMarkup(json.model, added);
-    this.#pieces = buildPieces(json, model);
-    const unknown = model.unk_token;
+    this.limit = {
+      maxTextLength: maxTextLengthFor(limits.contextLength),
+      contextLength: limits.contextLength,
+      longestToken: longestOf(json),
+    };
+    const unknown = json.model.unk_token;
     this.#unknownId = unknown === null ? null : (json.model.vocab.get(unknown) ?? null);
+    this.#pieces = buildPieces(json, takeOutMarkup(json.model, added));
     this.#mayDropText = spelling !== 'byte-level' || this.#unknownId !== null;
     this.#plainSplitter = new AddedTokenSplitter(added.filter((token) => !isMarkup(token)));
     this.#markupSplitter = new AddedTokenSplitter(added);
@@ -77,11 +81,6 @@ export class Tokenizer {
     this.#prefix = around.prefix;
     this.#suffix = around.suffix;
     this.bosToken = around.prefix[0] ?? null;
-    this.limit = {
-      maxTextLength: maxTextLengthFor(limits.contextLength),
-      contextLength: limits.contextLength,
-      longestToken: longestOf(json),
-    };
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
@@ -186,25 +185,22 @@ function countTokens({ model, added_tokens }: TokenizerJson, vocabSize: number |
   });
 }
 
-/** The vocabulary as plain text may use it. */
-function withoutMarkup(model: BpeModelJson, added: readonly AddedTokenJson[]): BpeModelJson {
+/** Takes the pieces that spell markup out of the vocabulary, and the merges that make them. */
+function takeOutMarkup(model: BpeModelJson, added: readonly AddedTokenJson[]): BpeModelJson {
+  const { vocab } = model;
   const markup = new Set(added.filter(isMarkup).map(({ content }) => content));
-  const vocab = new Map(model.vocab);
-  for (const piece of markup) vocab.delete(piece);
-  const isPiece = (piece: string) => model.vocab.has(piece);
   const merges = model.merges.filter(([left, right], i) => {
     const result = left + right;
-    if (!isPiece(left) || !isPiece(right) || !isPiece(result)) {
-      throw invalidModelFile({
-        file: 'tokenizer',
-        where: `merge ${i}`,
-        expected: 'pieces of the vocabulary',
-        found: `${quoted(left)} ${quoted(right)}`,
-      });
-    }
-    return !markup.has(result);
+    if (vocab.has(left) && vocab.has(right) && vocab.has(result)) return !markup.has(result);
+    throw invalidModelFile({
+      file: 'tokenizer',
+      where: `merge ${i}`,
+      expected: 'pieces of the vocabulary',
+      found: `${quoted(left)} ${quoted(right)}`,
+    });
   });
-  return { ...model, vocab, merges };
+  for (const piece of markup) vocab.delete(piece);
+  return { ...model, merges };
 }
 
 function longestOf({ model, added_tokens }: TokenizerJson): number {
