@@ -1,5 +1,5 @@
 import { StringTrie } from './string-trie';
-import type { AddedTokenJson } from './tokenizer-json';
+import type { AddedTokenJson } from './vocabulary/tokenizer-json';
 
 /** Half-open ranges [start, end) of a text, flat and ascending: start, end, start, end, ... in UTF-16 units. */
 export type TextRanges = readonly number[];

@@ -1,5 +1,5 @@
 import { writeAlphabetBytes } from './byte-alphabet';
-import type { AddedTokenJson } from './tokenizer-json';
+import type { AddedTokenJson } from './vocabulary/tokenizer-json';
 
 /**
  * What each token id stands for, in three flat arrays that can be transferred between threads.

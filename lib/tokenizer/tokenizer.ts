@@ -3,13 +3,13 @@ import { AutoglmError } from '../errors';
 import type { TokenizerSource } from '../model/checkpoint-types';
 import { invalidModelFile, quoted, unsupportedModel } from '../model/model-file-error';
 import { AddedTokenSplitter, isMarkup, type TextRanges } from './added-tokens';
-import { boundaryTokensOf } from './boundary-tokens';
 import { alphabetCharacter } from './byte-alphabet';
-import { ggufTokenizerJson } from './gguf-vocabulary';
-import { huggingFaceTokenizerJson } from './huggingface-vocabulary';
 import { checkText, maxTextLengthFor, type TextLimit } from './text-check';
 import { makeTokenTable, type Spelling, type TokenTable } from './token-table';
-import type { AddedTokenJson, BpeModelJson, ComponentJson, TokenizerJson } from './tokenizer-json';
+import { boundaryTokensOf } from './vocabulary/boundary-tokens';
+import { ggufTokenizerJson } from './vocabulary/gguf-vocabulary';
+import { huggingFaceTokenizerJson } from './vocabulary/huggingface-vocabulary';
+import type { AddedTokenJson, BpeModelJson, ComponentJson, TokenizerJson } from './vocabulary/tokenizer-json';
 
 export interface TokenizerLimits {
   /** Rows of the model's embedding: no token id may reach it. Null when the model is not known. */

@@ -5,10 +5,10 @@ import { openCheckpoint } from '../../model/checkpoint';
 import type { Checkpoint, CheckpointWarning } from '../../model/checkpoint-types';
 import type { DecoderDescription } from '../../model/families/family';
 import { describeDecoder } from '../../model/families/registry';
-import { namedTokens } from '../../tokenizer/named-tokens';
 import { maxTextLengthFor } from '../../tokenizer/text-check';
 import type { TokenTable } from '../../tokenizer/token-table';
 import { Tokenizer } from '../../tokenizer/tokenizer';
+import { namedTokens } from '../../tokenizer/vocabulary/named-tokens';
 import { readGenerationDefaults } from './generation-defaults';
 import type { CheckpointInfo, DecoderMessage, LoadedText } from './types';
 

@@ -73,7 +73,7 @@ export class TextWorkers implements TextService {
       this.#models.set(modelId, { path, format, textGeneration: generation, renderGeneration: 0 });
       return loaded;
     } catch (error) {
-      // Once posted the port is no longer ours, and the worker has told it.
+      // A port that was posted is the worker's, which has told it.
       if (generation === 0) failPort(decoderPort, error);
       throw error;
     }

@@ -1,5 +1,5 @@
-import type { HuggingFaceTokenizerSource } from '../model/checkpoint-types';
-import { invalidModelFile, quoted, unsupportedModel } from '../model/model-file-error';
+import type { HuggingFaceTokenizerSource } from '../../model/checkpoint-types';
+import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
 import { supportedNormalizer, supportedPreTokenizer } from './component-support';
 import type { AddedTokenJson, BpeModelJson, ComponentJson, TokenizerJson } from './tokenizer-json';
 

@@ -1,4 +1,4 @@
-import { invalidModelFile, quoted, unsupportedModel } from '../model/model-file-error';
+import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
 import type { ComponentJson } from './tokenizer-json';
 
 /** Token ids put before and after a text when special tokens are added. */

@@ -1,4 +1,4 @@
-import { quoted, unsupportedModel } from '../model/model-file-error';
+import { quoted, unsupportedModel } from '../../model/model-file-error';
 import { BYTES_TO_ALPHABET, type ComponentJson, GPT2_WORDS, splitOn } from './tokenizer-json';
 
 /** What one value of `tokenizer.ggml.pre` means. */

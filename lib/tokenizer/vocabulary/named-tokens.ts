@@ -1,6 +1,6 @@
-import type { JsonObject, JsonValue, TokenizerSource } from '../model/checkpoint-types';
-import { decodeTokens } from './stream-decoder';
-import type { TokenTable } from './token-table';
+import type { JsonObject, JsonValue, TokenizerSource } from '../../model/checkpoint-types';
+import { decodeTokens } from '../stream-decoder';
+import type { TokenTable } from '../token-table';
 
 /** The texts that chat templates know as bos_token and eos_token; empty when the vocabulary has none. */
 export interface NamedTokens {

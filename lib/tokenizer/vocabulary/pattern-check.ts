@@ -1,4 +1,4 @@
-import { quoted, unsupportedModel } from '../model/model-file-error';
+import { quoted, unsupportedModel } from '../../model/model-file-error';
 
 const MAX_PATTERN_LENGTH = 4096; // reliability: regular expressions of a model are at most 4 KiB
 

@@ -1,6 +1,6 @@
-import type { GgufTokenizerSource } from '../model/checkpoint-types';
-import { invalidModelFile, quoted, unsupportedModel } from '../model/model-file-error';
-import { decodeStrings } from '../model/string-table';
+import type { GgufTokenizerSource } from '../../model/checkpoint-types';
+import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
+import { decodeStrings } from '../../model/string-table';
 import { preTokenizerOf, preTokenizerRules } from './pre-tokenizer-rules';
 import { mergesFromScores } from './sentencepiece-merges';
 import type { AddedTokenJson, ComponentJson, TokenizerJson } from './tokenizer-json';
