@@ -11,7 +11,17 @@ import type { RunFlags } from './commands/run';
 import type { ServeFlags } from './commands/serve';
 import type { TokenizeFlags } from './commands/tokenize';
 import { reportFailure } from './failure';
-import { addModelOptions, addNetworkOptions, addSamplingOptions, parseNumber, parseNumbers } from './options';
+import {
+  addModelOptions,
+  addNetworkOptions,
+  addSamplingOptions,
+  collect,
+  kvDtypeOption,
+  parseCount,
+  parseCounts,
+  parseNumber,
+  precisionOption,
+} from './options';
 import { endOnClosedPipe } from './terminal';
 
 // The command line. A command's module, and with it the engine, is loaded when the command runs: --help stays quick.
@@ -40,8 +50,6 @@ function packageVersion(): string {
   const manifest = readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8');
   return (JSON.parse(manifest) as { version: string }).version;
 }
-
-const collect = (text: string, list: readonly string[] = []): readonly string[] => [...list, text];
 
 function addTalking(program: Command, setExitCode: SetExitCode): void {
   const run = program.command('run <model> [prompt...]').description('answer one prompt, or standard input');
@@ -113,10 +121,10 @@ function addFiles(program: Command, setExitCode: SetExitCode): void {
       setExitCode(await command.inspectModel(model, flags));
     });
   addNetworkOptions(inspect.command('estimate <model>').description('the memory it takes'))
-    .option('-c, --context <tokens>', 'tokens per sequence', parseNumber)
-    .option('--concurrency <n>', 'sequences of that length at once', parseNumber)
-    .option('--kv-dtype <dtype>', 'numbers in the KV cache: bf16 or f32')
-    .option('--precision <mode>', 'fast or exact')
+    .option('-c, --context <tokens>', 'tokens per sequence', parseCount)
+    .option('--concurrency <n>', 'sequences of that length at once', parseCount)
+    .addOption(kvDtypeOption())
+    .addOption(precisionOption())
     .option('--json', 'print JSON')
     .action(async (model: string, flags: EstimateFlags) => {
       const command = await import('./commands/inspect.js');
@@ -127,10 +135,10 @@ function addFiles(program: Command, setExitCode: SetExitCode): void {
 function addMeasuring(program: Command, setExitCode: SetExitCode): void {
   const bench = program.command('bench <model>').description('measure prefill, first token and decode');
   addModelOptions(bench)
-    .option('--batches <list>', 'batch sizes to decode at', parseNumbers, [1, 2, 4, 8, 16, 32])
-    .option('--prompts <list>', 'prompt lengths to prefill, in tokens', parseNumbers, [128, 512])
-    .option('--new-tokens <n>', 'tokens to decode', parseNumber, 64)
-    .option('--repeat <n>', 'runs per figure; the median counts', parseNumber, 3)
+    .option('--batches <list>', 'batch sizes to decode at', parseCounts, [1, 2, 4, 8, 16, 32])
+    .option('--prompts <list>', 'prompt lengths to prefill, in tokens', parseCounts, [128, 512])
+    .option('--new-tokens <n>', 'tokens to decode', parseCount, 64)
+    .option('--repeat <n>', 'runs per figure; the median counts', parseCount, 3)
     .option('--json', 'print JSON')
     .action(async (model: string, flags: BenchFlags) => {
       const command = await import('./commands/bench.js');
@@ -138,8 +146,8 @@ function addMeasuring(program: Command, setExitCode: SetExitCode): void {
     });
   const evaluate = program.command('eval').description('measure how good a model is');
   addModelOptions(evaluate.command('perplexity <model> [file]').description('on a text, or standard input'))
-    .option('--window <tokens>', 'tokens per piece of the text (default: 512)', parseNumber)
-    .option('--limit <n>', 'pieces at most', parseNumber)
+    .option('--window <tokens>', 'tokens per piece of the text (default: 512)', parseCount)
+    .option('--limit <n>', 'pieces at most', parseCount)
     .option('--json', 'print JSON')
     .action(async (model: string, file: string | undefined, flags: PerplexityFlags) => {
       const command = await import('./commands/eval.js');

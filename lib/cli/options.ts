@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
 
 /** Options of every command that loads a model, as Commander gives them. */
@@ -35,11 +35,30 @@ export function parseNumber(text: string): number {
   return value;
 }
 
-export function parseNumbers(text: string): number[] {
-  return text.split(',').map(parseNumber);
+/** A whole number from 1 on. */
+export function parseCount(text: string): number {
+  const value = parseNumber(text);
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError('Expected a whole number of at least 1.');
+  }
+  return value;
 }
 
-const collect = (text: string, list: readonly string[] = []): readonly string[] => [...list, text];
+/** Counts with commas between them. */
+export function parseCounts(text: string): number[] {
+  return text.split(',').map(parseCount);
+}
+
+export const collect = (text: string, list: readonly string[] = []): readonly string[] => [...list, text];
+
+export function precisionOption(): Option {
+  const text = 'exact computes in 32 bits throughout';
+  return new Option('--precision <mode>', text).choices(['fast', 'exact']);
+}
+
+export function kvDtypeOption(): Option {
+  return new Option('--kv-dtype <dtype>', 'numbers in the KV cache').choices(['bf16', 'f32']);
+}
 
 export function addNetworkOptions(command: Command): Command {
   return command
@@ -50,19 +69,19 @@ export function addNetworkOptions(command: Command): Command {
 
 export function addModelOptions(command: Command): Command {
   addNetworkOptions(command)
-    .option('-t, --threads <n>', 'compute threads', parseNumber)
-    .option('-c, --context <tokens>', 'tokens a sequence may reach', parseNumber)
+    .option('-t, --threads <n>', 'compute threads', parseCount)
+    .option('-c, --context <tokens>', 'tokens a sequence may reach', parseCount)
     .option('--kv-memory <size>', 'memory for the KV cache, such as 512MiB or 8GiB')
-    .option('--kv-dtype <dtype>', 'numbers in the KV cache: bf16 or f32')
-    .option('--precision <mode>', 'fast, or exact: 32-bit arithmetic throughout')
-    .option('--concurrency <n>', 'requests computed at once', parseNumber)
+    .addOption(kvDtypeOption())
+    .addOption(precisionOption())
+    .option('--concurrency <n>', 'requests computed at once', parseCount)
     .option('--chat-template <file>', "Jinja template to use instead of the model's own");
   return command;
 }
 
 export function addSamplingOptions(command: Command): Command {
   return command
-    .option('-n, --max-tokens <n>', 'new tokens at most', parseNumber)
+    .option('-n, --max-tokens <n>', 'new tokens at most', parseCount)
     .option('--temperature <x>', '0 takes the likeliest token', parseNumber)
     .option('--top-k <n>', 'sample among the n likeliest tokens', parseNumber)
     .option('--top-p <x>', 'sample among the likeliest tokens of this total probability', parseNumber)

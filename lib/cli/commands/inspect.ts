@@ -1,12 +1,13 @@
+import { freeMemory } from '../../engine/worker/free-memory';
 import { openCheckpoint } from '../../model/checkpoint';
 import type { Checkpoint, StoredTensor } from '../../model/checkpoint-types';
 import type { DecoderDescription } from '../../model/families/family';
 import { describeDecoder } from '../../model/families/registry';
+import { estimateMemory, type TensorMemory } from '../../model/memory-estimate';
 import { resolveSource } from '../../model/source/resolve-source';
 import { type ComputeLayout, STORED_FORMATS } from '../../native/abi';
 import { formatBytes, formatCount, formatFacts, formatTable } from '../figures';
 import { Interrupt } from '../interrupt';
-import { type EstimateSettings, estimateMemory, type MemoryEstimate } from '../memory-estimate';
 import { ProgressDisplay } from '../progress-display';
 import { answer, answerJson, colors, note, terminalLogger } from '../terminal';
 
@@ -18,7 +19,14 @@ export interface InspectFlags {
   readonly json?: boolean;
 }
 
-export interface EstimateFlags extends InspectFlags, EstimateSettings {}
+export interface EstimateFlags extends InspectFlags {
+  /** Tokens per sequence; the model's own context without it. */
+  readonly context?: number;
+  /** Sequences of that length at once, 1 without it. */
+  readonly concurrency?: number;
+  readonly kvDtype?: 'bf16' | 'f32';
+  readonly precision?: 'fast' | 'exact';
+}
 
 interface OpenedFiles {
   readonly checkpoint: Checkpoint;
@@ -29,23 +37,17 @@ interface OpenedFiles {
 export async function inspectModel(source: string, flags: InspectFlags): Promise<number> {
   const { checkpoint, decoder } = await openFiles(source, flags);
   const report = modelReport(checkpoint, decoder);
+  const tensors = flags.tensors === true ? estimate(decoder, {}).tensors : null;
   if (flags.json === true) {
-    const tensors = [...checkpoint.tensors.values()].map(tensorReport);
-    answerJson({ ...report, ...(flags.tensors === true ? { tensors } : {}) });
+    answerJson({ ...report, ...(tensors === null ? {} : { tensors }) });
     return 0;
   }
   answer(formatFacts(modelFacts(report)));
-  answer(
-    `\n${formatTable(['STORED', 'COMPUTED AS', 'TENSORS', 'WEIGHTS', 'BYTES', 'BITS'], formatRows(report.formats), [2, 3, 4, 5])}`,
-  );
-  if (flags.tensors === true) {
-    const rows = [...checkpoint.tensors.values()].map((tensor) => [
-      tensor.name,
-      tensor.typeName,
-      tensor.shape.join(' x '),
-      formatBytes(tensor.byteLength),
-    ]);
-    answer(`\n${formatTable(['TENSOR', 'TYPE', 'SHAPE', 'BYTES'], rows, [3])}`);
+  const header = ['STORED', 'COMPUTED AS', 'TENSORS', 'WEIGHTS', 'BYTES', 'BITS'];
+  answer(`\n${formatTable(header, report.formats.map(formatRow), [2, 3, 4, 5])}`);
+  if (tensors !== null) {
+    const tensorHeader = ['ROLE', 'SHAPE', 'STORED', 'COMPUTED AS', 'BITS'];
+    answer(`\n${formatTable(tensorHeader, tensors.map(tensorRow), [4])}`);
   }
   for (const warning of report.warnings) note(`${colors.yellow('warning:')} ${warning.message}`);
   return 0;
@@ -54,10 +56,35 @@ export async function inspectModel(source: string, flags: InspectFlags): Promise
 /** Says how much memory a model takes, from its headers alone. */
 export async function inspectEstimate(source: string, flags: EstimateFlags): Promise<number> {
   const { decoder } = await openFiles(source, flags);
-  const estimate = estimateMemory(decoder, flags);
-  if (flags.json === true) answerJson(estimate);
-  else answer(formatFacts(estimateFacts(estimate)));
+  const report = estimate(decoder, flags);
+  const freeBytes = freeMemory();
+  if (flags.json === true) {
+    const { tensors, ...figures } = report;
+    answerJson({ ...figures, freeBytes });
+    return 0;
+  }
+  const { concurrency, contextLength, totalBytes, precision, kvDtype } = report;
+  const sequences = `${concurrency} x ${formatCount(contextLength)} tokens`;
+  answer(
+    formatFacts([
+      ['weights', `${formatBytes(report.weightBytes)} (${precision})`],
+      [
+        'KV cache',
+        `${formatBytes(report.kvBytes)}: ${sequences}, ${formatBytes(report.kvBytesPerToken)} each (${kvDtype})`,
+      ],
+      ['together', formatBytes(totalBytes)],
+      ['free here', `${formatBytes(freeBytes)}: ${totalBytes <= freeBytes ? 'it fits' : 'it does not fit'}`],
+    ]),
+  );
   return 0;
+}
+
+function estimate({ spec, tensors }: DecoderDescription, flags: EstimateFlags) {
+  const precision = flags.precision ?? 'fast';
+  const kvDtype = flags.kvDtype ?? (precision === 'exact' ? 'f32' : 'bf16');
+  const { context: contextLength = spec.contextLength, concurrency = 1 } = flags;
+  const settings = { precision, kvDtype, contextLength, concurrency } as const;
+  return { ...settings, ...estimateMemory({ spec, tensors, ...settings }) };
 }
 
 async function openFiles(source: string, flags: InspectFlags): Promise<OpenedFiles> {
@@ -139,19 +166,20 @@ function formatReports(tensors: readonly StoredTensor[]): FormatReport[] {
   return [...reports.values()].sort((a, b) => b.bytes - a.bytes);
 }
 
-function formatRows(formats: readonly FormatReport[]): string[][] {
-  return formats.map(({ stored, layout, numTensors, numWeights, bytes }) => [
+function formatRow({ stored, layout, numTensors, numWeights, bytes }: FormatReport): string[] {
+  const bits = ((bytes * 8) / numWeights).toFixed(2);
+  return [
     stored,
     layout ?? 'not used',
     formatCount(numTensors),
     formatCount(numWeights),
     formatCount(bytes),
-    ((bytes * 8) / numWeights).toFixed(2),
-  ]);
+    bits,
+  ];
 }
 
-function tensorReport({ name, typeName, shape, byteLength }: StoredTensor) {
-  return { name, type: typeName, shape, bytes: byteLength };
+function tensorRow({ role, shape, storedFormat, layout, bitsPerWeight }: TensorMemory): string[] {
+  return [role, shape.join(' x '), storedFormat, layout, bitsPerWeight.toFixed(2)];
 }
 
 function modelFacts(report: ModelReport): [string, string][] {
@@ -175,18 +203,5 @@ function modelFacts(report: ModelReport): [string, string][] {
     ['tokenizer', report.tokenizer ?? 'none'],
     ['chat template', report.hasChatTemplate ? 'yes' : 'none'],
     ['ends at tokens', report.eosTokens.join(', ') || 'none'],
-  ];
-}
-
-function estimateFacts(estimate: MemoryEstimate): [string, string][] {
-  const { contextLength, concurrency, totalBytes, freeBytes } = estimate;
-  return [
-    ['weights', `${formatBytes(estimate.weightBytes)} (${estimate.precision})`],
-    [
-      'KV cache',
-      `${formatBytes(estimate.kvBytes)}: ${concurrency} x ${formatCount(contextLength)} tokens of ${formatBytes(estimate.kvBytesPerToken)} (${estimate.kvDtype})`,
-    ],
-    ['together', formatBytes(totalBytes)],
-    ['free here', `${formatBytes(freeBytes)}: ${totalBytes <= freeBytes ? 'it fits' : 'it does not fit'}`],
   ];
 }

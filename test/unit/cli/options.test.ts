@@ -1,0 +1,119 @@
+import { Command } from 'commander';
+import { describe, expect, test } from 'vitest';
+import {
+  addModelOptions,
+  addSamplingOptions,
+  engineOptions,
+  loadOptions,
+  type ModelFlags,
+  parseCount,
+  parseCounts,
+  parseNumber,
+  type SamplingFlags,
+  samplingOptions,
+} from '../../../lib/cli/options';
+
+function parse(...args: string[]): ModelFlags & SamplingFlags {
+  const command = addSamplingOptions(
+    addModelOptions(new Command().exitOverride().configureOutput({ writeErr: () => {} })),
+  );
+  return command.parse(args, { from: 'user' }).opts();
+}
+
+test('flags become the options of the library', () => {
+  const flags = parse(
+    '-t',
+    '3',
+    '-c',
+    '2048',
+    '--kv-memory',
+    '1GiB',
+    '--kv-dtype',
+    'f32',
+    '--precision',
+    'exact',
+    '--concurrency',
+    '9',
+    '--offline',
+  );
+  expect(engineOptions(flags)).toEqual({ threads: 3 });
+  expect(loadOptions('x', flags)).toEqual({
+    source: 'x',
+    kvCache: { memory: '1GiB', dtype: 'f32' },
+    contextLength: 2048,
+    precision: 'exact',
+    maxConcurrency: 9,
+    offline: true,
+  });
+});
+
+test('sampling flags become generation options, and stop texts add up', () => {
+  const flags = parse(
+    '-n',
+    '5',
+    '--temperature',
+    '0',
+    '--top-k',
+    '3',
+    '--top-p',
+    '0.5',
+    '--min-p',
+    '0.1',
+    '--seed',
+    '7',
+    '--stop',
+    'a',
+    '--stop',
+    'b',
+    '--repetition-penalty',
+    '1.1',
+    '--presence-penalty',
+    '-1',
+    '--frequency-penalty',
+    '2',
+  );
+  expect(samplingOptions(flags)).toEqual({
+    maxTokens: 5,
+    temperature: 0,
+    topK: 3,
+    topP: 0.5,
+    minP: 0.1,
+    seed: 7,
+    stop: ['a', 'b'],
+    repetitionPenalty: 1.1,
+    presencePenalty: -1,
+    frequencyPenalty: 2,
+  });
+});
+
+test('what is not given is absent, so that the model decides', () => {
+  expect(engineOptions(parse())).toEqual({});
+  expect(loadOptions('x', parse())).toEqual({ source: 'x', kvCache: {} });
+  expect(samplingOptions(parse())).toEqual({});
+});
+
+test.each([
+  [['--kv-dtype', 'fp8']],
+  [['--precision', 'best']],
+  [['--threads', '0']],
+  [['--threads', '1.5']],
+  [['-c', 'x']],
+  [['--seed', '']],
+])('%j is refused', (args) => {
+  expect(() => parse(...args)).toThrow();
+});
+
+describe('numbers', () => {
+  test('are read in every spelling of JavaScript, and nothing else is', () => {
+    expect(parseNumber('1e3')).toBe(1000);
+    expect(parseNumber('-0.5')).toBe(-0.5);
+    for (const text of ['', ' ', 'x', '1x', 'NaN', 'Infinity']) expect(() => parseNumber(text)).toThrow();
+  });
+
+  test('counts are whole and positive', () => {
+    expect(parseCount('12')).toBe(12);
+    for (const text of ['0', '-1', '1.5', '1e300']) expect(() => parseCount(text)).toThrow();
+    expect(parseCounts('1,2,32')).toEqual([1, 2, 32]);
+    expect(() => parseCounts('1,,2')).toThrow();
+  });
+});
