@@ -8,6 +8,9 @@ import { TextWorkers } from './text/text-workers';
 import type { TextService } from './text/types';
 import type { BinaryInfo, Engine, EngineStats, LoadModelOptions, Logger, Model, ModelStats } from './types';
 
+/** Engines that were dropped without being closed: their threads and memory go with them. */
+const dropped = new FinalizationRegistry<() => void>((close) => close());
+
 /** An engine in this process: one engine worker, two text workers, any number of models. */
 export class LocalEngine implements Engine {
   readonly #thread: EngineThread;
@@ -22,8 +25,15 @@ export class LocalEngine implements Engine {
 
   private constructor(thread: EngineThread, logger: Logger) {
     this.#thread = thread;
-    this.#text = new TextWorkers();
     this.#logger = logger;
+    const text = new TextWorkers();
+    this.#text = text;
+    const close = (): void => {
+      Promise.all([thread.close(), text.close()]).catch((error: unknown) => {
+        logger({ level: 'warn', text: `closing a dropped engine: ${String(error)}` });
+      });
+    };
+    dropped.register(this, close, this);
   }
 
   static async start({ threads, logger }: EngineSettings): Promise<LocalEngine> {
@@ -86,6 +96,7 @@ export class LocalEngine implements Engine {
   }
 
   async #close(): Promise<void> {
+    dropped.unregister(this);
     for (const controller of this.#loading.keys()) controller.abort(closedError());
     await Promise.allSettled(this.#loading.values());
     await Promise.all([...this.#models.values()].map((model) => model.close()));

@@ -57,10 +57,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       maxPending: maxConcurrency + maxQueuedRequests,
       onClosed: () => parts.onClosed(model),
     });
-    thread.listen(number, {
-      report: (report) => requests.report(report),
-      lost: (error) => model.lost(error),
-    });
+    listen(thread, number, requests, model);
     tell('ready', { loaded: summary.weightBytes, total: summary.weightBytes });
     logSummary(parts.logger, id, summary);
     return model;
@@ -70,6 +67,15 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       text.unloadModel(id);
     }
   }
+}
+
+/** The thread must not keep a model alive that its user has dropped, or no engine would ever be collected. */
+function listen(thread: EngineThread, number: number, requests: RequestTable, model: LocalModel): void {
+  const reference = new WeakRef(model);
+  thread.listen(number, {
+    report: (report) => requests.report(report),
+    lost: (error) => reference.deref()?.lost(error),
+  });
 }
 
 type Teller = (phase: LoadPhase, progress: Omit<LoadProgress, 'phase'>) => void;

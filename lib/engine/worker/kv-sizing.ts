@@ -1,6 +1,5 @@
 import { AutoglmError } from '../../errors';
-import { KV_DTYPES, type KvDtype, Limits } from '../../native/abi';
-import type { DecoderSpec } from '../../native/decoder-spec';
+import { Limits } from '../../native/abi';
 
 export interface KvSizingInput {
   /** Tokens the model was made for. */
@@ -21,15 +20,6 @@ export interface KvSizing {
 
 /** Sequences of the whole context for which the default makes room. */
 const DEFAULT_SEQUENCES = 4;
-
-/** K and V of one token in every layer. */
-export function kvBytesPerToken(spec: DecoderSpec, dtype: KvDtype): number {
-  let elements = 0;
-  for (const { attention } of spec.layers) {
-    elements += attention.numKvHeads * (attention.headDim + attention.valueDim);
-  }
-  return elements * KV_DTYPES[dtype].bytes;
-}
 
 /**
  * Decides the context and the number of KV pages, once, at load. What the caller asked for is met or refused; only

@@ -1,12 +1,13 @@
 import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
+import { estimateMemory } from '../../model/memory-estimate';
 import type { ComputeLayout } from '../../native/abi';
 import type { EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
 import { fromNativeError } from '../../native/native-error';
 import { monotonicMs } from '../clock';
 import type { DecoderMessage } from '../text/types';
 import { freeMemory } from './free-memory';
-import { kvBytesPerToken, sizeKvCache } from './kv-sizing';
+import { sizeKvCache } from './kv-sizing';
 import { planCapacity, schedulerConfig } from './plan-capacity';
 import { PlanBuffer } from './plan-writer';
 import type { LoadSettings, LoadSummary } from './protocol';
@@ -35,14 +36,14 @@ export async function loadModel(
   onProgress: (loaded: number, total: number) => void,
 ): Promise<LoadedModel> {
   const { spec, files, tensors } = await receiveDecoder(port);
-  const perToken = kvBytesPerToken(spec, settings.kvDtype);
-  const numElements = tensors.reduce((sum, { source }) => sum + elementsOf(source.shape), 0);
+  const { precision, kvDtype } = settings;
+  const estimate = estimateMemory({ spec, tensors, precision, kvDtype, contextLength: 1, concurrency: 1 });
   const sizing = sizeKvCache({
     modelContextLength: spec.contextLength,
     contextLength: settings.contextLength,
     kvMemory: settings.kvMemory,
-    kvBytesPerToken: perToken,
-    freeBytes: Math.max(0, freeMemory() - weightBytes(tensors, settings.precision, numElements)),
+    kvBytesPerToken: estimate.kvBytesPerToken,
+    freeBytes: Math.max(0, freeMemory() - estimate.weightBytes),
   });
   const scheduler = schedulerConfig(settings, sizing);
   const numWords = planCapacity(scheduler);
@@ -55,8 +56,8 @@ export async function loadModel(
         spec,
         files,
         tensors,
-        precision: settings.precision,
-        kvDtype: settings.kvDtype,
+        precision,
+        kvDtype,
         numPages: sizing.numPages,
         maxRows: scheduler.maxRows,
         maxStepTokens: scheduler.maxStepTokens,
@@ -73,10 +74,10 @@ export async function loadModel(
   const summary: LoadSummary = {
     contextLength: sizing.contextLength,
     vocabSize: spec.vocabSize,
-    numParameters: numElements,
+    numParameters: tensors.reduce((sum, { source }) => sum + elementsOf(source.shape), 0),
     weightBytes: memory.weightBytes,
     kvBytes: memory.kvBytes,
-    kvBytesPerToken: perToken,
+    kvBytesPerToken: estimate.kvBytesPerToken,
     scratchBytes: memory.scratchBytes,
     numPages: sizing.numPages,
     layouts: countLayouts(memory.layouts),
@@ -99,19 +100,6 @@ function receiveDecoder(port: MessagePort): Promise<DecoderParts> {
 }
 
 const elementsOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
-
-/** What the weights will take, near enough to size the KV cache beside them: `exact` keeps them as float32. */
-function weightBytes(
-  tensors: DecoderParts['tensors'],
-  precision: LoadSettings['precision'],
-  numElements: number,
-): number {
-  if (precision === 'exact') return 4 * numElements;
-  return tensors.reduce(
-    (sum, { source }) => sum + source.slices.reduce((bytes, slice) => bytes + slice.byteLength, 0),
-    0,
-  );
-}
 
 function countLayouts(
   layouts: Readonly<Record<string, ComputeLayout>>,
