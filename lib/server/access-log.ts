@@ -8,7 +8,6 @@ export class AccessRecord {
   #model: string | null = null;
   #usage: Usage | null = null;
   #error: unknown = null;
-  #isWritten = false;
 
   constructor(
     logger: Logger,
@@ -47,8 +46,6 @@ export class AccessRecord {
   }
 
   write(route: string, status: number): void {
-    if (this.#isWritten) return;
-    this.#isWritten = true;
     this.#logger({
       level: 'info',
       text: 'request',

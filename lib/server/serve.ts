@@ -20,6 +20,7 @@ const DEFAULT_PORT = 8080;
 const DEFAULT_GRACE_MS = 30_000;
 /** What sockets get to take the last bytes of an answer once all answers ended. */
 const FLUSH_MS = 2_000;
+const SWEEP_MS = 20;
 
 export interface RunningServer {
   readonly url: string;
@@ -188,8 +189,10 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 /** Closes the socket, giving connections a moment to take the last bytes of their answers. */
 async function closeSockets(server: Server): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
+  // A connection becomes idle only when the last byte of its answer has left.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
   const late = setTimeout(() => server.closeAllConnections(), FLUSH_MS);
   await closed;
+  clearInterval(sweep);
   clearTimeout(late);
 }
