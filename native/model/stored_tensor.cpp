@@ -67,7 +67,8 @@ StoredTensor::StoredTensor(const NamedSource& named, int64_t num_cols, std::span
 std::pair<int64_t, int64_t> StoredTensor::stored_range(int64_t first, int64_t last) const {
   const std::vector<int32_t>& order = named_.source->row_order;
   if (named_.source->is_transposed) return {0, num_stored_rows_};
-  if (order.empty() || first == last) return {first, last};
+  if (first == last) return {0, 1};
+  if (order.empty()) return {first, last};
   const auto [low, high] = std::ranges::minmax_element(order.begin() + first, order.begin() + last);
   return {*low, *high + 1};
 }
