@@ -28,8 +28,8 @@ export function admitWaiting(state: SchedulerState, draft: StepDraft): void {
 }
 
 /**
- * The whole history must fit beside one more page for each request that runs on: admitting someone only to preempt them
- * in the next step helps nobody.
+ * The whole history must fit beside what those who run need for the rest of their prompts, one more page each at least:
+ * admitting someone only to preempt them in the next step helps nobody.
  */
 function fitsPool(
   state: SchedulerState,
@@ -37,8 +37,10 @@ function fitsPool(
   request: RequestState,
   match: PrefixMatch,
 ): boolean {
-  const numActive = state.running.reduce((count, { isPaused }) => (isPaused ? count : count + 1), 0);
-  const needed = pagesFor(request.numTokens) - match.pages.length + match.numIdle + numActive;
+  let needed = pagesFor(request.numTokens) - match.pages.length + match.numIdle;
+  for (const { isPaused, numTokens, pages } of state.running) {
+    if (!isPaused) needed += Math.max(1, pagesFor(numTokens) - pages.length);
+  }
   if (needed <= state.pool.numAvailable) return true;
   if (needed > state.pool.numAvailable + draft.numReturning()) preemptPaused(state, draft);
   return false;
