@@ -29,7 +29,7 @@ export class StreamDecoder {
     this.#dropsSpace = table.hasLeadingSpace && !continuesText;
   }
 
-  push(tokenIds: Iterable<number>): string {
+  push(tokenIds: ArrayLike<number>): string {
     const bytes = this.#bytesOf(tokenIds);
     const end = bytes.length - incompleteTail(bytes);
     this.#pending = bytes.slice(end);
@@ -43,20 +43,37 @@ export class StreamDecoder {
     return this.#text(bytes);
   }
 
-  #bytesOf(tokenIds: Iterable<number>): Uint8Array {
+  /** The pending bytes and those of the tokens. */
+  #bytesOf(tokenIds: ArrayLike<number>): Uint8Array {
     const { bytes, offsets, isSpecial } = this.#table;
-    const parts: Uint8Array[] = [this.#pending];
-    for (const id of tokenIds) {
+    let size = this.#pending.length;
+    for (let i = 0; i < tokenIds.length; i += 1) {
+      const id = tokenIds[i] as number;
       if (!Number.isInteger(id) || id < 0 || id >= isSpecial.length) {
         throw new AutoglmError(
           'invalid_parameter',
           `expected token ids in 0..${isSpecial.length - 1}, got ${id}`,
         );
       }
-      if (this.#skipsSpecial && isSpecial[id] === 1) continue;
-      parts.push(bytes.subarray(offsets[id], offsets[id + 1]));
+      if (!this.#isSkipped(id)) size += (offsets[id + 1] as number) - (offsets[id] as number);
     }
-    return Buffer.concat(parts);
+    const all = new Uint8Array(size);
+    all.set(this.#pending);
+    let end = this.#pending.length;
+    for (let i = 0; i < tokenIds.length; i += 1) {
+      const id = tokenIds[i] as number;
+      if (this.#isSkipped(id)) continue;
+      // Tokens have few bytes: a view of each would cost more than copying them here.
+      for (let k = offsets[id] as number; k < (offsets[id + 1] as number); k += 1) {
+        all[end] = bytes[k] as number;
+        end += 1;
+      }
+    }
+    return all;
+  }
+
+  #isSkipped(id: number): boolean {
+    return this.#skipsSpecial && this.#table.isSpecial[id] === 1;
   }
 
   #text(bytes: Uint8Array): string {
@@ -70,7 +87,7 @@ export class StreamDecoder {
 /** The text of a whole sequence. */
 export function decodeTokens(
   table: TokenTable,
-  tokenIds: Iterable<number>,
+  tokenIds: ArrayLike<number>,
   options?: StreamDecoderOptions,
 ): string {
   const decoder = new StreamDecoder(table, options);
