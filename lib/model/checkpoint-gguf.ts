@@ -1,11 +1,5 @@
 import { FileSource } from './byte-source';
-import type {
-  ChatTemplates,
-  Checkpoint,
-  CheckpointWarning,
-  GgufTokenizerSource,
-  StoredTensor,
-} from './checkpoint-types';
+import type { ChatTemplates, Checkpoint, GgufTokenizerSource, StoredTensor } from './checkpoint-types';
 import type { GgufMetadata } from './gguf/metadata';
 import { type GgufHeader, parseGguf } from './gguf/parse';
 import { invalidModelFile, quoted, unsupportedModel } from './model-file-error';
@@ -23,6 +17,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Chec
     const architecture = metadata.string('general.architecture');
     if (architecture === null)
       throw metadata.fault('general.architecture', 'the name of an architecture', 'nothing');
+    refuseOtherContents(metadata);
     refuseSplitFile(metadata, header);
     const tokenizer = readTokenizer(metadata);
     return {
@@ -36,11 +31,18 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Chec
       tokenizer,
       chatTemplates: readTemplates(metadata),
       eosTokenIds: tokenizer === null ? [] : stopIds(tokenizer),
-      warnings: warningsOf(metadata),
+      warnings: [],
     };
   } finally {
     await source.close();
   }
+}
+
+/** Adapters, vision towers and vocabularies come as GGUF files too. */
+function refuseOtherContents(metadata: GgufMetadata): void {
+  const type = metadata.string('general.type') ?? 'model';
+  if (type === 'model') return;
+  throw unsupportedModel(metadata.file, `a GGUF file of type ${quoted(type)}`, ['model']);
 }
 
 function refuseSplitFile(metadata: GgufMetadata, header: GgufHeader): void {
@@ -134,14 +136,4 @@ function readTemplates(metadata: GgufMetadata): ChatTemplates {
     if (template !== null) named[key.slice(TEMPLATE_KEY.length + 1)] = template;
   }
   return { default: metadata.string(TEMPLATE_KEY), named };
-}
-
-function warningsOf(metadata: GgufMetadata): readonly CheckpointWarning[] {
-  if (metadata.has('tokenizer.ggml.tokens')) return [];
-  return [
-    {
-      code: 'no_tokenizer',
-      message: `${metadata.file}: has no vocabulary; only token ids can be used`,
-    },
-  ];
 }

@@ -79,7 +79,7 @@ export async function openSafetensors(
     tokenizer,
     chatTemplates: readTemplates(directory, tokenizerConfig, templateText),
     eosTokenIds: readEosIds(directory, generationConfig, configReader),
-    warnings: [...weights.warnings, ...tokenizerWarning(directory, tokenizer)],
+    warnings: weights.warnings,
   };
 }
 
@@ -236,13 +236,4 @@ function readEosIds(
   const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id > MAX_TOKEN_ID);
   if (wrong !== undefined) throw reader.fault(key, 'token ids', String(wrong));
   return [...new Set(ids)];
-}
-
-function tokenizerWarning(
-  directory: string,
-  tokenizer: HuggingFaceTokenizerSource | null,
-): readonly CheckpointWarning[] {
-  if (tokenizer !== null) return [];
-  const message = `${directory}: has no tokenizer.json; only token ids can be used`;
-  return [{ code: 'no_tokenizer', message }];
 }

@@ -36,7 +36,7 @@ export const glm: Family = {
   ggufArchitecture: 'chatglm',
 
   fromHuggingface(checkpoint, config) {
-    const settings = readHuggingfaceSettings(config, GLM_DEFAULTS);
+    const settings = withBaseWarning(readHuggingfaceSettings(config, GLM_DEFAULTS), config.file);
     const traits: DenseTraits = {
       ...GLM_TRAITS,
       hasQkvBias: config.boolean('attention_bias') ?? true,
@@ -54,6 +54,16 @@ export const glm: Family = {
     return describeDenseDecoder(checkpoint, settings, traits, metadata.string('general.name'));
   },
 };
+
+/**
+ * GLM-4-9B was trained for 131,072 tokens with a base of 5,000,000; copies of its config with the default base exist.
+ * The file is followed, and long prompts will show which is right.
+ */
+function withBaseWarning(settings: DecoderSettings, file: string): DecoderSettings {
+  if (settings.ropeBase !== 10_000 || settings.contextLength <= 32_768) return settings;
+  const message = `${file}: rope base 10000 with a context of ${settings.contextLength} tokens; long prompts may suffer`;
+  return { ...settings, warnings: [...settings.warnings, { code: 'rope_base', message }] };
+}
 
 export function hasQkvBias(checkpoint: Checkpoint): boolean {
   return checkpoint.tensors.has('blk.0.attn_qkv.bias') || checkpoint.tensors.has('blk.0.attn_q.bias');

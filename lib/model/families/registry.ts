@@ -12,6 +12,15 @@ const FAMILIES: readonly Family[] = [llama, qwen2, qwen3, glm, glm4];
 
 /** Finds the family of a checkpoint and lets it describe the decoder. Reads no file. */
 export function describeDecoder(checkpoint: Checkpoint): DecoderDescription {
+  const description = describeWithFamily(checkpoint);
+  const { vocabSize } = description.spec;
+  const outside = checkpoint.eosTokenIds.find((id) => id >= vocabSize);
+  if (outside === undefined) return description;
+  const expected = `ids below the vocabulary size ${vocabSize}`;
+  throw checkpoint.config.values.fault('eos_token_id', expected, String(outside));
+}
+
+function describeWithFamily(checkpoint: Checkpoint): DecoderDescription {
   const { config } = checkpoint;
   if (config.kind === 'huggingface') {
     return familyOfConfig(config.values).fromHuggingface(checkpoint, config.values);

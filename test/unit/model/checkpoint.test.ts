@@ -122,6 +122,14 @@ describe('a GGUF file', () => {
     expect(error).toMatchObject({ code: 'invalid_model_file', message: expect.stringMatching(message) });
   });
 
+  test('that holds an adapter is refused by name', async () => {
+    const error = await rejectionOf(opened([...vocabulary, stringKey('general.type', 'adapter')]));
+    expect(error).toMatchObject({
+      code: 'unsupported_model',
+      message: expect.stringContaining('of type "adapter"'),
+    });
+  });
+
   test('that is one part of several is refused with what to do', async () => {
     const error = await rejectionOf(
       opened([...vocabulary, integerKey('split.count', 3), integerKey('split.no', 1)]),
@@ -133,10 +141,9 @@ describe('a GGUF file', () => {
     expect(error).toMatchObject({ hint: expect.stringContaining('Merge') });
   });
 
-  test('without a vocabulary opens with a warning', async () => {
+  test('without a vocabulary opens without a tokenizer', async () => {
     const checkpoint = await opened([stringKey('general.architecture', 'llama')]);
     expect(checkpoint.tokenizer).toBeNull();
-    expect(checkpoint.warnings).toMatchObject([{ code: 'no_tokenizer' }]);
   });
 
   test('keeps named templates and rope divisors', async () => {
@@ -189,7 +196,7 @@ describe('a safetensors directory', () => {
     mkdirSync(link);
     for (const name of ['config.json', 'model.safetensors'])
       symlinkSync(join(target, name), join(link, name));
-    expect((await openCheckpoint(link)).warnings).toMatchObject([{ code: 'no_tokenizer' }]);
+    expect(await openCheckpoint(link)).toMatchObject({ tokenizer: null, chatTemplates: { default: null } });
   });
 
   test('prefers chat_template.jinja over tokenizer_config.json, and keeps named templates', async () => {

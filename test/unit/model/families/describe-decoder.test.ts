@@ -192,6 +192,21 @@ test('rotary buffers of old exporters are passed over in silence, other leftover
   expect(leftover('model.vision.weight')).toMatchObject([{ code: 'unused_tensors' }]);
 });
 
+test('glm: the default rope base with a long context is a warning', () => {
+  const warningsAt = (length: number) =>
+    described('glm-f16', { config: { rope_parameters: undefined, max_position_embeddings: length } }).info
+      .warnings;
+  expect(warningsAt(131_072)).toMatchObject([
+    { code: 'rope_base', message: expect.stringContaining('131072') },
+  ]);
+  expect(warningsAt(32_768)).toEqual([]);
+});
+
+test('stop tokens outside the vocabulary are refused', () => {
+  const checkpoint = { ...variant('llama-f32', {}), eosTokenIds: [383, 384] };
+  expect(() => describeDecoder(checkpoint)).toThrow(/eos_token_id.*below the vocabulary size 384, found 384/);
+});
+
 test('GGUF settings may be lists when all layers agree', () => {
   const { spec } = described('llama-q4_0', { keys: { 'llama.attention.head_count_kv': numbers([2, 2]) } });
   expect(spec.layers[1]?.attention.numKvHeads).toBe(2);
