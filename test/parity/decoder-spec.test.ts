@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../../lib/model/checkpoint';
 import { describeDecoder } from '../../lib/model/families/registry';
 import { FIXTURES, fixturePath, fixtureReference, relativeError } from './fixtures';
-import { referenceLogits } from './reference-decoder';
+import { referenceDecoder } from './reference-decoder';
 
 // Goal: what the families say about a checkpoint is right, whatever the native decoder makes of it.
 // Method: plain float64 loops execute the description; transformers' float32 logits are the reference. What is left is
@@ -14,10 +14,11 @@ describe.each(FIXTURES)('%s', (name) => {
     const checkpoint = await openCheckpoint(fixturePath(name));
     const { spec, tensors, info } = describeDecoder(checkpoint);
     expect(info.warnings).toEqual([]);
+    const compute = referenceDecoder(spec, checkpoint.files, tensors);
     for (const prompt of fixtureReference(name).prompts) {
-      const logits = referenceLogits(spec, checkpoint.files, tensors, prompt.tokens);
+      const logits = compute(prompt.tokens, prompt.positions);
       for (const [i, position] of prompt.positions.entries()) {
-        const error = relativeError(logits[position] as Float64Array, prompt.logits[i] as Float32Array);
+        const error = relativeError(logits[i] as Float64Array, prompt.logits[i] as Float32Array);
         expect(error, `prompt of ${prompt.tokens.length} tokens, position ${position}`).toBeLessThanOrEqual(
           MAX_RELATIVE_ERROR,
         );

@@ -15,20 +15,25 @@ type Weights = ReadonlyMap<string, Vector>;
 /**
  * Executes a DecoderSpec in float64 with plain loops: slow, and short enough to be checked by eye. It stands between
  * transformers' logits and the native decoder, so that a difference can be blamed on one of them.
+ * The function it returns computes the logits after each of `positions`.
  */
-export function referenceLogits(
+export function referenceDecoder(
   spec: DecoderSpec,
   files: readonly { readonly path: string }[],
   tensors: readonly NativeTensor[],
-  tokens: readonly number[],
-): Vector[] {
+): (tokens: readonly number[], positions: readonly number[]) => Vector[] {
   const weights = readWeights(files, tensors);
   const { hiddenSize, vocabSize } = spec;
   const embedding = get(weights, 'embedding');
-  const hidden = tokens.map((token) => embedding.slice(token * hiddenSize, (token + 1) * hiddenSize));
-  for (const [i, layer] of spec.layers.entries()) runLayer(spec, layer, `layers.${i}.`, weights, hidden);
   const head = spec.head.isTied ? embedding : get(weights, 'head');
-  return hidden.map((x) => matmul(head, normed(x, spec.finalNorm, weights, 'final_norm'), vocabSize, null));
+  return (tokens, positions) => {
+    const hidden = tokens.map((token) => embedding.slice(token * hiddenSize, (token + 1) * hiddenSize));
+    for (const [i, layer] of spec.layers.entries()) runLayer(spec, layer, `layers.${i}.`, weights, hidden);
+    return positions.map((position) => {
+      const x = normed(hidden[position] as Vector, spec.finalNorm, weights, 'final_norm');
+      return matmul(head, x, vocabSize, null);
+    });
+  };
 }
 
 function readWeights(files: readonly { readonly path: string }[], tensors: readonly NativeTensor[]): Weights {
@@ -149,22 +154,40 @@ function attention(
     const first = attentionSpec.slidingWindow === null ? 0 : Math.max(0, t + 1 - attentionSpec.slidingWindow);
     const outputs = query.map((q, head) => {
       const kvHead = Math.floor((head * numKvHeads) / numQHeads);
-      const visible = (rows: readonly Vector[][]) =>
-        rows.slice(first, t + 1).map((row) => row[kvHead] as Vector);
-      return attend(q, visible(keys), visible(values), attentionSpec.scale);
+      return attend(q, keys, values, { kvHead, first, last: t, scale: attentionSpec.scale });
     });
     return linear(weights, `${prefix}o`, Float64Array.from(outputs.flatMap((output) => [...output])));
   });
 }
 
-function attend(q: Vector, keys: readonly Vector[], values: readonly Vector[], scale: number): Vector {
-  const scores = keys.map((k) => k.reduce((sum, value, i) => sum + value * (q[i] as number), 0) * scale);
+interface AttendOptions {
+  readonly kvHead: number;
+  /** Positions that are seen, both inclusive. */
+  readonly first: number;
+  readonly last: number;
+  readonly scale: number;
+}
+
+/** One head of one query over keys and values [position][head]. */
+function attend(
+  q: Vector,
+  keys: readonly Vector[][],
+  values: readonly Vector[][],
+  { kvHead, first, last, scale }: AttendOptions,
+): Vector {
+  const scores = new Float64Array(last - first + 1);
+  for (let t = first; t <= last; t += 1) {
+    const k = keys[t]?.[kvHead] as Vector;
+    let sum = 0;
+    for (let i = 0; i < q.length; i += 1) sum += (k[i] as number) * (q[i] as number);
+    scores[t - first] = sum * scale;
+  }
   const max = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - max));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const out = new Float64Array(q.length);
   for (const [t, weight] of weights.entries()) {
-    const value = values[t] as Vector;
+    const value = values[first + t]?.[kvHead] as Vector;
     for (let i = 0; i < out.length; i += 1)
       out[i] = (out[i] as number) + (weight / total) * (value[i] as number);
   }
