@@ -87,12 +87,15 @@ function readModel(value: unknown): BpeModelJson {
 function readVocabulary(value: unknown): Map<string, number> {
   if (!isObject(value)) throw fault('model.vocab', 'an object', describe(value));
   const vocab = new Map<string, number>();
-  const seen = new Set<number>();
+  const isTaken = new Uint8Array(MAX_TOKEN_ID + 1);
   for (const [token, id] of Object.entries(value)) {
-    const where = () => `model.vocab[${quoted(token)}]`;
-    if (!isTokenId(id)) throw fault(where(), `a token id in 0..${MAX_TOKEN_ID}`, describe(id));
-    if (seen.has(id)) throw fault(where(), 'ids that differ', `${id}, which another token has too`);
-    seen.add(id);
+    if (!isTokenId(id)) {
+      throw fault(`model.vocab[${quoted(token)}]`, `a token id in 0..${MAX_TOKEN_ID}`, describe(id));
+    }
+    if (isTaken[id] === 1) {
+      throw fault(`model.vocab[${quoted(token)}]`, 'ids that differ', `${id}, which another token has too`);
+    }
+    isTaken[id] = 1;
     vocab.set(token, id);
   }
   return vocab;
