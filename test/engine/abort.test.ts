@@ -86,7 +86,9 @@ describe('an abort of a generation', () => {
     const running = [1, 2].map((seed) => model.generate(endless(prompt, { maxTokens: 400, seed })));
     const controller = new AbortController();
     const waiting = model.generate(endless(prompt, { signal: controller.signal }));
-    while ((await model.stats()).numWaiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    for (let stats = await model.stats(); stats.numRunning < 2 || stats.numWaiting < 1; ) {
+      stats = await model.stats();
+    }
     controller.abort();
     await expect(waiting).rejects.toMatchObject(aborted);
     expect((await model.stats()).numRunning).toBe(2);

@@ -246,11 +246,7 @@ describe('an engine whose native half fails', () => {
         code: 'engine_failed',
         message: expect.stringMatching(message),
       });
-      const pending = [
-        model.generate(endless(prompt)).result,
-        model.generate({ messages }).result,
-        model.score(prompt),
-      ];
+      const pending = [1, 2, 3].map((seed) => model.generate(endless(prompt, { seed })).result);
       for (const outcome of await Promise.allSettled(pending))
         expect(outcome).toMatchObject({ reason: failed });
       await expect(model.generate(endless(prompt))).rejects.toEqual(failed);
