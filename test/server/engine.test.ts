@@ -25,12 +25,15 @@ let engine: Engine;
 let model: Model;
 let server: Awaited<ReturnType<ServerPackage['serve']>>;
 let client: OpenAI;
+let folder: string;
 const limits = { stallMs: 300 };
 
 beforeAll(async () => {
   engine = await createEngine({ threads: 2 });
+  // Long answers keep rows busy for as long as a test needs to look at them.
+  folder = stretchedFixture();
   model = await engine.loadModel({
-    source: Fixture.float32,
+    source: folder,
     maxConcurrency: 2,
     maxQueuedRequests: 3,
     maxStepTokens: 16,
@@ -41,6 +44,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await server.close({ graceMs: 0 });
   await engine.close();
+  rmSync(folder, { recursive: true });
 });
 
 const prompt = randomTokens(40, seededRandom(3));
@@ -138,11 +142,11 @@ describe('the engine’s refusals', () => {
   });
 
   test('of a prompt over the context have both counts', async () => {
-    const long = randomTokens(512, seededRandom(4));
+    const long = randomTokens(4_096, seededRandom(4));
     await expect(client.completions.create(completion({ prompt: long }))).rejects.toMatchObject({
       status: 400,
       code: 'context_length_exceeded',
-      error: { found: '512', allowed: '512' },
+      error: { found: '4096', allowed: '4096' },
     });
   });
 
@@ -150,7 +154,7 @@ describe('the engine’s refusals', () => {
     const controller = new AbortController();
     const running = Array.from({ length: 5 }, () =>
       client.completions
-        .create(completion({ max_tokens: 400 }), { signal: controller.signal })
+        .create(completion({ max_tokens: 4_000 }), { signal: controller.signal })
         .catch(() => null),
     );
     await expect
@@ -172,7 +176,7 @@ describe('a client that goes away', () => {
   const ask = async (fields: object): Promise<RawConnection> => {
     const connection = await RawConnection.open(server.port);
     await connection.write(
-      postText('/v1/completions', JSON.stringify(completion({ max_tokens: 450, ...fields }))),
+      postText('/v1/completions', JSON.stringify(completion({ max_tokens: 4_000, ...fields }))),
     );
     return connection;
   };
@@ -192,11 +196,11 @@ describe('a client that goes away', () => {
 
     test(`in prefill frees its row, for ${kind}`, async () => {
       const before = (await stats()).generatedTokens;
-      const connection = await ask({ stream, prompt: randomTokens(500, seededRandom(9)), max_tokens: 5 });
+      const connection = await ask({ stream, prompt: randomTokens(3_900, seededRandom(9)), max_tokens: 5 });
       await expect.poll(async () => (await stats()).numRunning, { interval: 0 }).toBe(1);
       connection.reset();
       await expectDrained(model);
-      // A prompt of 500 tokens takes over 30 steps here: none of them was the last.
+      // A prompt of 3,900 tokens takes over 240 steps here: none of them was the last.
       expect((await stats()).generatedTokens).toBe(before);
     });
 
@@ -208,7 +212,7 @@ describe('a client that goes away', () => {
         .toBeGreaterThan(3);
       connection.reset();
       await expectDrained(model);
-      expect((await stats()).generatedTokens - before).toBeLessThan(450);
+      expect((await stats()).generatedTokens - before).toBeLessThan(4_000);
     });
   }
 
@@ -232,26 +236,27 @@ describe('a client that goes away', () => {
 
 describe('a reader that takes nothing', () => {
   test('is paused and then ended, and its neighbour is served meanwhile', async () => {
-    const folder = stretchedFixture();
-    const long = await engine.loadModel({ source: folder, maxConcurrency: 2 });
+    const long = await engine.loadModel({ source: folder, maxConcurrency: 4 });
     try {
       const connection = await RawConnection.open(server.port);
       connection.stopReading();
-      // 20 alternatives make a token some kilobytes: far more than all socket buffers hold.
-      const body = { ...completion({ max_tokens: 4_000, logprobs: 20, stream: true }), model: long.id };
-      await connection.write(postText('/v1/completions', JSON.stringify(body)));
+      // 20 alternatives make a token two kilobytes: three answers are several times what all socket buffers hold.
+      const messages = [{ role: 'user', content: 'Hi' }];
+      const fields = { max_tokens: 4_000, logprobs: true, top_logprobs: 20, n: 3, stream: true, ...endless };
+      await connection.write(
+        postText('/v1/chat/completions', JSON.stringify({ model: long.id, messages, ...fields })),
+      );
       await expect
         .poll(async () => (await long.stats()).generatedTokens, { interval: 1 })
         .toBeGreaterThan(10);
       const neighbour = await client.completions.create({ ...completion(), model: long.id });
       expect(neighbour.usage?.completion_tokens).toBe(12);
       await expect.poll(async () => (await long.stats()).numRunning, { timeout: 30_000 }).toBe(0);
-      expect((await long.stats()).generatedTokens).toBeLessThan(4_000);
+      expect((await long.stats()).generatedTokens).toBeLessThan(3 * 4_000);
       await expectDrained(long);
       connection.reset();
     } finally {
       await long.close();
-      rmSync(folder, { recursive: true });
     }
   });
 });
