@@ -21,6 +21,9 @@ interface PendingCall {
 type Unnumbered<T> = T extends { readonly call: number } ? Omit<T, 'call'> : never;
 type Call = Unnumbered<EngineCommand>;
 
+/** A share of the 20 ms that a turn of the host's event loop may cost: the readers' own work comes on top. */
+const MAX_TURN_MS = 5;
+
 /**
  * The engine worker as the main thread sees it. The worker keeps the process alive only while someone holds it: a
  * script ends by itself when nothing is awaited.
@@ -35,6 +38,10 @@ export class EngineThread {
   #numCalls = 0;
   #numHolds = 0;
   #lost: AutoglmError | null = null;
+  /** Reports that arrived when this turn of the event loop had done its share, oldest first. */
+  #backlog: EngineReport[] = [];
+  /** When this turn's first report was taken; null before that. */
+  #turnBegan: number | null = null;
 
   private constructor(worker: Worker, started: Extract<EngineReport, { type: 'started' }>, logger: Logger) {
     this.#worker = worker;
@@ -129,7 +136,25 @@ export class EngineThread {
     await this.#worker.terminate();
   }
 
+  /** A main thread that was busy finds many reports at once; they are spread over several turns. */
   #receive(report: EngineReport): void {
+    if (this.#turnBegan === null) {
+      this.#turnBegan = performance.now();
+      setImmediate(() => this.#nextTurn());
+    }
+    if (this.#backlog.length > 0 || performance.now() - this.#turnBegan > MAX_TURN_MS)
+      this.#backlog.push(report);
+    else this.#handle(report);
+  }
+
+  #nextTurn(): void {
+    this.#turnBegan = null;
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    for (const report of backlog) this.#receive(report);
+  }
+
+  #handle(report: EngineReport): void {
     switch (report.type) {
       case 'answer':
         this.#calls.get(report.call)?.resolve(report.value);

@@ -17,6 +17,7 @@ import { evaluate } from './requests/evaluation';
 import { type ModelFacts, type PromptInput, parseMessages, parseTokens } from './requests/generate-options';
 import { type GenerationHost, TextGeneration } from './requests/generation';
 import type { RequestTable } from './requests/request-table';
+import { TokenSpeller } from './requests/token-speller';
 import type { LoadedText, TextService } from './text/types';
 import type {
   ChatMessage,
@@ -85,6 +86,7 @@ export class LocalModel implements Model {
     this.#host = {
       facts: this.#facts,
       tokenTable: loaded.tokenTable,
+      speller: new TokenSpeller(loaded.tokenTable),
       eosTokens: new Set(loaded.eosTokens),
       requests,
       enter: (generation) => this.#enter(generation),

@@ -26,12 +26,13 @@ import {
   parseGenerate,
 } from './generate-options';
 import type { RequestTable } from './request-table';
-import { tokenLogprob } from './token-logprob';
+import type { TokenSpeller } from './token-speller';
 
 /** What a generation needs of its model. */
 export interface GenerationHost {
   readonly facts: ModelFacts;
   readonly tokenTable: TokenTable;
+  readonly speller: TokenSpeller;
   readonly eosTokens: ReadonlySet<number>;
   readonly requests: RequestTable;
   /** Throws when the model is closed or its queue is full; otherwise the generation is pending until `left`. */
@@ -193,7 +194,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   token(at: number, token: number, logprobs: LogprobRecord | null): void {
     if (this.#abortReason !== null) return;
     this.#firstTokenAt ??= at;
-    const logprob = logprobs === null ? null : tokenLogprob(this.#host.tokenTable, token, logprobs);
+    const logprob = logprobs === null ? null : this.#host.speller.logprob(token, logprobs);
     if (this.#stopTokens.has(token)) {
       this.#log.add('', token, logprob);
       return;
