@@ -103,6 +103,7 @@ describe('bodies', () => {
       expect([response.status, error.code], String(body)).toEqual([status, code]);
       expect(JSON.stringify(error)).not.toContain('secret');
     }
+    expect((await errorOf(await send('\u{feff}{}'))).message).toContain('byte order mark');
     expect((await send(chatBody(), { 'content-type': 'Application/JSON; Charset="UTF-8"' })).status).toBe(
       200,
     );
