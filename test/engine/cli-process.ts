@@ -13,8 +13,8 @@ export interface CliResult {
 export interface CliRun {
   readonly child: ChildProcess;
   readonly ended: Promise<CliResult>;
-  /** Resolves when standard output or error contains the text; rejects when the process ends before. */
-  waitFor(text: string): Promise<void>;
+  /** Gives all output as soon as it contains the text; rejects when the process ends before. */
+  waitFor(text: string): Promise<string>;
 }
 
 /** Starts the command line with pipes for standard input and output. */
@@ -36,12 +36,13 @@ export function startCli(args: readonly string[], env: Readonly<Record<string, s
   const ended = new Promise<CliResult>((resolve) => {
     child.once('close', (code, signal) => resolve({ code: code ?? signal, ...output }));
   });
-  const waitFor = (text: string): Promise<void> =>
+  const waitFor = (text: string): Promise<string> =>
     new Promise((resolve, reject) => {
       const check = (): void => {
-        if (!output.stdout.includes(text) && !output.stderr.includes(text)) return;
+        const all = output.stdout + output.stderr;
+        if (!all.includes(text)) return;
         waiting.delete(check);
-        resolve();
+        resolve(all);
       };
       waiting.add(check);
       void ended.then(() => reject(new Error(`ended without "${text}": ${output.stdout}${output.stderr}`)));

@@ -1,5 +1,6 @@
 import type { Logger } from '../../engine/types';
-import { closeOnSignals, serve as startServer } from '../../server/index';
+import { closeOnSignals, type ServeOptions, serve as startServer } from '../../server/index';
+import { parseSettings } from '../../server/options';
 import { Interrupt } from '../interrupt';
 import { openModels } from '../open-model';
 import type { ModelFlags } from '../options';
@@ -17,22 +18,15 @@ export interface ServeFlags extends ModelFlags {
 
 /** Serves models over HTTP until SIGINT or SIGTERM, then lets running answers end. */
 export async function serve(sources: readonly string[], flags: ServeFlags): Promise<number> {
+  const options = serverOptions(flags);
+  // A wrong setting is told before models are fetched and loaded.
+  parseSettings(options, options.host);
   const interrupt = new Interrupt();
   const { engine, models } = await openModels(sources, flags, interrupt.signal).finally(() =>
     interrupt.stop(),
   );
   try {
-    const keys = process.env.OPEN_AUTOGLM_API_KEY;
-    const apiKeys = [...(flags.apiKey ?? []), ...(keys === undefined || keys === '' ? [] : [keys])];
-    const server = await startServer(engine, {
-      apiKeys,
-      page: flags.page,
-      logger: serverLogger(flags),
-      ...(flags.host === undefined ? {} : { host: flags.host }),
-      ...(flags.port === undefined ? {} : { port: flags.port }),
-      ...(flags.allowHost === undefined ? {} : { allowedHosts: flags.allowHost }),
-      ...(flags.corsOrigin === undefined ? {} : { corsOrigins: flags.corsOrigin }),
-    });
+    const server = await startServer(engine, options);
     const names = models.map(({ id }) => id).join(', ');
     note(`${colors.green('listening')} on ${server.url} (${names})`);
     if (flags.page) note(colors.dim(`chat page ${server.url}/, API ${server.url}/v1`));
@@ -46,6 +40,19 @@ export async function serve(sources: readonly string[], flags: ServeFlags): Prom
   } finally {
     await engine.close();
   }
+}
+
+function serverOptions(flags: ServeFlags): ServeOptions & { readonly host: string } {
+  const key = process.env.OPEN_AUTOGLM_API_KEY;
+  return {
+    apiKeys: [...(flags.apiKey ?? []), ...(key === undefined || key === '' ? [] : [key])],
+    host: flags.host ?? '127.0.0.1',
+    page: flags.page,
+    logger: serverLogger(flags),
+    ...(flags.port === undefined ? {} : { port: flags.port }),
+    ...(flags.allowHost === undefined ? {} : { allowedHosts: flags.allowHost }),
+    ...(flags.corsOrigin === undefined ? {} : { corsOrigins: flags.corsOrigin }),
+  };
 }
 
 /** One line per request, or with --json one JSON object per line, for log collectors. */
