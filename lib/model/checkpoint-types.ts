@@ -1,6 +1,7 @@
 import type { StoredFormat } from '../native/abi';
 import type { ConfigReader } from './config-reader';
 import type { GgufMetadata } from './gguf/metadata';
+import type { StringTable } from './string-table';
 
 export type JsonValue =
   | string
@@ -33,15 +34,6 @@ export interface StoredTensor {
   /** Bytes from the start of the file. */
   readonly offset: number;
   readonly byteLength: number;
-}
-
-/**
- * Many strings in two flat arrays: plain data that can be posted or transferred to a worker. String i is the UTF-8 text
- * of bytes[ends[i - 1] .. ends[i]); all of it was checked to be valid UTF-8. `decodeStrings` turns it into an array.
- */
-export interface StringTable {
-  readonly bytes: Uint8Array;
-  readonly ends: Uint32Array;
 }
 
 /** What a tokenizer is built from. Plain data. */

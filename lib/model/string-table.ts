@@ -1,5 +1,13 @@
 import { isUtf8 } from 'node:buffer';
-import type { StringTable } from './checkpoint-types';
+
+/**
+ * Many strings in two flat arrays: plain data that can be posted or transferred to a worker. String i is the UTF-8 text
+ * of bytes[ends[i - 1] .. ends[i]); all of it was checked to be valid UTF-8. `decodeStrings` turns it into an array.
+ */
+export interface StringTable {
+  readonly bytes: Uint8Array;
+  readonly ends: Uint32Array;
+}
 
 /**
  * All strings of a table, in order.

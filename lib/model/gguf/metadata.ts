@@ -1,8 +1,7 @@
 import type { AutoglmError } from '../../errors';
-import type { StringTable } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
 import { invalidModelFile, quoted } from '../model-file-error';
-import { decodeStrings } from '../string-table';
+import { decodeStrings, type StringTable } from '../string-table';
 
 export type GgufNumberType = 'u8' | 'i8' | 'u16' | 'i16' | 'u32' | 'i32' | 'f32' | 'u64' | 'i64' | 'f64';
 

@@ -1,7 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-import type { StringTable } from '../checkpoint-types';
 import { invalidModelFile, quoted } from '../model-file-error';
-import { findInvalidString } from '../string-table';
+import { findInvalidString, type StringTable } from '../string-table';
 import type { HeaderCursor } from './cursor';
 import type { GgufLimits } from './limits';
 import type { GgufNumbers, GgufNumberType, GgufValue } from './metadata';

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import type { StringTable } from '../../../lib/model/checkpoint-types';
-import { decodeStrings, findInvalidString } from '../../../lib/model/string-table';
+import { decodeStrings, findInvalidString, type StringTable } from '../../../lib/model/string-table';
 
 function tableOf(strings: readonly (string | Uint8Array)[]): StringTable {
   const parts = strings.map((string) => Buffer.from(string as string));

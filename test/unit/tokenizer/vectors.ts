@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { GgufTokenizerSource, StringTable, TokenizerSource } from '../../../lib/model/checkpoint-types';
+import type { GgufTokenizerSource, TokenizerSource } from '../../../lib/model/checkpoint-types';
+import type { StringTable } from '../../../lib/model/string-table';
 
 /** One value of tokenizer.ggml.pre with the ids of the reference (Hugging Face tokenizers). */
 export interface PreVectors {
