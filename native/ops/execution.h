@@ -16,6 +16,8 @@ class Execution {
  public:
   // Throws invalid_parameter when this binary has no kernels for `isa`.
   Execution(ThreadPool& pool, Isa isa);
+  // `kernels` outlives it.
+  Execution(ThreadPool& pool, const cpu::KernelTable& kernels) : pool_(&pool), kernels_(&kernels) {}
 
   ThreadPool& pool() const { return *pool_; }
   const cpu::KernelTable& kernels() const { return *kernels_; }

@@ -13,11 +13,11 @@ namespace autoglm {
 // Some rows of a matrix to pack, as file bytes.
 struct StoredRows {
   StoredFormat format = StoredFormat::f32;
-  std::span<const std::byte> bytes;  // any alignment
-  int64_t num_rows = 0;              // rows this source gives to the packed matrix
+  std::span<const std::byte> bytes = {};  // any alignment
+  int64_t num_rows = 0;                   // rows this source gives to the packed matrix
   int64_t num_cols = 0;
   // Row r of the packed matrix is stored row row_order[r]; empty for r itself. Length num_rows.
-  std::span<const int32_t> row_order;
+  std::span<const int32_t> row_order = {};
   bool is_transposed = false;    // bytes are [num_cols, num_rows]; float formats only
   int64_t first_stored_row = 0;  // the stored row at bytes[0], for packing a big matrix piece by piece
   int64_t num_stored_rows = 0;   // rows in `bytes`; 0 means num_rows - first_stored_row

@@ -1,0 +1,105 @@
+// Random stored weights and their packed form, with the memory that holds both.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/half.h"
+#include "quant/packed_matrix.h"
+#include "quant/repack.h"
+#include "random_values.h"
+
+namespace autoglm::test {
+
+// Memory aligned as the arenas are.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(int64_t size) : storage_(size + 64), size_(size) {
+    const auto address = reinterpret_cast<uintptr_t>(storage_.data());
+    data_ = storage_.data() + (64 - address % 64) % 64;
+  }
+  std::span<std::byte> bytes() { return {data_, static_cast<size_t>(size_)}; }
+
+ private:
+  std::vector<std::byte> storage_;
+  std::byte* data_;
+  int64_t size_;
+};
+
+inline void put_half(std::vector<std::byte>& bytes, int64_t at, float value) {
+  const uint16_t half = float_to_half(value);
+  std::memcpy(bytes.data() + at, &half, 2);
+}
+
+// Bytes of [n, k] weights of about `size`: random codes, scales that are plausible for the format.
+inline std::vector<std::byte> random_stored(Random& random, StoredFormat format, int64_t n, int64_t k,
+                                            float size) {
+  const StoredFormatInfo& info = info_of(format);
+  const int64_t num_blocks = n * k / info.elements_per_block;
+  const std::vector<uint8_t> codes = random.bytes(num_blocks * info.bytes_per_block);
+  std::vector<std::byte> out(codes.size());
+  std::memcpy(out.data(), codes.data(), codes.size());
+  for (int64_t block = 0; block < num_blocks; ++block) {
+    const int64_t at = block * info.bytes_per_block;
+    const float spread = random.uniform(0.5f, 1) * (random.below(2) == 0 ? size : -size);
+    switch (format) {
+      case StoredFormat::f32: {
+        const float value = size * random.normal();
+        std::memcpy(out.data() + at, &value, 4);
+        break;
+      }
+      case StoredFormat::f16:
+        put_half(out, at, size * random.normal());
+        break;
+      case StoredFormat::bf16: {
+        const float value = size * random.normal();
+        std::memcpy(out.data() + at, reinterpret_cast<const char*>(&value) + 2, 2);
+        break;
+      }
+      case StoredFormat::q4_0:
+        put_half(out, at, spread / 8);
+        break;
+      case StoredFormat::q4_1:
+        put_half(out, at, spread / 8);
+        put_half(out, at + 2, random.uniform(-size, size));
+        break;
+      case StoredFormat::q8_0:
+        put_half(out, at, spread / 127);
+        break;
+      case StoredFormat::q4_k:
+        put_half(out, at, spread / (8 * 63));
+        put_half(out, at + 2, random.uniform(-size, size) / 63);
+        break;
+      case StoredFormat::q6_k:
+        put_half(out, at + 208, spread / (32 * 127));
+        break;
+    }
+  }
+  return out;
+}
+
+// A packed matrix beside its values as floats, [n, k].
+struct PackedWeights {
+  std::vector<float> values;
+  std::unique_ptr<AlignedBytes> memory;
+  PackedMatrix matrix;
+};
+
+inline PackedWeights random_weights(Random& random, StoredFormat format, Precision precision, int64_t n,
+                                    int64_t k, float size = 0.1f) {
+  const std::vector<std::byte> stored = random_stored(random, format, n, k, size);
+  PackedWeights out;
+  out.values.resize(n * k);
+  dequantize_stored(format, stored, out.values);
+  const PackedFormat packed = choose_packed_format(format, precision);
+  out.memory = std::make_unique<AlignedBytes>(packed_matrix_bytes(packed, n, k));
+  out.matrix = make_packed_matrix(packed, precision, n, k, out.memory->bytes());
+  const StoredRows rows = {.format = format, .bytes = stored, .num_rows = n, .num_cols = k};
+  pack_panels(out.matrix, {&rows, 1}, 0, out.matrix.num_panels());
+  return out;
+}
+
+}  // namespace autoglm::test
