@@ -130,8 +130,7 @@ void EngineBinding::handle_step(const Event& event) {
       napi_create_int32(env_, event.slot, &arguments[1]) != napi_ok) {
     return;
   }
-  // Last: what the callback throws stays pending and becomes an uncaught exception of its own.
-  (void)napi_call_function(env_, undefined(), on_step_.value(), 2, arguments, nullptr);
+  call(on_step_.value(), arguments);
 }
 
 void EngineBinding::handle_model_closed(int64_t model_id) {
@@ -153,7 +152,24 @@ void EngineBinding::handle_load_progress(int64_t model_id) {
       napi_create_int64(env_, found->second.job->total_bytes(), &arguments[1]) != napi_ok) {
     return;
   }
-  (void)napi_call_function(env_, undefined(), found->second.on_progress.value(), 2, arguments, nullptr);
+  call(found->second.on_progress.value(), arguments);
+}
+
+// What a callback throws becomes an uncaught exception; Node itself would only print a warning. A null is what a
+// terminated environment leaves behind.
+void EngineBinding::call(napi_value function, std::span<const napi_value> arguments) const {
+  const napi_env env = env_;  // the callback may have closed the engine
+  if (napi_call_function(env, undefined(), function, arguments.size(), arguments.data(), nullptr) !=
+      napi_pending_exception) {
+    return;
+  }
+  napi_value exception = nullptr;
+  napi_valuetype type = napi_null;
+  if (napi_get_and_clear_last_exception(env, &exception) != napi_ok || exception == nullptr ||
+      napi_typeof(env, exception, &type) != napi_ok || type == napi_null) {
+    return;
+  }
+  (void)napi_fatal_exception(env, exception);
 }
 
 void EngineBinding::handle_load_done(int64_t model_id) {

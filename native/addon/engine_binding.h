@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -79,6 +80,7 @@ class EngineBinding {
   void change_pending(int change);
   OpenModel& open_model(int64_t model_id);
   const OpenModel& open_model(int64_t model_id) const;
+  void call(napi_value function, std::span<const napi_value> arguments) const;
   void resolve(napi_deferred deferred, napi_value value) const;
   napi_value undefined() const;
 
