@@ -28,7 +28,14 @@ export class EngineHost {
     this.#addon = addon;
     this.#post = post;
     this.#engine = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
-      this.#runnersByHandle.get(model)?.stepFinished(slot);
+      try {
+        this.#runnersByHandle.get(model)?.stepFinished(slot);
+      } catch (error) {
+        // Node-API drops what a callback throws; from here it ends the worker, and every caller hears of it.
+        setImmediate(() => {
+          throw error;
+        });
+      }
     });
     post({
       type: 'started',
