@@ -81,6 +81,8 @@ test('the space before the first word of a SentencePiece text is dropped, and ke
   const ids = encode('fox  jumps');
   expect(decodeTokens(table, ids)).toBe('fox  jumps');
   expect(decodeTokens(table, ids, { continuesText: true })).toBe(' fox  jumps');
+  const beginning = vectors.sentencePiece.tokens.indexOf('<s>');
+  expect(decodeIn(table, [[beginning], ids])).toBe('fox  jumps');
 });
 
 test('special tokens are left out unless wanted', () => {

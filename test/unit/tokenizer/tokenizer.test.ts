@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { decodeTokens } from '../../../lib/tokenizer/stream-decoder';
-import { Tokenizer } from '../../../lib/tokenizer/tokenizer';
+import { type EncodeOptions, Tokenizer } from '../../../lib/tokenizer/tokenizer';
 import {
   byteLevelGguf,
   byteLevelJson,
@@ -89,6 +89,12 @@ describe('SentencePiece vocabularies of GGUF files', () => {
     expect([...without.encode('a', { addSpecialTokens: true })]).toEqual([...tokenizer.encode('a'), 2]);
   });
 
+  test('have one unknown token for a run of unknown characters when there are no bytes', () => {
+    const types = Int32Array.from(vectors.sentencePiece.types, (type) => (type === 6 ? 5 : type));
+    const { encode } = bind(new Tokenizer(sentencePieceGguf({ tokenTypes: types }), LIMITS));
+    expect(encode('fox\u{1f9ff}\u{1f9fe}')).toEqual([...encode('fox'), 0]);
+  });
+
   test('spell unknown characters in bytes', () => {
     const row = tokenizer.encode('\u{1f9ff}');
     expect([...row].slice(-4).map((id) => vectors.sentencePiece.tokens[id])).toEqual([
@@ -131,23 +137,25 @@ describe('special tokens in text', () => {
     }
   });
 
-  test('cannot be merged from plain text even when the vocabulary has them as pieces', () => {
-    const { tokens, merges } = vectors.byteLevel;
-    const path = ['<', '|', 'x', '|', '>'];
-    const pieces = path.map((_, i) => path.slice(0, i + 1).join(''));
-    const added = pieces.slice(1).filter((piece) => !tokens.includes(piece));
-    const all = [...tokens, ...added];
-    const types = new Int32Array(all.length).fill(1);
-    types[all.length - 1] = 3;
-    const source = byteLevelGguf('gpt-2', {
-      tokens: stringTable(all),
-      tokenTypes: types,
-      merges: stringTable([...pieces.slice(0, -1).map((piece, i) => `${piece} ${path[i + 1]}`), ...merges]),
-    });
-    const id = all.length - 1;
-    expect([...new Tokenizer(source, LIMITS).encode('<|x|>')]).not.toContain(id);
-    expect([...new Tokenizer(source, LIMITS).encode('<|x|>', { parseSpecialTokens: true })]).toEqual([id]);
-  });
+  test.each(['gpt-2', 'llama-bpe'])(
+    'cannot be made of plain text though the vocabulary spells them (%s)',
+    (pre) => {
+      const { tokens, merges } = vectors.byteLevel;
+      const all = [...tokens, 'qz', 'qzv'];
+      const id = all.length - 1;
+      const types = new Int32Array(all.length).fill(1);
+      types[id] = 3;
+      const source = byteLevelGguf(pre, {
+        tokens: stringTable(all),
+        tokenTypes: types,
+        merges: stringTable(['q z', 'qz v', ...merges]),
+      });
+      const { table, encode } = bind(new Tokenizer(source, LIMITS));
+      expect(encode('qzv')).toEqual([id - 1, tokens.indexOf('v')]);
+      expect(decodeTokens(table, encode('qzv'))).toBe('qzv');
+      expect(encode('qzv', { parseSpecialTokens: true })).toEqual([id]);
+    },
+  );
 });
 
 describe('text that cannot be tokenized', () => {
@@ -215,3 +223,10 @@ describe('text that cannot be tokenized', () => {
     expect(decodeTokens(tokenizer.table, ids, all) === text).toBe(true);
   });
 });
+
+function bind(tokenizer: Tokenizer) {
+  return {
+    table: tokenizer.table,
+    encode: (text: string, options?: EncodeOptions) => [...tokenizer.encode(text, options)],
+  };
+}
