@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { closeOnSignals, type RunningServer, serve } from '../../lib/server';
+import { eventually } from './eventually';
 import { chatBody } from './raw-http';
 import { gate, ScriptedEngine } from './scripted-engine';
 
@@ -38,7 +39,7 @@ describe('closing', () => {
     const { engine, release, server, ask } = await start();
     const stream = await ask(true);
     const whole = ask(false);
-    await expect.poll(() => engine.model.seen.map((call) => call.numTokensMade)).toEqual([1, 1]);
+    await eventually(() => engine.model.seen.map((call) => call.numTokensMade)).toEqual([1, 1]);
     const closed = server.close();
     const health = await fetch(`${server.url}/health`);
     expect([health.status, ((await health.json()) as { status: string }).status]).toEqual([503, 'draining']);
@@ -56,7 +57,7 @@ describe('closing', () => {
     const { engine, server, ask } = await start(100);
     const stream = await ask(true);
     const whole = ask(false);
-    await expect.poll(() => engine.model.seen.map((call) => call.numTokensMade)).toEqual([1, 1]);
+    await eventually(() => engine.model.seen.map((call) => call.numTokensMade)).toEqual([1, 1]);
     await server.close();
     const text = await stream.text();
     expect(text).toMatch(/"content":"a"/);
@@ -73,18 +74,18 @@ describe('signals', () => {
   test('close the server, and a second one does not wait for answers', async () => {
     const { engine, server, ask } = await start();
     const stream = await ask(true);
-    await expect.poll(() => engine.model.numRunning).toBe(1);
+    await eventually(() => engine.model.numRunning).toBe(1);
     let numClosed = 0;
     const before = process.listenerCount('SIGTERM');
     closeOnSignals(server, () => {
       numClosed += 1;
     });
     process.kill(process.pid, 'SIGTERM');
-    await expect.poll(async () => (await fetch(`${server.url}/health`)).status).toBe(503);
+    await eventually(async () => (await fetch(`${server.url}/health`)).status).toBe(503);
     expect(numClosed).toBe(0);
     process.kill(process.pid, 'SIGTERM');
     // Far below the grace period.
-    await expect.poll(() => numClosed, { timeout: 10_000 }).toBe(1);
+    await eventually(() => numClosed).toBe(1);
     expect(await stream.text()).toContain('"code":"shutting_down"');
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });

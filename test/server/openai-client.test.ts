@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { AutoglmError } from '../../lib/errors';
 import { type RunningServer, serve } from '../../lib/server';
 import { chatChunkSchema, chatCompletionSchema, completionSchema } from '../../lib/server/wire/responses';
+import { eventually } from './eventually';
 import { gate, ScriptedEngine } from './scripted-engine';
 
 // Goal: what the official client sends is understood, and what it gets is what it expects from OpenAI.
@@ -297,17 +298,17 @@ describe('aborting', () => {
       numChunks += 1;
       if (numChunks === 5) break;
     }
-    await expect.poll(() => engine.model.seen[0]?.outcome).toBe('aborted');
+    await eventually(() => engine.model.seen[0]?.outcome).toBe('aborted');
   });
 
   test('the client’s signal stops a call that does not stream', async () => {
     engine.model.script = () => ({ tokens: ['a'], beforeToken: () => new Promise(() => {}) });
     const controller = new AbortController();
     const call = client.chat.completions.create({ model: 'tiny', messages }, { signal: controller.signal });
-    await expect.poll(() => engine.model.numRunning).toBe(1);
+    await eventually(() => engine.model.numRunning).toBe(1);
     controller.abort();
     await expect(call).rejects.toBeInstanceOf(OpenAI.APIUserAbortError);
-    await expect.poll(() => engine.model.seen[0]?.outcome).toBe('aborted');
+    await eventually(() => engine.model.seen[0]?.outcome).toBe('aborted');
   });
 });
 

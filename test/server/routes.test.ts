@@ -6,6 +6,7 @@ import { ServerApp } from '../../lib/server/app';
 import { DEFAULT_LIMITS, parseSettings } from '../../lib/server/options';
 import { chatRequestSchema } from '../../lib/server/wire/chat-request';
 import { errorSchema, healthSchema } from '../../lib/server/wire/responses';
+import { eventually } from './eventually';
 import { chatBody } from './raw-http';
 import { gate, ScriptedEngine } from './scripted-engine';
 
@@ -275,7 +276,7 @@ describe('a host that owns the socket', () => {
         headers: { 'content-type': 'application/json' },
       }),
     );
-    await expect.poll(() => own.model.seen[0]?.outcome, { timeout: 5_000 }).toBe('aborted');
+    await eventually(() => own.model.seen[0]?.outcome).toBe('aborted');
     const text = await response.text();
     expect(text.length).toBeLessThan(20_000);
     expect(text).toMatch(/\ndata: \{"error":\{.*"code":"aborted".*\}\}\n\n$/);
@@ -293,7 +294,7 @@ describe('a host that owns the socket', () => {
         signal: controller.signal,
       }),
     );
-    await expect.poll(() => own.model.numRunning).toBe(1);
+    await eventually(() => own.model.numRunning).toBe(1);
     controller.abort();
     expect((await answer).status).toBe(499);
     expect(own.model.seen[0]?.outcome).toBe('aborted');

@@ -1,32 +1,32 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RunningServer, serve } from '../../lib/server';
+import { eventually } from './eventually';
 import { chatBody, postText, RawConnection } from './raw-http';
 import { gate, ScriptedEngine } from './scripted-engine';
 
 // Goal: whatever a peer does with its socket, the server answers or ends that connection, and serves the others.
 let engine: ScriptedEngine;
 let server: RunningServer;
-const limits = {
-  headerWaitMs: 300,
-  bodyWaitMs: 300,
-  idleMs: 400,
-  stallMs: 400,
-  pipelinedRequests: 4,
-  headerBytes: 2_048,
-};
+/** A server with the usual patience and one with little, for the tests of running out of it. */
+let hasty: RunningServer;
+const hastyLimits = { bodyWaitMs: 300, idleMs: 400, stallMs: 1_500 };
 
 beforeAll(async () => {
   engine = new ScriptedEngine();
-  server = await serve(engine, { port: 0, limits });
+  server = await serve(engine, { port: 0, limits: { pipelinedRequests: 4, headerBytes: 2_048 } });
+  hasty = await serve(engine, { port: 0, limits: hastyLimits });
 });
 beforeEach(() => {
   engine.model.seen.length = 0;
   engine.model.script = () => ({ tokens: ['ok'] });
 });
-afterAll(() => server.close({ graceMs: 0 }));
+afterAll(async () => {
+  await server.close({ graceMs: 0 });
+  await hasty.close({ graceMs: 0 });
+});
 
 const chat = postText('/v1/chat/completions', chatBody());
-const open = (): Promise<RawConnection> => RawConnection.open(server.port);
+const open = (to = server): Promise<RawConnection> => RawConnection.open(to.port);
 async function isServing(): Promise<boolean> {
   return (await fetch(`${server.url}/health`)).status === 200;
 }
@@ -38,9 +38,7 @@ describe('a request in pieces', () => {
       const connection = await open();
       await connection.write(bytes.subarray(0, cut));
       await connection.write(bytes.subarray(cut));
-      await expect
-        .poll(() => connection.received.endsWith('}'), { message: `cut at ${cut}`, interval: 1 })
-        .toBe(true);
+      await eventually(() => connection.received.endsWith('}'), `cut at ${cut}`).toBe(true);
       expect(connection.statuses, `cut at ${cut}`).toEqual([200]);
       expect(connection.received).toContain('"content":"ok"');
       connection.reset();
@@ -50,7 +48,7 @@ describe('a request in pieces', () => {
   test('one byte at a time gets the same answer', async () => {
     const connection = await open();
     for (const byte of Buffer.from(chat)) await connection.write(Buffer.from([byte]));
-    await expect.poll(() => connection.received).toContain('"content":"ok"');
+    await eventually(() => connection.received).toContain('"content":"ok"');
     expect(engine.model.seen[0]?.options.messages?.[0]?.content).toBe('Hi é');
     connection.reset();
   });
@@ -67,7 +65,7 @@ describe('a request in pieces', () => {
     await connection.write(chunk(body.subarray(0, cut)));
     await connection.write(chunk(body.subarray(cut)));
     await connection.write('0\r\n\r\n');
-    await expect.poll(() => connection.received).toContain('"content":"ok"');
+    await eventually(() => connection.received).toContain('"content":"ok"');
     expect(engine.model.seen[0]?.options.messages?.[0]?.content).toBe('Hi é');
     connection.reset();
   });
@@ -79,7 +77,7 @@ describe('a slow or silent peer', () => {
     const silent = await RawConnection.open(patient.port);
     const slow = await RawConnection.open(patient.port);
     await slow.write('GET /health HTTP/1.1\r\nhost: localhost\r\nx-slow: ');
-    await expect.poll(() => silent.isClosed && slow.isClosed, { timeout: 5_000 }).toBe(true);
+    await eventually(() => silent.isClosed && slow.isClosed).toBe(true);
     expect(slow.statuses).toEqual([408]);
     expect(slow.received).toContain('"code":"request_timeout"');
     await patient.close();
@@ -90,24 +88,24 @@ describe('a slow or silent peer', () => {
     await connection.write(
       'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9000000\r\n\r\n',
     );
-    await expect.poll(() => connection.statuses).toEqual([413]);
-    await expect.poll(() => connection.isClosed, { timeout: 5_000 }).toBe(true);
+    await eventually(() => connection.statuses).toEqual([413]);
+    await eventually(() => connection.isClosed).toBe(true);
   });
 
   test('that never ends its body gets 408 and the connection ends', async () => {
-    const connection = await open();
+    const connection = await open(hasty);
     await connection.write(chat.slice(0, -10));
-    await expect.poll(() => connection.received, { timeout: 5_000 }).toContain('"code":"request_timeout"');
+    await eventually(() => connection.received).toContain('"code":"request_timeout"');
     expect(connection.statuses).toEqual([408]);
-    await expect.poll(() => connection.isClosed, { timeout: 5_000 }).toBe(true);
+    await eventually(() => connection.isClosed).toBe(true);
     expect(engine.model.seen).toHaveLength(0);
   });
 
   test('that keeps its connection without using it is cut off', async () => {
-    const connection = await open();
+    const connection = await open(hasty);
     await connection.write('GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n');
-    await expect.poll(() => connection.statuses).toEqual([200]);
-    await expect.poll(() => connection.isClosed, { timeout: 5_000 }).toBe(true);
+    await eventually(() => connection.statuses).toEqual([200]);
+    await eventually(() => connection.isClosed).toBe(true);
   });
 });
 
@@ -138,7 +136,7 @@ describe('malformed HTTP', () => {
     test(`${name} is a ${status}`, async () => {
       const connection = await open();
       await connection.write(text);
-      await expect.poll(() => connection.statuses, { timeout: 5_000 }).toEqual([status]);
+      await eventually(() => connection.statuses).toEqual([status]);
       connection.reset();
       expect(await isServing()).toBe(true);
       expect(engine.model.seen).toHaveLength(0);
@@ -148,19 +146,19 @@ describe('malformed HTTP', () => {
   test('after a sound request on the same connection is answered too', async () => {
     const connection = await open();
     await connection.write('GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n');
-    await expect.poll(() => connection.statuses).toEqual([200]);
+    await eventually(() => connection.statuses).toEqual([200]);
     await connection.write('nonsense\r\n\r\n');
-    await expect.poll(() => connection.statuses).toEqual([200, 400]);
-    await expect.poll(() => connection.isClosed).toBe(true);
+    await eventually(() => connection.statuses).toEqual([200, 400]);
+    await eventually(() => connection.isClosed).toBe(true);
   });
 
   test('behind a request being answered only ends the connection', async () => {
     engine.model.script = () => ({ tokens: ['a'], beforeToken: () => new Promise(() => {}) });
     const connection = await open();
     await connection.write(chat);
-    await expect.poll(() => engine.model.numRunning).toBe(1);
+    await eventually(() => engine.model.numRunning).toBe(1);
     await connection.write('nonsense\r\n\r\n');
-    await expect.poll(() => connection.isClosed).toBe(true);
+    await eventually(() => connection.isClosed).toBe(true);
     expect(connection.received).toBe('');
     expect(engine.model.seen[0]?.outcome).toBe('aborted');
   });
@@ -168,7 +166,7 @@ describe('malformed HTTP', () => {
   test('headers just under the limit pass', async () => {
     const connection = await open();
     await connection.write(`GET /health HTTP/1.1\r\nhost: localhost\r\nx-big: ${'x'.repeat(1_900)}\r\n\r\n`);
-    await expect.poll(() => connection.statuses).toEqual([200]);
+    await eventually(() => connection.statuses).toEqual([200]);
     connection.reset();
   });
 });
@@ -183,7 +181,7 @@ describe('pipelining', () => {
     await connection.write(
       [1, 2, 3].map((seed) => postText('/v1/chat/completions', chatBody({ seed }))).join(''),
     );
-    await expect.poll(() => connection.statuses).toEqual([200, 200, 200]);
+    await eventually(() => connection.statuses).toEqual([200, 200, 200]);
     expect([...connection.received.matchAll(/"content":"(\d)"/g)].map((match) => match[1])).toEqual([
       '1',
       '2',
@@ -196,19 +194,19 @@ describe('pipelining', () => {
     engine.model.script = () => ({ tokens: ['a'], beforeToken: () => new Promise(() => {}) });
     const connection = await open();
     await connection.write(chat.repeat(4));
-    await expect.poll(() => engine.model.numRunning).toBe(4);
+    await eventually(() => engine.model.numRunning).toBe(4);
     await connection.write(chat);
-    await expect.poll(() => connection.isClosed).toBe(true);
-    await expect.poll(() => engine.model.seen.map((call) => call.outcome)).toEqual(Array(4).fill('aborted'));
+    await eventually(() => connection.isClosed).toBe(true);
+    await eventually(() => engine.model.seen.map((call) => call.outcome)).toEqual(Array(4).fill('aborted'));
   });
 
   test('requests behind the one being answered are aborted with their connection', async () => {
     engine.model.script = () => ({ tokens: ['a'], beforeToken: () => new Promise(() => {}) });
     const connection = await open();
     await connection.write(chat.repeat(3));
-    await expect.poll(() => engine.model.numRunning).toBe(3);
+    await eventually(() => engine.model.numRunning).toBe(3);
     connection.reset();
-    await expect.poll(() => engine.model.numRunning).toBe(0);
+    await eventually(() => engine.model.numRunning).toBe(0);
   });
 });
 
@@ -225,9 +223,9 @@ describe('a client that goes away', () => {
           });
           const connection = await open();
           await connection.write(postText('/v1/chat/completions', chatBody({ stream })));
-          await expect.poll(() => engine.model.seen[0]?.numTokensMade).toBe(waitsAt);
+          await eventually(() => engine.model.seen[0]?.numTokensMade).toBe(waitsAt);
           connection[way]();
-          await expect.poll(() => engine.model.seen[0]?.outcome).toBe('aborted');
+          await eventually(() => engine.model.seen[0]?.outcome).toBe('aborted');
           expect(await isServing()).toBe(true);
         });
       }
@@ -251,12 +249,12 @@ describe('a client that goes away', () => {
     });
     const connection = await open();
     await connection.write(postText('/v1/chat/completions', chatBody({ stream: true })));
-    await expect.poll(() => engine.model.numRunning).toBe(1);
+    await eventually(() => engine.model.numRunning).toBe(1);
     release();
     connection.reset();
     const other = await open();
     await other.write(chat);
-    await expect.poll(() => other.statuses).toEqual([200]);
+    await eventually(() => other.statuses).toEqual([200]);
     other.reset();
   });
 });
@@ -269,10 +267,10 @@ describe('a reader that takes nothing', () => {
       beforeToken: (i) => (i % 10 === 0 ? new Promise((resolve) => setImmediate(resolve)) : undefined),
     });
     const before = process.memoryUsage().arrayBuffers;
-    const connection = await open();
+    const connection = await open(hasty);
     connection.stopReading();
     await connection.write(postText('/v1/chat/completions', chatBody({ stream: true })));
-    await expect.poll(() => engine.model.seen[0]?.outcome, { timeout: 10_000 }).toBe('aborted');
+    await eventually(() => engine.model.seen[0]?.outcome).toBe('aborted');
     expect(engine.model.seen[0]?.isResultAwaited).toBe(false);
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 1024 * 1024);
     expect(await isServing()).toBe(true);
@@ -281,20 +279,20 @@ describe('a reader that takes nothing', () => {
 
   test('of an answer that is already complete is cut off too', async () => {
     engine.model.script = () => ({ tokens: ['x'.repeat(20_000_000)] });
-    const connection = await open();
+    const connection = await open(hasty);
     connection.stopReading();
     await connection.write(chat);
-    await expect.poll(() => engine.model.seen[0]?.outcome).toBe('finished');
+    await eventually(() => engine.model.seen[0]?.outcome).toBe('finished');
     // Well over the stall limit; a server that still waits would hand over everything once we read.
-    await new Promise((resolve) => setTimeout(resolve, 4 * limits.stallMs));
+    await new Promise((resolve) => setTimeout(resolve, 3 * hastyLimits.stallMs));
     connection.readOn();
-    await expect.poll(() => connection.isClosed, { timeout: 5_000 }).toBe(true);
+    await eventually(() => connection.isClosed).toBe(true);
     expect(connection.received.length).toBeLessThan(20_000_000);
   });
 
   test('but reads slowly gets everything', async () => {
     engine.model.script = () => ({ tokens: Array(100).fill('x'.repeat(200_000)) });
-    const connection = await open();
+    const connection = await open(hasty);
     connection.stopReading();
     await connection.write(postText('/v1/chat/completions', chatBody({ stream: true })));
     for (let i = 0; i < 400 && !connection.received.includes('[DONE]'); i += 1) {
@@ -304,6 +302,18 @@ describe('a reader that takes nothing', () => {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     expect(connection.received.match(/x{200000}/g)).toHaveLength(100);
+    connection.reset();
+  });
+
+  test('because there is nothing yet is not cut off', async () => {
+    const { opened, open: release } = gate();
+    engine.model.script = () => ({ tokens: ['a', 'b'], beforeToken: (i) => (i === 1 ? opened : undefined) });
+    const connection = await open(hasty);
+    await connection.write(postText('/v1/chat/completions', chatBody({ stream: true })));
+    await new Promise((resolve) => setTimeout(resolve, 2 * hastyLimits.stallMs));
+    release();
+    await eventually(() => connection.received).toContain('[DONE]');
+    expect(connection.received).toContain(': waiting');
     connection.reset();
   });
 });

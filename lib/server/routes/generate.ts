@@ -24,7 +24,7 @@ export interface Answer {
 
 /** Refusals arrive well within this; a stream that waits longer starts its response so that proxies keep it open. */
 const FIRST_EVENT_WAIT_MS = 5_000;
-/** Below the idle limits usual for proxies and below the server's own limit for stalled connections. */
+/** Below the idle limits usual for proxies. */
 const KEEP_ALIVE_MS = 15_000;
 
 const KEEP_ALIVE_TEXT = 'waiting';
@@ -111,8 +111,10 @@ async function pump(
 }
 
 async function pumpAll(answer: Answer, stream: EventStream, onFirst: () => void): Promise<Usage> {
-  const { call, choicesPerPrompt } = answer;
-  const keepAlive = setInterval(() => void stream.comment(KEEP_ALIVE_TEXT), KEEP_ALIVE_MS);
+  const { call, choicesPerPrompt, limits } = answer;
+  // A connection that moves no bytes for `stallMs` is cut: a slow engine must not look like a stalled reader.
+  const keepAliveMs = Math.min(KEEP_ALIVE_MS, limits.stallMs / 3);
+  const keepAlive = setInterval(() => void stream.comment(KEEP_ALIVE_TEXT), keepAliveMs);
   try {
     const generations = start(answer);
     const usages = await Promise.all(
