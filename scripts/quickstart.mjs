@@ -42,8 +42,10 @@ ensureBuilt(
 );
 const words = process.argv.length > 2 ? process.argv.slice(2) : [PROMPT];
 const main = join(root, 'dist', 'cli', 'main.js');
-// A small model may go on and on; an option behind the prompt overrides this one.
-const { status } = spawnSync(process.execPath, [main, 'run', MODEL, '--max-tokens', '256', ...words], {
+// The sampling that the model's authors recommend, and an end for an answer that goes on and on. What comes behind the
+// prompt overrides these.
+const settings = ['--temperature', '0.2', '--top-p', '0.9', '--max-tokens', '256'];
+const { status } = spawnSync(process.execPath, [main, 'run', MODEL, ...settings, ...words], {
   stdio: 'inherit',
 });
 process.exitCode = status ?? 1;

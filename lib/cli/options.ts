@@ -79,13 +79,19 @@ export function addModelOptions(command: Command): Command {
   return command;
 }
 
+/**
+ * Models without a generation_config.json, as every GGUF file is, would sample from all of their tokens: small ones then
+ * talk nonsense. Programs get the bare distribution unless they ask; people get this.
+ */
+const MIN_P = 0.05;
+
 export function addSamplingOptions(command: Command): Command {
   return command
     .option('-n, --max-tokens <n>', 'new tokens at most', parseCount)
     .option('--temperature <x>', '0 takes the likeliest token', parseNumber)
     .option('--top-k <n>', 'sample among the n likeliest tokens', parseNumber)
     .option('--top-p <x>', 'sample among the likeliest tokens of this total probability', parseNumber)
-    .option('--min-p <x>', 'drop tokens less likely than this share of the likeliest', parseNumber)
+    .option('--min-p <x>', 'drop tokens less likely than this share of the likeliest', parseNumber, MIN_P)
     .option('--repetition-penalty <x>', 'above 1: repeat less', parseNumber)
     .option('--presence-penalty <x>', 'above 0: say new things', parseNumber)
     .option('--frequency-penalty <x>', 'above 0: say the same less often', parseNumber)

@@ -107,7 +107,7 @@ describe('run', () => {
       { role: 'system' as const, content: 'Be brief.' },
       { role: 'user' as const, content: 'From a pipe' },
     ];
-    const expected = await model.generate({ messages, seed: 5, maxTokens: 20, stop: ['e'] });
+    const expected = await model.generate({ messages, seed: 5, minP: 0.05, maxTokens: 20, stop: ['e'] });
     const args = [
       'run',
       Fixture.float32,

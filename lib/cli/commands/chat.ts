@@ -34,7 +34,7 @@ export async function chat(source: string, flags: ChatFlags): Promise<number> {
         });
       }
       const session = new ChatSession(model, samplingOptions(flags), messages);
-      if (flags.quiet !== true) welcome(model.info.name ?? source, messages);
+      if (flags.quiet !== true) welcome(source, messages);
       await new Conversation(session, flags.quiet !== true).run();
       return 0;
     });
@@ -43,10 +43,10 @@ export async function chat(source: string, flags: ChatFlags): Promise<number> {
   }
 }
 
-function welcome(name: string, messages: readonly ChatMessage[]): void {
+function welcome(source: string, messages: readonly ChatMessage[]): void {
   const numTurns = messages.filter(({ role }) => role === 'user').length;
   const resumed = numTurns === 0 ? '' : `, ${numTurns} questions so far`;
-  note(colors.dim(`${name}${resumed}. /help lists the commands.`));
+  note(colors.dim(`${source}${resumed}. /help lists the commands.`));
 }
 
 /** The lines of a terminal or a pipe, turned into questions and commands, one after the other. */

@@ -86,10 +86,10 @@ test('sampling flags become generation options, and stop texts add up', () => {
   });
 });
 
-test('what is not given is absent, so that the model decides', () => {
+test('what is not given is absent, so that the model decides; but people get sane text', () => {
   expect(engineOptions(parse())).toEqual({});
   expect(loadOptions('x', parse())).toEqual({ source: 'x', kvCache: {} });
-  expect(samplingOptions(parse())).toEqual({});
+  expect(samplingOptions(parse())).toEqual({ minP: 0.05 });
 });
 
 test.each([
