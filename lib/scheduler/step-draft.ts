@@ -14,8 +14,6 @@ export class StepDraft {
   numWords: number = PlanHeader.numWords;
   numPreempted = 0;
   numDecodes = 0;
-  /** The best request that got no pages: nobody it outranks may take any. */
-  starved: RequestState | null = null;
   readonly #placed: RequestState[] = [];
 
   constructor(state: SchedulerState) {
@@ -37,10 +35,7 @@ export class StepDraft {
   /** Gives the request its next `count` positions with their pages; when there are no pages it sits this step out. */
   place(request: RequestState, count: number): void {
     const end = request.numPlanned + count;
-    if (!this.#reservePages(request, pagesFor(end) - request.pages.length)) {
-      if (this.starved === null || request.outranks(this.starved)) this.starved = request;
-      return;
-    }
+    if (!this.#reservePages(request, pagesFor(end) - request.pages.length)) return;
     request.planCount = count;
     this.budget -= count;
     this.numWords += Entry.numWords + (request.pages.length - request.numSentPages) * PageUpdate.numWords;
@@ -66,7 +61,6 @@ export class StepDraft {
   #reservePages(request: RequestState, count: number): boolean {
     if (count <= 0) return true;
     const { pool } = this.#state;
-    if (this.starved?.outranks(request)) return false;
     while (count > pool.numAvailable) {
       // Pages behind a fence are on their way: preempting more than they need would only cost work.
       if (count <= pool.numAvailable + this.numReturning()) return false;
@@ -97,7 +91,6 @@ export class StepDraft {
   #chooseVictim(requester: RequestState): RequestState | null {
     let victim: RequestState | null = null;
     for (const request of this.#state.running) {
-      if (request.numRemaining === 0) continue; // it ends with the steps in flight
       if (!request.isPaused && !requester.outranks(request)) continue;
       if (victim === null || isBetterVictim(request, victim)) victim = request;
     }

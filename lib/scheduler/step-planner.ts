@@ -12,7 +12,7 @@ export function planStep(state: SchedulerState): StepPlan | null {
   for (;;) {
     const draft = new StepDraft(state);
     planRunning(state, draft);
-    if (draft.numPreempted === 0 && draft.starved === null) admitWaiting(state, draft);
+    if (draft.numPreempted === 0) admitWaiting(state, draft);
     if (draft.placed.length > 0) return emit(state, draft);
     // Whoever was preempted may have made room; each turn preempts somebody, so this ends.
     if (draft.numPreempted > 0) continue;

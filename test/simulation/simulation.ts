@@ -201,7 +201,6 @@ export class Simulation {
         );
         demand(isOutranked, 'nobody gives way to those they outrank', { id: event.id });
       }
-      demand((tracked?.numRemaining ?? 0) > 0, 'who is certain to end is left alone', { id: event.id });
       if ((tracked?.lastStep ?? 0) > this.appliedStep) this.count('preempt in flight');
     }
     checkEvents(

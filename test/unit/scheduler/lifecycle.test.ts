@@ -212,6 +212,15 @@ describe('deadlines', () => {
     expect(driver.core.nextWakeup()).toBeNull();
   });
 
+  test('with two steps in flight a result comes first, so no wake-up is asked for', () => {
+    const driver = new Driver();
+    driver.add(1, tokens(4), { deadline: 100 });
+    driver.plan();
+    expect(driver.core.nextWakeup()).toBe(100);
+    driver.plan();
+    expect(driver.core.nextWakeup()).toBeNull();
+  });
+
   test('a running request fails in the step after its deadline and keeps the tokens it got', () => {
     const driver = new Driver();
     driver.add(1, tokens(4), { deadline: 100 });

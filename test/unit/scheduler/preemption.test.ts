@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
-import { Driver, id, tokens } from './scheduler-driver';
+import { takeIn } from '../../../lib/scheduler/intake';
+import { SchedulerState } from '../../../lib/scheduler/scheduler-state';
+import { StepDraft } from '../../../lib/scheduler/step-draft';
+import { planStep } from '../../../lib/scheduler/step-planner';
+import { CONFIG, Driver, id, REQUEST, tokens } from './scheduler-driver';
 
 const preemptions = (driver: Driver): number[] =>
   driver.events.filter(({ type }) => type === 'preempted').map((event) => event.id);
@@ -87,34 +91,71 @@ test('of two that may give way, the one close to its end is spared', () => {
   expect(driver.last(3)).toMatchObject({ type: 'finished' });
 });
 
-test('pages behind a fence are waited for instead of preempting more', () => {
-  const driver = new Driver({ numPages: 4, contextLength: 64, prefixCache: false });
-  for (let n = 1; n <= 3; n += 1) driver.add(n, tokens(10, n), { maxTokens: 40 });
-  driver.drain();
-  // 1 outgrows its page, then 2: each time one victim is enough.
-  expect(driver.core.stats().numPreemptions).toBeLessThanOrEqual(4);
-  for (let n = 1; n <= 3; n += 1) expect(driver.last(n)).toMatchObject({ type: 'finished' });
+test('pages behind a fence are waited for instead of preempting somebody', () => {
+  const driver = new Driver({ numPages: 5, contextLength: 64, prefixCache: false });
+  driver.add(1, tokens(16, 1), { maxTokens: 40 });
+  driver.add(2, tokens(2, 2), { maxTokens: 40 });
+  driver.add(3, tokens(2, 3), { maxTokens: 40 });
+  stepUntil(driver, () => driver.core.stats().steps === 16);
+  // All pages are taken: 1 and 2 have two each, and 1 needs another one next.
+  driver.plan();
+  driver.core.abort(id(2));
+  driver.plan();
+  driver.finish();
+  expect([...driver.planned().keys()]).toContain(1);
+  expect(preemptions(driver)).toEqual([]);
 });
 
 test('nobody is admitted in a step in which somebody was preempted', () => {
-  const driver = new Driver({ numPages: 4, contextLength: 64, prefixCache: false });
-  driver.add(1, tokens(16, 1), { maxTokens: 40 });
-  driver.add(2, tokens(30, 2), { maxTokens: 30 });
-  driver.plan();
-  driver.finish();
-  // 3 outranks 2 and would fit into the pages that 2 leaves to 1.
+  const driver = new Driver({ numPages: 6, contextLength: 96, prefixCache: false });
+  driver.add(1, tokens(16, 1), { maxTokens: 48 });
+  driver.add(2, tokens(60, 2), { maxTokens: 30 });
   stepUntil(driver, () => driver.core.stats().numFreePages === 0);
+  // 3 outranks 2, and fits into the pages that 2 leaves to 1.
   driver.add(3, tokens(4, 3), { maxTokens: 4, priority: 9 });
-  let admitted = 0;
-  while (driver.last(3)?.type !== 'finished') {
-    const before = preemptions(driver).length;
-    const plan = driver.plan();
-    const hasPreempted = preemptions(driver).length > before;
-    if (hasPreempted) expect(plan?.admissions ?? []).toEqual([]);
-    admitted += plan?.admissions.length ?? 0;
-    driver.finish();
-  }
-  expect(admitted).toBeGreaterThan(0);
+  stepUntil(driver, () => preemptions(driver).length > 0);
+  expect(preemptions(driver)).toEqual([2]);
+  expect(driver.eventsOf(3)).toEqual([]);
+  expect(driver.planned().has(3)).toBe(true);
+});
+
+test('what a victim was to compute in the step goes back to its budget', () => {
+  const state = new SchedulerState({ ...CONFIG, maxStepTokens: 64 });
+  takeIn(state, { ...REQUEST, id: id(1), promptTokens: tokens(100) });
+  planStep(state);
+  const [request] = state.running;
+  if (request === undefined) throw new Error('expected a running request');
+  const draft = new StepDraft(state);
+  draft.place(request, 20);
+  expect([draft.budget, draft.placed.length, request.pages.length]).toEqual([44, 1, 6]);
+  draft.preempt(request);
+  expect([draft.budget, draft.placed.length, request.pages.length]).toEqual([64, 0, 4]);
+});
+
+test('a paused request gives way before any that can run', () => {
+  const driver = new Driver({ numPages: 6, contextLength: 96, prefixCache: false });
+  driver.add(1, tokens(30, 1), { maxTokens: 40 });
+  driver.add(2, tokens(16, 2), { maxTokens: 40 });
+  driver.add(3, tokens(2, 3), { maxTokens: 40 });
+  driver.plan();
+  driver.core.pause(id(1));
+  driver.finish();
+  stepUntil(driver, () => preemptions(driver).length > 0);
+  expect(preemptions(driver)).toEqual([1]);
+});
+
+test('a paused request keeps its pages when others come back in time', () => {
+  const driver = new Driver({ numPages: 4, contextLength: 64, prefixCache: false });
+  driver.add(1, tokens(16, 1), { maxTokens: 30 });
+  driver.add(2, tokens(30, 2), { maxTokens: 1 });
+  driver.plan();
+  driver.core.pause(id(1));
+  driver.core.abort(id(2));
+  driver.add(3, tokens(20, 3), { maxTokens: 1 });
+  expect(driver.plan()).toBeNull();
+  driver.finish();
+  expect([...driver.planned().keys()]).toEqual([3]);
+  expect(preemptions(driver)).toEqual([]);
 });
 
 test('a paused request gives its pages to one that waits, and resumes where it was', () => {
@@ -162,7 +203,7 @@ test('nobody is admitted into pages that a running prompt still needs', () => {
   driver.plan();
   driver.finish();
   driver.add(2, tokens(100, 2), { maxTokens: 1 });
-  driver.add(3, tokens(17, 3), { maxTokens: 1 });
+  driver.add(3, tokens(17, 3), { maxTokens: 60 });
   driver.drain();
   expect(preemptions(driver)).toEqual([]);
 });

@@ -11,9 +11,7 @@ import type {
   StepPlan,
 } from '../../../lib/scheduler/types';
 
-export const PAGE = 16;
-
-const DEFAULTS: Omit<SchedulerConfig, 'maxPlanWords'> = {
+const LIMITS = {
   numPages: 64,
   maxRows: 8,
   maxStepTokens: 64,
@@ -23,6 +21,15 @@ const DEFAULTS: Omit<SchedulerConfig, 'maxPlanWords'> = {
   maxQueuedTokens: 4096,
   prefixCache: true,
   agingMs: 1000,
+  maxPlanWords: 0,
+};
+export const CONFIG: SchedulerConfig = { ...LIMITS, maxPlanWords: 2 * minPlanWords(LIMITS) };
+export const REQUEST: Omit<ScheduledRequest, 'id' | 'promptTokens'> = {
+  kind: RequestKind.generate,
+  maxTokens: 64,
+  priority: 0,
+  deadline: null,
+  salt: '',
 };
 
 export const id = (n: number): RequestId => n as RequestId;
@@ -43,8 +50,8 @@ export class Driver {
   readonly outstanding: StepPlan[] = [];
 
   constructor(config: Partial<SchedulerConfig> = {}) {
-    const merged = { ...DEFAULTS, ...config };
-    this.core = new Scheduler({ maxPlanWords: 2 * minPlanWords({ ...merged, maxPlanWords: 0 }), ...merged });
+    const limits = { ...LIMITS, ...config };
+    this.core = new Scheduler({ ...limits, maxPlanWords: config.maxPlanWords ?? 2 * minPlanWords(limits) });
   }
 
   add(
@@ -52,16 +59,7 @@ export class Driver {
     promptTokens: Int32Array,
     options: Partial<Omit<ScheduledRequest, 'id' | 'promptTokens'>> = {},
   ): void {
-    this.core.add({
-      id: id(n),
-      kind: RequestKind.generate,
-      promptTokens,
-      maxTokens: 64,
-      priority: 0,
-      deadline: null,
-      salt: '',
-      ...options,
-    });
+    this.core.add({ ...REQUEST, id: id(n), promptTokens, ...options });
   }
 
   plan(): StepPlan | null {
