@@ -74,6 +74,8 @@ struct Avx2Matmul : Avx2 {
           const Int product = _mm256_maddubs_epi16(low[v], first);
           pairs[r][v] = octet == 0 ? product : _mm256_add_epi16(pairs[r][v], product);
           pairs[r][v] = _mm256_add_epi16(pairs[r][v], _mm256_maddubs_epi16(high[v], second));
+          // Pins the sum to its register here: GCC 12 else does all products first and spills most of them.
+          asm volatile("" : "+x"(pairs[r][v]));
         }
       }
     }
