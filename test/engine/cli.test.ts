@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -145,6 +146,27 @@ describe('run', () => {
     });
   });
 
+  test('a chat template of the caller replaces that of the model, and --verbose says what happens', async () => {
+    const file = join(folder, 'template');
+    writeFileSync(file, "{{ messages[0]['content'] }}!");
+    const expected = await model.generate({ prompt: 'Once!', temperature: 0, maxTokens: 6 });
+    const args = [
+      'run',
+      Fixture.float32,
+      'Once',
+      '--chat-template',
+      file,
+      '--json',
+      '--verbose',
+      ...GREEDY,
+      '-n',
+      '6',
+    ];
+    const { stdout, stderr } = await runCli(args);
+    expect(JSON.parse(stdout)).toMatchObject({ text: expected.text, tokens: expected.tokens });
+    expect(stderr).toMatch(/of weights, .* of KV cache/);
+  });
+
   test('SIGINT ends the answer and the program with 130', async () => {
     const { child, ended } = startCli(['run', long, 'Go on', '--seed', '1', '-q', '--precision', 'exact']);
     child.stdin?.end();
@@ -240,7 +262,44 @@ describe('serve', () => {
     child.kill('SIGTERM');
     expect(await ended).toMatchObject({ code: 0, stdout: '' });
   });
+
+  test('takes a key from the environment, other hosts and origins, and leaves the page out', async () => {
+    const args = ['--port', '0', '--no-page', '--json', '--allow-host', 'box.example'];
+    const origin = 'https://app.example';
+    const { child, ended, waitFor } = startCli(['serve', Fixture.q4, ...args, '--cors-origin', origin], {
+      OPEN_AUTOGLM_API_KEY: 'from-environment',
+    });
+    const output = await waitFor('listening on ');
+    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output)?.[0] ?? '';
+    const authorization = 'Bearer from-environment';
+    const response = await fetch(`${url}/v1/models`, { headers: { authorization, origin } });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('access-control-allow-origin')).toBe(origin);
+    expect((await fetch(`${url}/`, { headers: { authorization } })).status).toBe(404);
+    expect(await statusFor(url, 'box.example', authorization)).toBe(200);
+    expect(await statusFor(url, 'other.example', authorization)).toBe(403);
+    child.kill('SIGINT');
+    const { code, stderr } = await ended;
+    const records = stderr.split('\n').filter((line) => line.startsWith('{'));
+    expect(records.length).toBeGreaterThan(0);
+    for (const record of records) expect(JSON.parse(record)).toHaveProperty('time');
+    expect(stderr).not.toContain('from-environment');
+    expect(code).toBe(0);
+  });
 });
+
+/** `fetch` lets nobody choose the Host header. */
+function statusFor(url: string, host: string, authorization: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const headers = { host, authorization };
+    request(`${url}/v1/models`, { headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    })
+      .once('error', reject)
+      .end();
+  });
+}
 
 describe('looking at models', () => {
   test('inspect model names family, sizes and formats', async () => {
@@ -308,6 +367,8 @@ describe('looking at models', () => {
       code: 1,
       stderr: expect.stringContaining('hint: Cached: hf:org/name:m.gguf.'),
     });
+    const revised = await runCli(['pull', 'hf:org/name:m.gguf', '--revision', 'v2', '--offline'], '', env);
+    expect(revised).toMatchObject({ code: 1, stderr: expect.stringContaining('not in the cache') });
     expect(await runCli(['rm', 'hf:org/name:m.gguf'], '', env)).toMatchObject({ code: 0, stdout: '' });
     expect(JSON.parse((await runCli(['ls', '--json'], '', env)).stdout)).toEqual([]);
     expect((await runCli(['ls', '--catalog'], '', env)).stdout).toContain('smollm2-135m-instruct');

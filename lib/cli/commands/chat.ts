@@ -168,10 +168,13 @@ class Conversation {
     }
   }
 
-  /** Stops an answer; at the prompt, the second in a row leaves. */
+  /** Stops an answer; at the prompt it drops what was typed, and the second in a row leaves. */
   readonly #interrupt = (): void => {
     if (this.session.isAnswering) {
       this.session.stop();
+    } else if (this.#isTerminal() && this.#lines.line !== '') {
+      this.#lines.write(null, { ctrl: true, name: 'e' });
+      this.#lines.write(null, { ctrl: true, name: 'u' });
     } else if (this.#hasInterrupted) {
       this.#lines.close();
     } else {
