@@ -11,7 +11,9 @@ if (library === undefined) {
   process.stderr.write(`expected address-undefined or thread, got "${kind}"\n`);
   process.exit(2);
 }
-const preload = library.map((name) => execFileSync('gcc', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim());
+const preload = library.map((name) =>
+  execFileSync('gcc', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),
+);
 run(process.execPath, [join(root, 'test', 'engine', 'smoke.cjs')], {
   env: {
     OPEN_AUTOGLM_BINARY: join(root, 'build-cmake', kind, 'open_autoglm.node'),

@@ -5,7 +5,7 @@ import { createEngine, type Engine, type Model } from '../../dist/index.js';
 
 const root = join(__dirname, '..', '..');
 const WINDOW = 512;
-const NUM_WINDOWS = 5;
+const NUM_WINDOWS = 4;
 
 let engine: Engine;
 let exact: Model;
@@ -44,7 +44,7 @@ function divergence(p: Float32Array, q: Float32Array): number {
 }
 
 // Goal: int8 activations and bf16 KV cost no more than they must.
-// Method: mean KL(exact, fast) over 2,555 positions of real text, in windows of 512 tokens. The bound is the project's own;
+// Method: mean KL(exact, fast) over 2,044 positions of real text, in windows of 512 tokens. The bound is the project's own;
 // llama.cpp measures 0.0036 on this file, with the same group size.
 test('fast stays within 0.005 nats of exact and within 1 % of its perplexity', async () => {
   expect(tokens.length, 'tokens of the text').toBeGreaterThanOrEqual(WINDOW * NUM_WINDOWS);
