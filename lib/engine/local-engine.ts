@@ -3,7 +3,7 @@ import { AutoglmError } from '../errors';
 import { EngineThread } from './engine-thread';
 import { type EngineSettings, type ParsedLoadOptions, parseLoadOptions } from './load-options';
 import type { LocalModel } from './local-model';
-import { loadLocalModel } from './model-load';
+import { loadAborted, loadLocalModel } from './model-load';
 import { TextWorkers } from './text/text-workers';
 import type { TextService } from './text/types';
 import type { BinaryInfo, Engine, EngineStats, LoadModelOptions, Logger, Model, ModelStats } from './types';
@@ -120,7 +120,7 @@ export class LocalEngine implements Engine {
       this.#models.set(id, model);
       if (!signal.aborted) return model;
       await model.close();
-      throw new AutoglmError('aborted', 'loading was aborted', { cause: signal.reason });
+      throw loadAborted(signal);
     } catch (error) {
       this.#ids.delete(id);
       throw this.#closing === null ? error : closedError();

@@ -43,6 +43,10 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
     const { chatTemplate } = options;
     const loaded = await text.loadModel({ modelId: id, path, chatTemplate, decoderPort: port1, signal });
     const summary = await loadWeights(options, parts, port2, tell);
+    if (signal.aborted) {
+      await thread.call({ type: 'closeModel', model: number });
+      throw loadAborted(signal);
+    }
     hasModel = true;
     const requests = new RequestTable(thread, number);
     const { maxConcurrency, maxQueuedRequests } = options.settings;
@@ -63,6 +67,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
     return model;
   } finally {
     if (!hasModel) {
+      thread.forget(number);
       port2.close();
       text.unloadModel(id);
     }
@@ -91,6 +96,10 @@ function progressTeller(onProgress: (progress: LoadProgress) => void, logger: Lo
   };
 }
 
+export function loadAborted(signal: AbortSignal): AutoglmError {
+  return new AutoglmError('aborted', 'loading was aborted', { cause: signal.reason });
+}
+
 /** Settles when the engine worker has loaded the model or has freed what it had of it. */
 async function loadWeights(
   { settings }: ParsedLoadOptions,
@@ -98,7 +107,7 @@ async function loadWeights(
   port: MessagePort,
   tell: Teller,
 ): Promise<LoadSummary> {
-  if (signal.aborted) throw new AutoglmError('aborted', 'loading was aborted', { cause: signal.reason });
+  if (signal.aborted) throw loadAborted(signal);
   if (thread.lost !== null) throw thread.lost;
   const cancel = new Int32Array(new SharedArrayBuffer(4));
   const onAbort = (): void => {
@@ -118,9 +127,6 @@ async function loadWeights(
       thread.listen(number, { report, lost: reject });
       thread.post({ type: 'load', model: number, port, settings, cancel }, [port]);
     });
-  } catch (error) {
-    thread.forget(number);
-    throw error;
   } finally {
     signal.removeEventListener('abort', onAbort);
     thread.release();

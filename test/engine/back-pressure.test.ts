@@ -83,6 +83,16 @@ describe('a stream that nobody reads', () => {
     expect((await run).tokens).toHaveLength(2000);
   });
 
+  test('meets its deadline although no step runs', async () => {
+    const run = model.generate(endless(prompt, { maxTokens: 3000, timeout: 3000 }));
+    const reader = run[Symbol.asyncIterator]();
+    await settledCount(0);
+    expect(await model.stats()).toMatchObject({ numRunning: 1 });
+    await expectDrained(model);
+    expect((await reader.next()).value).toMatchObject({ type: 'text' });
+    await expect(reader.next()).rejects.toMatchObject({ code: 'deadline_exceeded' });
+  });
+
   test('is bounded even while the main thread is blocked', async () => {
     const before = (await model.stats()).generatedTokens;
     const run = model.generate(endless(prompt, { maxTokens: 3000 }));

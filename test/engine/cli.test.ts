@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,6 +29,19 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const userMessage = (content: string) => ({ messages: [{ role: 'user' as const, content }] });
+
+/** The float32 fixture with a tokenizer that puts a token in front of each text, as many do. */
+function fixtureWithBeginning(parent: string): string {
+  const path = join(parent, 'with-beginning');
+  cpSync(Fixture.float32, path, { recursive: true });
+  const tokenizer = JSON.parse(readFileSync(join(path, 'tokenizer.json'), 'utf8'));
+  const { id, content } = tokenizer.added_tokens[0] as { id: number; content: string };
+  const single = [{ SpecialToken: { id: content, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
+  const special_tokens = { [content]: { id: content, ids: [id], tokens: [content] } };
+  const post_processor = { type: 'TemplateProcessing', single, pair: single, special_tokens };
+  writeFileSync(join(path, 'tokenizer.json'), JSON.stringify({ ...tokenizer, post_processor }));
+  return path;
+}
 
 describe('the program', () => {
   test('shows its help without loading the engine, the server or a model reader', () => {
@@ -76,7 +89,8 @@ describe('the program', () => {
     [['chat', Fixture.q4, '--resume', '/none'], 2, /cannot be read \(ENOENT\)/],
     [['eval', 'perplexity', Fixture.q4, '/none'], 2, /cannot be read \(ENOENT\)/],
     [['rm', 'hf:org/none'], 1, /nothing is cached/],
-    [['serve', Fixture.q4, '--host', '0.0.0.0', '--port', '0'], 2, /API key/],
+    // Told before the model is even looked for.
+    [['serve', './none.gguf', '--host', '0.0.0.0', '--port', '0'], 2, /API key/],
   ])('%j fails with a message, a hint where there is one, and no stack', async (args, code, message) => {
     const result = await runCli(args);
     expect(result.stderr).toMatch(message);
@@ -209,7 +223,7 @@ describe('chat', () => {
 
   test('saves a conversation, goes on with it, and forgets it', async () => {
     const file = join(folder, 'saved.json');
-    const input = `Hello\n/save ${file}\n/clear\nHello\n/frob\n/exit\nnever asked\n`;
+    const input = `Hello\\\nthere\n/save ${file}\n/clear\nHello\\\nthere\n/frob\n/exit\nnever asked\n`;
     const { stdout, stderr } = await runCli(
       ['chat', Fixture.float32, ...settings, '--system', 'Be brief.'],
       input,
@@ -224,6 +238,7 @@ describe('chat', () => {
       'user',
       'assistant',
     ]);
+    expect(messages[1].content).toBe('Hello\nthere');
     const resumed = await runCli(['chat', Fixture.float32, ...settings, '--resume', file], `/save ${file}\n`);
     expect(resumed.stderr).toContain('1 questions so far');
     expect(JSON.parse(readFileSync(file, 'utf8')).messages).toEqual(messages);
@@ -336,6 +351,8 @@ describe('looking at models', () => {
     };
     expect(tokens.map(({ id }) => id)).toEqual(expected);
     expect(count).toBe(expected.length);
+    expect(tokens.find(({ id }) => id === expected[0])?.text).not.toBeNull();
+    expect(tokens.some((token) => token.text === null)).toBe(true);
     expect(Buffer.from(tokens.flatMap(({ bytes }) => bytes)).toString('utf8')).toBe(text);
     expect(await runCli(['tokenize', Fixture.float32, '--count'], text)).toMatchObject({
       stdout: `${expected.length}\n`,
@@ -344,6 +361,14 @@ describe('looking at models', () => {
     expect(await runCli(['tokenize', Fixture.float32, text, '--count', '--special'])).toMatchObject({
       stdout: `${special.length}\n`,
     });
+  });
+
+  test('tokenize --bos adds what the tokenizer puts in front of a text', async () => {
+    const source = fixtureWithBeginning(folder);
+    const counts = [[], ['--bos']].map(
+      async (flags) => (await runCli(['tokenize', source, 'a', '--count', ...flags])).stdout,
+    );
+    expect(await Promise.all(counts)).toEqual(['1\n', '2\n']);
   });
 
   test('ls and rm show and remove what is cached', async () => {
@@ -405,13 +430,15 @@ describe('measuring', () => {
   test('eval perplexity is the exponential of the mean score of each second half', async () => {
     const text = 'The quick brown fox jumps over the lazy dog. '.repeat(20);
     const window = 64;
-    const tokens = await model.tokenize(text);
-    const prefix = await model.tokenize('', { addSpecialTokens: true });
+    const beginning = await engine.loadModel(fixtureWithBeginning(folder));
+    const tokens = await beginning.tokenize(text);
+    const prefix = await beginning.tokenize('', { addSpecialTokens: true });
+    expect(prefix).toHaveLength(1);
     const share = window - prefix.length;
     let sum = 0;
     let count = 0;
     for (let i = 0; i < 2; i += 1) {
-      const scores = await model.score([...prefix, ...tokens.subarray(i * share, (i + 1) * share)]);
+      const scores = await beginning.score([...prefix, ...tokens.subarray(i * share, (i + 1) * share)]);
       for (const score of scores.subarray(window / 2)) {
         sum += score;
         count += 1;
@@ -419,7 +446,13 @@ describe('measuring', () => {
     }
     writeFileSync(join(folder, 'text'), text);
     const args = ['--window', '64', '--limit', '2', '--json', '-q'];
-    const { stdout } = await runCli(['eval', 'perplexity', Fixture.float32, join(folder, 'text'), ...args]);
+    const { stdout } = await runCli([
+      'eval',
+      'perplexity',
+      fixtureWithBeginning(folder),
+      join(folder, 'text'),
+      ...args,
+    ]);
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ numTokens: count, numWindows: 2, window });
     expect(report.perplexity).toBeCloseTo(Math.exp(-sum / count), 6);

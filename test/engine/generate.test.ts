@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Engine, GenerateEvent, Model } from '../../lib/engine/types';
-import { createEngine, endless, Fixture, randomTokens, seededRandom, VOCAB_SIZE } from './engine-under-test';
+import {
+  createEngine,
+  endless,
+  expectDrained,
+  Fixture,
+  randomTokens,
+  seededRandom,
+  VOCAB_SIZE,
+} from './engine-under-test';
 
 let engine: Engine;
 let model: Model;
@@ -79,15 +87,18 @@ describe('a generation', () => {
   });
 
   test('ends before a stop string, says which, and frees its row', async () => {
+    const before = (await model.stats()).generatedTokens;
     const { text } = await model.generate(endless(prompt, { maxTokens: 60 }));
     const stop = text.slice(12, 16);
-    const result = await model.generate(endless(prompt, { maxTokens: 60, stop: ['\u0001never', stop] }));
+    const result = await model.generate(endless(prompt, { maxTokens: 450, stop: ['\u0001never', stop] }));
     expect(result.text).toBe(text.slice(0, text.indexOf(stop)));
     expect(result).toMatchObject({ finishReason: 'stop', stopString: stop });
     expect(result.tokens.length).toBeLessThan(60);
     expect(result.usage.completionTokens).toBe(result.tokens.length);
-    const streamed = await collect(model.generate(endless(prompt, { maxTokens: 60, stop })));
+    const streamed = await collect(model.generate(endless(prompt, { maxTokens: 450, stop })));
     expect(textOf(streamed)).toBe(result.text);
+    await expectDrained(model);
+    expect((await model.stats()).generatedTokens).toBeLessThan(before + 60 + 2 * (result.tokens.length + 10));
   });
 
   test('ends at an end-of-text token, which has no text, unless told to go on', async () => {

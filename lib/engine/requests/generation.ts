@@ -192,7 +192,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   }
 
   token(at: number, token: number, logprobs: LogprobRecord | null): void {
-    if (this.#abortReason !== null) return;
+    if (this.#hasEnded || this.#abortReason !== null) return;
     this.#firstTokenAt ??= at;
     const logprob = logprobs === null ? null : this.#host.speller.logprob(token, logprobs);
     if (this.#stopTokens.has(token)) {

@@ -82,10 +82,7 @@ export class EngineHost {
       this.#post({ type: 'loadProgress', model, loaded, total });
     try {
       const loaded = await loadModel(this.#addon, this.#engine, port, settings, cancel, tellProgress);
-      if (this.#isClosed || Atomics.load(cancel, 0) !== 0) {
-        await this.#addon.closeModel(loaded.handle);
-        throw new AutoglmError('aborted', 'loading was aborted');
-      }
+      if (this.#isClosed) throw new AutoglmError('engine_closed', 'the engine is closed');
       const { handle, plans, results } = loaded;
       const core = new Scheduler(loaded.scheduler);
       const runner = new ModelRunner(model, {
