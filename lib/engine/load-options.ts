@@ -27,9 +27,20 @@ const ENGINE_OPTIONS = {
 
 const silent: Logger = () => {};
 
+/** A logger that throws has nobody left to tell; what it was told about goes on. */
+function sparing(logger: Logger): Logger {
+  return (record) => {
+    try {
+      logger(record);
+    } catch {
+      // see above
+    }
+  };
+}
+
 export function parseEngineOptions(options: EngineOptions): EngineSettings {
   const { threads = null, logger = silent } = parseObject('options', options, ENGINE_OPTIONS);
-  return { threads, logger: logger as Logger };
+  return { threads, logger: sparing(logger as Logger) };
 }
 
 export interface ParsedLoadOptions {

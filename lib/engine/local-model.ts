@@ -39,7 +39,10 @@ export interface LocalModelParts {
   readonly requests: RequestTable;
   readonly text: TextService;
   readonly loaded: LoadedText;
-  /** Requests that may be pending: those that run and those that wait. */
+  /**
+   * Generations that may be pending. More than the scheduler takes, which refuses the rest with an estimate of when to
+   * come back; this bound keeps a flood from the text workers.
+   */
   readonly maxPending: number;
   readonly onClosed: () => void;
 }
@@ -239,10 +242,14 @@ export class LocalModel implements Model {
     if (this.#ended !== null) throw this.#ended;
     const { maxPending } = this.#parts;
     if (this.#generations.size >= maxPending) {
-      throw new AutoglmError('queue_full', `${maxPending} requests run or wait already; more are refused`, {
-        hint: 'Try again later, or load the model with a larger maxQueuedRequests.',
-        details: { pending: this.#generations.size, allowed: maxPending },
-      });
+      throw new AutoglmError(
+        'queue_full',
+        `${maxPending} generations are pending already; more are refused`,
+        {
+          hint: 'Try again later, or load the model with a larger maxQueuedRequests.',
+          details: { pending: this.#generations.size, allowed: maxPending },
+        },
+      );
     }
     this.#generations.add(generation);
   }

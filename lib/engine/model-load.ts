@@ -58,7 +58,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       requests,
       text,
       loaded,
-      maxPending: maxConcurrency + maxQueuedRequests,
+      maxPending: 2 * (maxConcurrency + maxQueuedRequests),
       onClosed: () => parts.onClosed(model),
     });
     listen(thread, number, requests, model);

@@ -77,7 +77,7 @@ describe('many requests at once', () => {
     );
   });
 
-  test('beyond the queue are refused at once, and only those', async () => {
+  test('beyond the queue are refused at once, and only those, also when they come in a flood', async () => {
     await withModel({ maxConcurrency: 2, maxQueuedRequests: 3 }, async (model) => {
       const runs = Array.from({ length: 9 }, (_, seed) =>
         model.generate(endless([1, 2, 3], { maxTokens: 50, seed })),
@@ -87,7 +87,17 @@ describe('many requests at once', () => {
       expect(refused).toHaveLength(4);
       for (const outcome of refused) {
         expect(outcome).toMatchObject({ reason: { code: 'queue_full', retryable: true } });
+        expect((outcome as PromiseRejectedResult).reason.details).toHaveProperty('retryAfterMs');
       }
+      const flood = Array.from(
+        { length: 500 },
+        () => model.generate({ prompt: 'hello', maxTokens: 2 }).result,
+      );
+      const numRefused = (await Promise.allSettled(flood)).filter(
+        ({ status }) => status === 'rejected',
+      ).length;
+      expect(numRefused).toBeGreaterThanOrEqual(500 - 10);
+      expect(numRefused).toBeLessThanOrEqual(500 - 5);
       await expectDrained(model);
     });
   });

@@ -51,11 +51,14 @@ describe('a loaded model', () => {
     expect(records.map(({ text }) => text).join('\n')).toMatch(/KV cache in \d+ pages, context 512/);
   });
 
-  test('is loaded although its progress callback throws', async () => {
-    const onProgress = () => {
+  test('is loaded although its progress callback and the logger throw', async () => {
+    const throwing = () => {
       throw new Error('mine');
     };
-    expect((await load({ onProgress })).info.vocabSize).toBe(384);
+    const engine = await createEngine({ threads: 1, logger: throwing });
+    const model = await engine.loadModel({ source: Fixture.float32, onProgress: throwing });
+    expect(model.info.vocabSize).toBe(384);
+    await engine.close();
   });
 
   test('may come from the engine that all share', async () => {
