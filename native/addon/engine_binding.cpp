@@ -95,8 +95,7 @@ void EngineBinding::on_event(napi_env env, napi_value, void* context, void* data
   } catch (const Napi::Error&) {
     // The JavaScript exception is pending or the environment is being terminated: Node deals with either.
   } catch (...) {
-    const Error error = current_error();
-    napi_throw_error(env, std::string(name_of(error.code)).c_str(), error.what());
+    (void)napi_fatal_exception(env, current_js_error(env));
   }
 }
 
@@ -155,8 +154,8 @@ void EngineBinding::handle_load_progress(int64_t model_id) {
   call(found->second.on_progress.value(), arguments);
 }
 
-// What a callback throws becomes an uncaught exception; Node itself would only print a warning. A null is what a
-// terminated environment leaves behind.
+// What a callback throws becomes an uncaught exception; Node itself would only print a warning. A null is
+// what a terminated environment leaves behind.
 void EngineBinding::call(napi_value function, std::span<const napi_value> arguments) const {
   const napi_env env = env_;  // the callback may have closed the engine
   if (napi_call_function(env, undefined(), function, arguments.size(), arguments.data(), nullptr) !=
@@ -193,8 +192,7 @@ void EngineBinding::handle_load_done(int64_t model_id) {
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {
-    const Error error = current_error();
-    (void)napi_reject_deferred(env_, load.deferred, to_js_error(env_, error.code, error.what()));
+    (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
   }
   load.job.reset();
   if (is_engine_stopped_ && loads_.empty()) finish_close();

@@ -1,28 +1,36 @@
 #include "addon/guard.h"
 
+#include <exception>
+#include <new>
+#include <string_view>
 #include <system_error>
 
-namespace autoglm::addon {
+#include "base/error.h"
 
-Napi::Value to_js_error(Napi::Env env, ErrorCode code, const char* message) {
+namespace autoglm::addon {
+namespace {
+
+Napi::Value make_error(Napi::Env env, ErrorCode code, const char* message) {
   Napi::Error error = Napi::Error::New(env, message);
   const std::string_view name = name_of(code);
   error.Set("code", Napi::String::New(env, name.data(), name.size()));
   return error.Value();
 }
 
-Error current_error() {
+}  // namespace
+
+Napi::Value current_js_error(Napi::Env env) {
   try {
     throw;
   } catch (const Error& error) {
-    return error;
+    return make_error(env, error.code, error.what());
   } catch (const std::bad_alloc&) {
-    return Error(ErrorCode::out_of_memory, "out of memory");
+    return make_error(env, ErrorCode::out_of_memory, "out of memory");
   } catch (const std::system_error& error) {
-    // The threads library reports with this that no further thread can be started.
-    return Error(ErrorCode::out_of_memory, error.what());
+    // How the threads library reports that no further thread can be started.
+    return make_error(env, ErrorCode::out_of_memory, error.what());
   } catch (const std::exception& error) {
-    return Error(ErrorCode::internal, error.what());
+    return make_error(env, ErrorCode::internal, error.what());
   }
 }
 

@@ -3,18 +3,11 @@
 
 #include <napi.h>
 
-#include <exception>
-#include <new>
-
-#include "base/error.h"
-
 namespace autoglm::addon {
 
-// The JavaScript value of a failure; `lib/native/native-error.ts` gives it its class.
-Napi::Value to_js_error(Napi::Env env, ErrorCode code, const char* message);
-
-// Turns the exception in flight into an Error. Call inside a catch clause only.
-Error current_error();
+// The JavaScript error of the exception in flight, to be called inside a catch clause;
+// lib/native/native-error.ts gives it its class. Copies no exception: memory may be what has run out.
+Napi::Value current_js_error(Napi::Env env);
 
 template <typename Body>
 Napi::Value guard(const Napi::CallbackInfo& info, Body&& body) {
@@ -23,8 +16,7 @@ Napi::Value guard(const Napi::CallbackInfo& info, Body&& body) {
   } catch (const Napi::Error&) {
     throw;  // a JavaScript exception already: node-addon-api hands it on
   } catch (...) {
-    const Error error = current_error();
-    throw Napi::Error(info.Env(), to_js_error(info.Env(), error.code, error.what()));
+    throw Napi::Error(info.Env(), current_js_error(info.Env()));
   }
 }
 
@@ -36,9 +28,8 @@ Napi::Value guard_promise(const Napi::CallbackInfo& info, Body&& body) {
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {
-    const Error error = current_error();
     const auto deferred = Napi::Promise::Deferred::New(info.Env());
-    deferred.Reject(to_js_error(info.Env(), error.code, error.what()));
+    deferred.Reject(current_js_error(info.Env()));
     return deferred.Promise();
   }
 }

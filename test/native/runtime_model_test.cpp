@@ -1,0 +1,171 @@
+// Loading and steps of a whole model, with memory that runs out at every possible place.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <bit>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <semaphore>
+#include <system_error>
+#include <vector>
+
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "ops/execution.h"
+#include "runtime/load_job.h"
+#include "runtime/model.h"
+#include "runtime/step_records.h"
+#include "tiny_model.h"
+
+namespace {
+
+// Allocations that still succeed; negative: all do.
+std::atomic<int64_t> allocations_left{-1};
+
+void* allocate(size_t size) {
+  if (allocations_left.load() >= 0 && allocations_left.fetch_sub(1) <= 0) {
+    allocations_left.store(0);
+    throw std::bad_alloc();
+  }
+  void* memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+// Replace the program's own: only while a test counts down does anything differ.
+void* operator new(size_t size) { return allocate(size); }
+void* operator new[](size_t size) { return allocate(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace autoglm {
+namespace {
+
+constexpr int64_t kAllSucceed = -1;
+
+std::shared_ptr<Model> load(LoadRequest request, int num_threads = 2) {
+  std::binary_semaphore done(0);
+  LoadJob job(1, std::move(request), num_threads,
+              {.on_progress = [] {}, .on_done = [&done] { done.release(); }});
+  done.acquire();
+  return job.take_model();
+}
+
+// Words of a plan that admits row 0 with three tokens and samples after them.
+void write_plan(std::vector<int32_t>& words, int32_t generation) {
+  namespace field = abi::Admission;
+  words.assign(abi::kPlanHeaderWords + abi::kAdmissionWords, 0);
+  int32_t* admission = &words[abi::kPlanHeaderWords];
+  admission[field::words] = abi::kAdmissionWords + 3;
+  admission[field::generation] = generation;
+  admission[field::numTokens] = 3;
+  admission[field::numPromptTokens] = 3;
+  admission[field::maxTokens] = 9;
+  admission[field::topP] = std::bit_cast<int32_t>(1.0F);
+  admission[field::repetitionPenalty] = std::bit_cast<int32_t>(1.5F);
+  admission[field::numLogprobs] = 2;
+  words.insert(words.end(), {5, 6, 7});
+  words[abi::PlanHeader::numAdmissions] = 1;
+  words[abi::PlanHeader::admissionsOffset] = abi::kPlanHeaderWords;
+  words[abi::PlanHeader::numEntries] = 1;
+  words[abi::PlanHeader::entriesOffset] = static_cast<int32_t>(words.size());
+  words.insert(words.end(), {0, generation, 0, 3, abi::EntryFlags::sample});
+  words[abi::PlanHeader::numPageUpdates] = 1;
+  words[abi::PlanHeader::pageUpdatesOffset] = static_cast<int32_t>(words.size());
+  words.insert(words.end(), {0, 0, 4});
+  words[abi::PlanHeader::totalWords] = static_cast<int32_t>(words.size());
+  words.resize(256);
+}
+
+int32_t sampled_token(const std::vector<int32_t>& result) {
+  return result[abi::kResultHeaderWords + abi::ResultRow::token];
+}
+
+// Goal: a load that runs out of memory anywhere ends with a typed failure and keeps nothing (the address
+// sanitizer's leak check watches). Method: the first, second, third... allocation fails until a load gets by
+// with what is left.
+TEST(LoadJob, FailsCleanlyWhereverMemoryRunsOut) {
+  TinyModel tiny;
+  int64_t num_failures = 0;
+  for (bool has_loaded = false; !has_loaded; ++num_failures) {
+    LoadRequest request = tiny.request();
+    std::string unexpected;
+    allocations_left.store(num_failures);
+    try {
+      has_loaded = load(std::move(request)) != nullptr;
+    } catch (const std::bad_alloc&) {
+    } catch (const std::system_error&) {  // no thread could be started
+    } catch (const Error& error) {
+      if (error.code != ErrorCode::out_of_memory) unexpected = error.what();
+    }
+    allocations_left.store(kAllSucceed);
+    ASSERT_EQ(unexpected, "") << "allocation " << num_failures;
+    ASSERT_LT(num_failures, 10'000);
+  }
+  EXPECT_GT(num_failures, 50);
+}
+
+TEST(Model, StepsFailCleanlyWhereverMemoryRunsOut) {
+  TinyModel tiny;
+  const std::shared_ptr<Model> model = load(tiny.request());
+  ThreadPool pool(2);
+  const Execution execution(pool, choose_isa(probe_cpu(), ""));
+  write_plan(tiny.plans[0], 1);
+  ASSERT_TRUE(model->run_step(0, execution));
+  const int32_t expected = sampled_token(tiny.results[0]);
+  ASSERT_GE(expected, 0);
+
+  int32_t generation = 1;
+  const auto error_code_of_step = [&](int64_t num_allocations) {
+    // A model of its own, so that buffers kept from an earlier step do not hide allocations.
+    const std::shared_ptr<Model> fresh = load(tiny.request());
+    write_plan(tiny.plans[0], ++generation);
+    allocations_left.store(num_allocations);
+    const bool has_result = fresh->run_step(0, execution);
+    allocations_left.store(kAllSucceed);
+    EXPECT_TRUE(has_result);
+    const int32_t code = tiny.results[0][abi::ResultHeader::errorCode];
+    write_plan(tiny.plans[1], ++generation);
+    EXPECT_TRUE(fresh->run_step(1, execution));
+    EXPECT_EQ(sampled_token(tiny.results[1]), expected) << "after failure " << num_allocations;
+    return code;
+  };
+  int64_t num_failures = 0;
+  for (int32_t code = -1; code != 0; ++num_failures) {
+    code = error_code_of_step(num_failures);
+    if (code != 0) {
+      ASSERT_EQ(code, static_cast<int32_t>(ErrorCode::out_of_memory) + 1) << "allocation " << num_failures;
+    }
+    ASSERT_LT(num_failures, 1'000);
+  }
+  EXPECT_GT(num_failures, 5);
+}
+
+TEST(Model, ReportsNothingOnceInterrupted) {
+  TinyModel tiny;
+  const std::shared_ptr<Model> model = load(tiny.request(), 1);
+  ThreadPool pool(1);
+  const Execution execution(pool, choose_isa(probe_cpu(), ""));
+  write_plan(tiny.plans[0], 1);
+  model->interrupt();
+  EXPECT_FALSE(model->run_step(0, execution));
+}
+
+TEST(LoadJob, EndsWithAbortedWhenTheCancelWordIsSet) {
+  TinyModel tiny;
+  tiny.cancel = 1;
+  try {
+    load(tiny.request());
+    FAIL() << "the load was not stopped";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, ErrorCode::aborted);
+  }
+}
+
+}  // namespace
+}  // namespace autoglm
