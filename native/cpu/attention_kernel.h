@@ -86,16 +86,42 @@ inline void score_pages(const QueryTile& tile, const std::byte* const* keys, int
     }
   }
   for (int64_t pair = 0; pair < head_dim / 2; ++pair) {
+    // Few rows: a pair of query values stays in registers. Many: a pair of key vectors does.
+    if constexpr (kRows <= 2) {
 #pragma GCC unroll 4
-    for (int page = 0; page < kPages; ++page) {
+      for (int page = 0; page < kPages; ++page) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        typename S::Float even, odd;
-        Pages::template key_pair<S>(keys[page], pair, v * S::kWidth, even, odd);
+        for (int v = 0; v < kVectors; ++v) {
+          typename S::Float even, odd;
+          Pages::template key_pair<S>(keys[page], pair, v * S::kWidth, even, odd);
+#pragma GCC unroll 2
+          for (int r = 0; r < kRows; ++r) {
+            sum[r][page][v] = S::fma(S::broadcast(tile.q[r][2 * pair]), even, sum[r][page][v]);
+            sum[r][page][v] = S::fma(S::broadcast(tile.q[r][2 * pair + 1]), odd, sum[r][page][v]);
+          }
+        }
+      }
+    } else {
+      typename S::Float even[kPages][kVectors], odd[kPages][kVectors];
 #pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-          sum[r][page][v] = S::fma(S::broadcast(tile.q[r][2 * pair]), even, sum[r][page][v]);
-          sum[r][page][v] = S::fma(S::broadcast(tile.q[r][2 * pair + 1]), odd, sum[r][page][v]);
+      for (int i = 0; i < kPages * kVectors; ++i) {
+        const int page = i / kVectors;
+        const int v = i % kVectors;
+        Pages::template key_pair<S>(keys[page], pair, v * S::kWidth, even[page][v], odd[page][v]);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const typename S::Float first = S::broadcast(tile.q[r][2 * pair]);
+#pragma GCC unroll 4
+        for (int i = 0; i < kPages * kVectors; ++i) {
+          auto& each = sum[r][i / kVectors][i % kVectors];
+          each = S::fma(first, even[i / kVectors][i % kVectors], each);
+        }
+        const typename S::Float second = S::broadcast(tile.q[r][2 * pair + 1]);
+#pragma GCC unroll 4
+        for (int i = 0; i < kPages * kVectors; ++i) {
+          auto& each = sum[r][i / kVectors][i % kVectors];
+          each = S::fma(second, odd[i / kVectors][i % kVectors], each);
         }
       }
     }
@@ -164,14 +190,31 @@ inline void add_values(const QueryTile& tile, const std::byte* const* values, in
   for (int page = first_page; page < last_page; ++page) {
     for (int pair = 0; pair < kPageKeys / 2; ++pair) {
       const int key = page * kPageKeys + 2 * pair;
+      if constexpr (kRows <= 2) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        typename S::Float even, odd;
-        Pages::template value_pair<S>(values[page], pair, padded, dim + v * S::kWidth, even, odd);
+        for (int v = 0; v < kVectors; ++v) {
+          typename S::Float even, odd;
+          Pages::template value_pair<S>(values[page], pair, padded, dim + v * S::kWidth, even, odd);
+#pragma GCC unroll 2
+          for (int r = 0; r < kRows; ++r) {
+            sum[r][v] = S::fma(S::broadcast(weights[r][key]), even, sum[r][v]);
+            sum[r][v] = S::fma(S::broadcast(weights[r][key + 1]), odd, sum[r][v]);
+          }
+        }
+      } else {
+        typename S::Float even[kVectors], odd[kVectors];
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+          Pages::template value_pair<S>(values[page], pair, padded, dim + v * S::kWidth, even[v], odd[v]);
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
-          sum[r][v] = S::fma(S::broadcast(weights[r][key]), even, sum[r][v]);
-          sum[r][v] = S::fma(S::broadcast(weights[r][key + 1]), odd, sum[r][v]);
+          const typename S::Float first = S::broadcast(weights[r][key]);
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; ++v) sum[r][v] = S::fma(first, even[v], sum[r][v]);
+          const typename S::Float second = S::broadcast(weights[r][key + 1]);
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; ++v) sum[r][v] = S::fma(second, odd[v], sum[r][v]);
         }
       }
     }
@@ -223,7 +266,8 @@ void attend_block(const AttentionParams& params, const AttentionTask& task, cons
     for (int i = last_page * kPageKeys; i < kBlockKeys; ++i) scores[r][i] = 0;
     weigh_block<S>(params, tile.keys[r], first_key, padded, scores[r], tile.partial[r]);
   }
-  constexpr int kDimVectors = kRows >= 3 ? 2 : 4;
+  // Eight independent sums where the value dims allow it; one row takes 64 dims at once.
+  constexpr int kDimVectors = kRows >= 3 ? 2 : kRows == 2 ? 4 : 64 / S::kWidth;
   int64_t dim = 0;
   for (; dim + kDimVectors * S::kWidth <= padded; dim += kDimVectors * S::kWidth) {
     add_values<S, Pages, kRows, kDimVectors>(tile, values, first_page, last_page, padded, dim, scores);
