@@ -88,15 +88,15 @@ const steps = {
   engine: () => vitest('engine', ['test/engine', 'test/parity']),
   server: () => vitest('server', ['test/server']),
   package: () => vitest('package', ['test/package']),
-  native: () => googleTest('native', '', /_test$/),
+  native: () => googleTest('native', '', /_tests$/),
   asan: () => {
-    googleTest('asan', 'address,undefined', /_test$/, { UBSAN_OPTIONS: 'halt_on_error=1' });
+    googleTest('asan', 'address,undefined', /_tests$/, { UBSAN_OPTIONS: 'halt_on_error=1' });
     if (check('asan addon (build)', ...node('build-native.mjs', '--sanitize=address,undefined'))) {
       check('asan addon', ...node('sanitized-addon.mjs', 'address-undefined'));
     }
   },
   tsan: () => {
-    googleTest('tsan', 'thread', /_test$/, { TSAN_OPTIONS: 'halt_on_error=1' });
+    googleTest('tsan', 'thread', /_tests$/, { TSAN_OPTIONS: 'halt_on_error=1' });
     if (check('tsan addon (build)', ...node('build-native.mjs', '--sanitize=thread'))) {
       check('tsan addon', ...node('sanitized-addon.mjs', 'thread'));
     }
