@@ -1,0 +1,98 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <ctime>
+
+#include <atomic>
+#include <chrono>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+
+namespace autoglm::test {
+namespace {
+
+TEST(ThreadPool, RunsEachChunkOnceOnAWorkerOfItsOwn) {
+  for (const int num_threads : {1, 2, 3, 8}) {
+    ThreadPool pool(num_threads);
+    EXPECT_EQ(pool.num_threads(), num_threads);
+    for (const int64_t num_chunks : {0, 1, 2, 7, 1000}) {
+      std::vector<int> counts(num_chunks, 0);
+      std::vector<std::atomic<int>> busy(num_threads);
+      std::atomic<bool> is_shared = false;
+      pool.run(num_chunks, [&](int64_t chunk, int worker) {
+        if (busy[worker].fetch_add(1) != 0) is_shared = true;
+        ++counts[chunk];
+        busy[worker].fetch_sub(1);
+      });
+      EXPECT_EQ(counts, std::vector<int>(num_chunks, 1)) << num_threads << " threads";
+      EXPECT_FALSE(is_shared) << "two chunks ran at once under one worker number";
+    }
+  }
+}
+
+// Goal: no stage is lost or mixed up with its neighbour, also when workers fall asleep between stages.
+// Method: many short stages that each read what the one before wrote without any lock; a data race is the
+// sanitizer's business, a lost chunk shows in the sum.
+TEST(ThreadPool, EachStageSeesAllThatTheOneBeforeWrote) {
+  ThreadPool pool(4);
+  std::vector<int64_t> values(64, 0);
+  std::vector<int64_t> next(64, 0);
+  for (int stage = 1; stage <= 3000; ++stage) {
+    pool.run(64, [&](int64_t chunk, int) { next[chunk] = values[(chunk + 1) % 64] + 1; });
+    pool.run(64, [&](int64_t chunk, int) { values[chunk] = next[chunk]; });
+    if (stage % 1000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(std::accumulate(values.begin(), values.end(), int64_t{0}), 64 * 3000);
+}
+
+TEST(ThreadPool, RethrowsTheFirstExceptionAndGoesOn) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> num_run = 0;
+    try {
+      pool.run(100, [&](int64_t chunk, int) {
+        ++num_run;
+        if (chunk % 10 == 3) throw std::runtime_error("chunk");
+      });
+      ADD_FAILURE() << "no exception";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "chunk");
+    }
+    EXPECT_LE(num_run, 100);
+    std::atomic<int> num_after = 0;
+    pool.run(10, [&](int64_t, int) { ++num_after; });
+    EXPECT_EQ(num_after, 10);
+  }
+}
+
+// Goal: an idle pool sleeps. CPU time of the whole process while nothing runs, after the spin time has
+// passed.
+TEST(ThreadPool, UsesNoCpuTimeWhenIdle) {
+  ThreadPool pool(4);
+  pool.run(16, [](int64_t, int) {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const double used_ms = 1e3 * static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
+  EXPECT_LT(used_ms, 30) << "four spinning threads would have used up to 900 ms";
+}
+
+TEST(ThreadPool, StopsWhileItsWorkersSpinOrSleep) {
+  for (int round = 0; round < 200; ++round) {
+    ThreadPool pool(3);
+    if (round % 2 == 0) pool.run(8, [](int64_t, int) {});
+    if (round % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+TEST(ThreadPool, RefusesThreadCountsOutOfRange) {
+  for (const int num_threads : {0, -1, 1025}) EXPECT_THROW(ThreadPool pool(num_threads), Error);
+}
+
+}  // namespace
+}  // namespace autoglm::test
