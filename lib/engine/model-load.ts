@@ -36,17 +36,9 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       tell('download', { file, loaded, total, bytesPerSecond }),
   });
   tell('parse', { loaded: 0, total: null });
-  const { port1, port2 } = new MessageChannel();
   let hasModel = false;
   try {
-    const { path } = resolved;
-    const { chatTemplate } = options;
-    const loaded = await text.loadModel({ modelId: id, path, chatTemplate, decoderPort: port1, signal });
-    const summary = await loadWeights(options, parts, port2, tell);
-    if (signal.aborted) {
-      await thread.call({ type: 'closeModel', model: number });
-      throw loadAborted(signal);
-    }
+    const { loaded, summary } = await openCheckpoint(resolved.path, options, parts, tell);
     hasModel = true;
     const requests = new RequestTable(thread, number);
     const { maxConcurrency, maxQueuedRequests } = options.settings;
@@ -68,10 +60,37 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
   } finally {
     if (!hasModel) {
       thread.forget(number);
-      port2.close();
       text.unloadModel(id);
     }
   }
+}
+
+/**
+ * The text worker hands the decoder to the engine worker and goes on with the tokenizer while the weights are read.
+ * Settles when both are done; when one fails or the caller aborts, the other is stopped and what it made is freed.
+ */
+async function openCheckpoint(
+  path: string,
+  options: ParsedLoadOptions,
+  parts: ModelLoadParts,
+  tell: Teller,
+): Promise<{ loaded: LoadedText; summary: LoadSummary }> {
+  const { id, number, thread, text } = parts;
+  if (parts.signal.aborted) throw loadAborted(parts.signal);
+  if (thread.lost !== null) throw thread.lost;
+  const { port1, port2 } = new MessageChannel();
+  const failure = new AbortController();
+  const signal = AbortSignal.any([parts.signal, failure.signal]);
+  const { chatTemplate } = options;
+  const opening = text.loadModel({ modelId: id, path, chatTemplate, decoderPort: port1, signal });
+  const reading = loadWeights(options, { number, thread, signal }, port2, tell);
+  for (const half of [opening, reading]) half.catch((error: unknown) => failure.abort(error));
+  const [loaded, summary] = await Promise.allSettled([opening, reading]);
+  if (loaded.status === 'fulfilled' && summary.status === 'fulfilled' && !parts.signal.aborted) {
+    return { loaded: loaded.value, summary: summary.value };
+  }
+  if (summary.status === 'fulfilled') await thread.call({ type: 'closeModel', model: number });
+  throw parts.signal.aborted ? loadAborted(parts.signal) : failure.signal.reason;
 }
 
 /** The thread must not keep a model alive that its user has dropped, or no engine would ever be collected. */
@@ -103,12 +122,10 @@ export function loadAborted(signal: AbortSignal): AutoglmError {
 /** Settles when the engine worker has loaded the model or has freed what it had of it. */
 async function loadWeights(
   { settings }: ParsedLoadOptions,
-  { number, thread, signal }: ModelLoadParts,
+  { number, thread, signal }: Pick<ModelLoadParts, 'number' | 'thread' | 'signal'>,
   port: MessagePort,
   tell: Teller,
 ): Promise<LoadSummary> {
-  if (signal.aborted) throw loadAborted(signal);
-  if (thread.lost !== null) throw thread.lost;
   const cancel = new Int32Array(new SharedArrayBuffer(4));
   const onAbort = (): void => {
     Atomics.store(cancel, 0, 1);
