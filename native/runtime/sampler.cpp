@@ -4,6 +4,7 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "runtime/philox.h"
@@ -11,75 +12,121 @@
 namespace autoglm {
 namespace {
 
-constexpr size_t kLanes = 16;    // independent accumulators: four vectors of the baseline instruction set
+// Four floats at a time, by the compilers' portable vector types: left to itself GCC 12 keeps these loops
+// scalar.
+using Floats = float __attribute__((vector_size(16)));
+using Ints = int32_t __attribute__((vector_size(16)));
+constexpr size_t kWidth = 4;
+constexpr size_t kVectors = 4;  // independent accumulators
+constexpr size_t kStride = kWidth * kVectors;
+
+Floats load(const float* values) {
+  Floats result;
+  std::memcpy(&result, values, sizeof(result));
+  return result;
+}
+void store(float* values, Floats vector) { std::memcpy(values, &vector, sizeof(vector)); }
+Floats broadcast(float value) { return Floats{value, value, value, value}; }
+
 constexpr size_t kBlock = 1024;  // weights per partial sum; a draw looks inside one block only
 
 // Weights, relative to the likeliest token's 1, below which candidates are gathered only when those above do
 // not suffice: most distributions are settled by the first level.
 constexpr float kCandidateLevels[] = {0x1p-6F, 0x1p-12F, 0x1p-24F, FLT_MIN};
 
-// exp(x) for x <= 0, relative error below 2e-7; 0 below -87, where floats run out. Plain arithmetic, so that
-// the compiler vectorizes the loops around it. Source: Cephes expf (range reduction by log 2 in two parts,
-// polynomial of degree 5).
-inline float exp_of_nonpositive(float x) {
-  constexpr float kLowest = -87.0F;
-  constexpr float kRound = 0x1.8p23F;  // adding it rounds to an integer and leaves that in the low bits
-  const float clamped = x < kLowest ? kLowest : x;
-  const float shifted = clamped * 1.44269504F + kRound;
-  const float whole = shifted - kRound;
-  const float r = clamped - whole * 0.693359375F - whole * -2.12194440e-4F;
-  float p = 1.9875691500e-4F;
+// exp(x) for x <= 0, relative error below 2e-7; 0 below -87, where floats run out.
+// Source: Cephes expf (range reduction by log 2 in two parts, polynomial of degree 5).
+inline Floats exp_of_nonpositive(Floats x) {
+  const Floats lowest = broadcast(-87.0F);
+  const Floats round =
+      broadcast(0x1.8p23F);  // adding it rounds to an integer and leaves that in the low bits
+  const Floats clamped = x < lowest ? lowest : x;
+  const Floats shifted = clamped * 1.44269504F + round;
+  const Floats whole = shifted - round;
+  const Floats r = clamped - whole * 0.693359375F - whole * -2.12194440e-4F;
+  Floats p = broadcast(1.9875691500e-4F);
   p = p * r + 1.3981999507e-3F;
   p = p * r + 8.3334519073e-3F;
   p = p * r + 4.1665795894e-2F;
   p = p * r + 1.6666665459e-1F;
   p = p * r + 5.0000001201e-1F;
-  const float mantissa = p * r * r + r + 1.0F;
-  const int32_t exponent = (std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound) + 127) << 23;
-  return x < kLowest ? 0.0F : mantissa * std::bit_cast<float>(exponent);
+  const Floats mantissa = p * r * r + r + 1.0F;
+  const Ints exponent = (reinterpret_cast<Ints>(shifted) - reinterpret_cast<Ints>(round) + 127) << 23;
+  return x < lowest ? broadcast(0) : mantissa * reinterpret_cast<Floats>(exponent);
 }
 
 // Largest logit; NaN when one is NaN or infinite.
 float max_finite(std::span<const float> logits) {
-  float largest[kLanes];
-  float poison[kLanes];  // x * 0 is NaN exactly when x is not finite
-  std::fill_n(largest, kLanes, -FLT_MAX);
-  std::fill_n(poison, kLanes, 0.0F);
-  const size_t whole = logits.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float x = logits[i + lane];
-      largest[lane] = x > largest[lane] ? x : largest[lane];
-      poison[lane] += x * 0.0F;
+  Floats largest[kVectors];
+  Floats poison[kVectors];  // x * 0 is NaN exactly when x is not finite
+  std::fill_n(largest, kVectors, broadcast(-FLT_MAX));
+  std::fill_n(poison, kVectors, broadcast(0));
+  const size_t whole = logits.size() / kStride * kStride;
+  for (size_t i = 0; i < whole; i += kStride) {
+    for (size_t v = 0; v < kVectors; ++v) {
+      const Floats x = load(&logits[i + v * kWidth]);
+      largest[v] = x > largest[v] ? x : largest[v];
+      poison[v] += x * 0.0F;
     }
   }
+  float result = -FLT_MAX;
+  float all_poison = 0;
   for (size_t i = whole; i < logits.size(); ++i) {
-    largest[0] = std::max(largest[0], logits[i]);
-    poison[0] += logits[i] * 0.0F;
+    result = std::max(result, logits[i]);
+    all_poison += logits[i] * 0.0F;
   }
-  float result = largest[0] + poison[0];
-  for (size_t lane = 1; lane < kLanes; ++lane) result = std::max(result, largest[lane]) + poison[lane];
-  return result;
+  for (size_t v = 0; v < kVectors; ++v) {
+    for (size_t lane = 0; lane < kWidth; ++lane) {
+      result = std::max(result, largest[v][lane]);
+      all_poison += poison[v][lane];
+    }
+  }
+  return result + all_poison;
 }
 
 // Writes exp((logits - max_logit) / temperature) and returns its sum.
 double exp_block(std::span<const float> logits, float max_logit, float temperature, float* weights) {
-  float sums[kLanes] = {};
-  const size_t whole = logits.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float weight = exp_of_nonpositive((logits[i + lane] - max_logit) / temperature);
-      weights[i + lane] = weight;
-      sums[lane] += weight;
+  Floats sums[kVectors];
+  std::fill_n(sums, kVectors, broadcast(0));
+  const size_t whole = logits.size() / kStride * kStride;
+  for (size_t i = 0; i < whole; i += kStride) {
+    for (size_t v = 0; v < kVectors; ++v) {
+      const size_t at = i + v * kWidth;
+      const Floats weight = exp_of_nonpositive((load(&logits[at]) - max_logit) / temperature);
+      store(weights + at, weight);
+      sums[v] += weight;
     }
   }
-  for (size_t i = whole; i < logits.size(); ++i) {
-    weights[i] = exp_of_nonpositive((logits[i] - max_logit) / temperature);
-    sums[i - whole] += weights[i];
-  }
   double sum = 0;
-  for (const float each : sums) sum += each;
+  for (const Floats& each : sums) {
+    for (size_t lane = 0; lane < kWidth; ++lane) sum += each[lane];
+  }
+  for (size_t i = whole; i < logits.size(); ++i) {
+    weights[i] = exp_of_nonpositive(broadcast((logits[i] - max_logit) / temperature))[0];
+    sum += weights[i];
+  }
   return sum;
+}
+
+// Calls visit(index) for every value that is not below level(), in order. Most values are: 16 are passed over
+// at a time. `level` is asked anew after each visit, which may raise it.
+template <typename Level, typename Visit>
+void visit_at_least(std::span<const float> values, Level&& level, Visit&& visit) {
+  const size_t whole = values.size() / kStride * kStride;
+  for (size_t i = 0; i < values.size();) {
+    const size_t end = i < whole ? i + kStride : values.size();
+    if (i < whole) {
+      const Floats bound = broadcast(level());
+      Ints hits = load(&values[i]) >= bound;
+      for (size_t v = 1; v < kVectors; ++v) hits |= load(&values[i + v * kWidth]) >= bound;
+      uint64_t halves[2];
+      std::memcpy(halves, &hits, sizeof(hits));
+      if ((halves[0] | halves[1]) == 0) i = end;
+    }
+    for (; i < end; ++i) {
+      if (values[i] >= level()) visit(i);
+    }
+  }
 }
 
 int32_t first_index_of(std::span<const float> logits, float value) {
@@ -89,14 +136,17 @@ int32_t first_index_of(std::span<const float> logits, float value) {
 // The likeliest tokens by falling logit, equal ones by rising id.
 void find_top(std::span<const float> logits, double normalizer, int32_t count, Sample& sample) {
   auto& top = sample.top;
-  for (size_t token = 0; token < logits.size(); ++token) {
-    if (sample.num_top == count && !(logits[token] > top[static_cast<size_t>(count - 1)].logprob)) continue;
+  const auto worst = [&] {
+    return sample.num_top < count ? -FLT_MAX : top[static_cast<size_t>(count - 1)].logprob;
+  };
+  visit_at_least(logits, worst, [&](size_t token) {
+    if (sample.num_top == count && logits[token] <= worst()) return;
     int32_t at = sample.num_top < count ? sample.num_top++ : count - 1;
     for (; at > 0 && top[static_cast<size_t>(at - 1)].logprob < logits[token]; --at) {
       top[static_cast<size_t>(at)] = top[static_cast<size_t>(at - 1)];
     }
     top[static_cast<size_t>(at)] = {static_cast<int32_t>(token), logits[token]};
-  }
+  });
   for (int32_t i = 0; i < sample.num_top; ++i) {
     float& value = top[static_cast<size_t>(i)].logprob;
     value = static_cast<float>(value - normalizer);
@@ -236,11 +286,12 @@ void Sampler::gather_candidates(const SamplingParams& params, bool limits_count,
   for (const float level : kCandidateLevels) {
     candidates_.clear();
     double mass = 0;
-    for (size_t token = 0; token < weights_.size(); ++token) {
-      if (weights_[token] < level) continue;
-      candidates_.push_back({static_cast<int32_t>(token), weights_[token]});
-      mass += weights_[token];
-    }
+    visit_at_least(
+        weights_, [level] { return level; },
+        [&](size_t token) {
+          candidates_.push_back({static_cast<int32_t>(token), weights_[token]});
+          mass += weights_[token];
+        });
     const bool suffices = limits_count       ? static_cast<int64_t>(candidates_.size()) >= params.top_k
                           : params.top_p < 1 ? mass >= params.top_p * total_weight
                                              : level <= params.min_p;
