@@ -55,6 +55,9 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
     });
     listen(thread, number, requests, model);
     tell('ready', { loaded: summary.weightBytes, total: summary.weightBytes });
+    for (const { code, message } of loaded.warnings) {
+      parts.logger({ level: 'warn', text: `${id}: ${message}`, fields: { id, code } });
+    }
     logSummary(parts.logger, id, summary);
     return model;
   } finally {
@@ -175,6 +178,7 @@ function modelInfo(
     layouts: summary.layouts,
     hasChatTemplate: loaded.hasChatTemplate,
     eosTokens: loaded.eosTokens,
+    warnings: loaded.warnings,
   };
 }
 

@@ -225,6 +225,8 @@ export interface ModelInfo {
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   readonly hasChatTemplate: boolean;
   readonly eosTokens: readonly number[];
+  /** What was passed over in the files, e.g. a tokenizer that is absent. */
+  readonly warnings: readonly Warning[];
 }
 
 export interface ModelStats {

@@ -3,7 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { LoadModelOptions, LoadProgress, LogRecord } from '../../lib/engine/types';
-import { createEngine, endless, Fixture, loadModel, withEngine, withModel } from './engine-under-test';
+import {
+  createEngine,
+  endless,
+  Fixture,
+  loadModel,
+  stretchedFixture,
+  withEngine,
+  withModel,
+} from './engine-under-test';
 
 const load = (options: Partial<LoadModelOptions>) => withModel(options, async (model) => model);
 
@@ -21,6 +29,7 @@ describe('a loaded model', () => {
       vocabSize: 384,
       precision: 'fast',
       hasChatTemplate: true,
+      warnings: [],
     });
     expect(info.resolution.at(-1)?.verdict).toBe('found');
     expect(info.layouts.q4).toBeGreaterThan(0);
@@ -49,6 +58,23 @@ describe('a loaded model', () => {
     const weights = seen.filter(({ phase }) => phase === 'weights');
     expect(weights.at(-1)?.loaded).toBe(weights.at(-1)?.total);
     expect(records.map(({ text }) => text).join('\n')).toMatch(/KV cache in \d+ pages, context 512/);
+  });
+
+  test('without a tokenizer says so, and works with token ids', async () => {
+    const folder = stretchedFixture();
+    rmSync(join(folder, 'tokenizer.json'));
+    const records: LogRecord[] = [];
+    const engine = await createEngine({ threads: 1, logger: (record) => records.push(record) });
+    const model = await engine.loadModel(folder);
+    expect(model.info.warnings).toMatchObject([{ code: 'no_tokenizer' }]);
+    expect(records.filter(({ level }) => level === 'warn')).toHaveLength(1);
+    expect(await model.generate(endless([1, 2], { maxTokens: 3 }))).toMatchObject({
+      text: '',
+      tokens: { length: 3 },
+    });
+    await expect(model.generate({ prompt: 'hello' })).rejects.toMatchObject({ code: 'unsupported_model' });
+    await engine.close();
+    rmSync(folder, { recursive: true });
   });
 
   test('is loaded although its progress callback and the logger throw', async () => {

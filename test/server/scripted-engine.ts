@@ -78,6 +78,7 @@ export class ScriptedModel implements Model {
       layouts: {},
       hasChatTemplate: true,
       eosTokens: [0],
+      warnings: [],
     };
   }
 
