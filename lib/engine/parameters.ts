@@ -2,7 +2,7 @@ import { AutoglmError } from '../errors';
 
 /**
  * One value's rule. Written by hand because importing a schema library costs the host's main thread some 100 ms of
- * processor time (docs/decisions), which is more than loading a small model does.
+ * processor time (docs/decisions/0005-options-are-checked-by-hand.md).
  */
 export interface Check<T> {
   /** Completes "expected X to be ...". */
