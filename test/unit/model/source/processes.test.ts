@@ -123,7 +123,8 @@ test('two processes at once fetch the bytes once and both get the file', async (
 });
 
 test('a process that waits for another one takes over when that one is killed', async () => {
-  const { sent } = sendSlowly(10_000);
+  // Two seconds in all: the first process must not be done before it is killed.
+  const { sent } = sendSlowly(2_000);
   const first = startChild();
   while (sent() < 200_000) await new Promise((resolve) => setTimeout(resolve, 5));
   const second = startChild();
