@@ -115,7 +115,7 @@ describe.each(NODES)('a script run by %s', (node) => {
       'await use(await engine.loadModel(SOURCE)); await engine.close(); engine = await createEngine();',
     ],
     ['models', 'const model = await engine.loadModel(SOURCE); await use(model); await model.close();'],
-  ])('creates and closes %s without growing', async (_what, turn) => {
+  ])('creates and closes %s without growing', { timeout: 150_000 }, async (_what, turn) => {
     const script = `(async () => {
       let engine = await createEngine({ threads: 2 });
       const use = (model) => model.generate({ ...endless, maxTokens: 500 });
@@ -124,7 +124,7 @@ describe.each(NODES)('a script run by %s', (node) => {
       for (let i = 0; i < 30; i += 1) { ${turn} }
       process.stdout.write(String((process.memoryUsage.rss() - before) / 30));
     })();`;
-    const { code, stdout, stderr } = await runScript(node, script);
+    const { code, stdout, stderr } = await runScript(node, script, { timeoutMs: 140_000 });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(Number(stdout)).toBeLessThan(700_000);
   });
