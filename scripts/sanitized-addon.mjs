@@ -16,7 +16,7 @@ const preload = library.map((name) =>
 );
 run(process.execPath, [join(root, 'test', 'engine', 'smoke.cjs')], {
   env: {
-    OPEN_AUTOGLM_BINARY: join(root, 'build-cmake', kind, 'open_autoglm.node'),
+    OPEN_AUTOGLM_BINARY: join(root, 'build-cmake', kind, 'Release', 'open_autoglm.node'),
     LD_PRELOAD: preload.join(' '),
     // Node itself keeps memory until it exits, so leaks are looked for by the native tests only.
     ASAN_OPTIONS: 'detect_leaks=0:halt_on_error=1',
