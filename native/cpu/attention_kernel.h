@@ -266,8 +266,8 @@ void attend_block(const AttentionParams& params, const AttentionTask& task, cons
     for (int i = last_page * kPageKeys; i < kBlockKeys; ++i) scores[r][i] = 0;
     weigh_block<S>(params, tile.keys[r], first_key, padded, scores[r], tile.partial[r]);
   }
-  // Eight independent sums where the value dims allow it; one row takes 64 dims at once.
-  constexpr int kDimVectors = kRows >= 3 ? 2 : kRows == 2 ? 4 : 64 / S::kWidth;
+  // Eight independent sums hide the latency of a multiply-add; four zmm are 64 dims, a common head size.
+  constexpr int kDimVectors = kRows >= 3 ? 2 : kRows == 2 || S::kWidth == 16 ? 4 : 8;
   int64_t dim = 0;
   for (; dim + kDimVectors * S::kWidth <= padded; dim += kDimVectors * S::kWidth) {
     add_values<S, Pages, kRows, kDimVectors>(tile, values, first_page, last_page, padded, dim, scores);

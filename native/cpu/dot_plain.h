@@ -1,4 +1,5 @@
-// The integer part of int8 products in plain C++: the definition of what dot_avx2.h and dot_avx512.h compute.
+// The integer part of int8 products in plain C++. Every product and sum is an integer below 2^24, so float
+// arithmetic is exact, and multiplying floats is what every baseline instruction set can do four at a time.
 #pragma once
 
 #include "cpu/matmul_int8_kernel.h"
@@ -8,24 +9,31 @@ namespace autoglm::cpu {
 namespace {
 
 struct PlainMatmul : Plain {
+  // 4 rows x 2 vectors of sums in the sixteen registers of x86-64.
   static constexpr int kMaxInt8Rows = 4;
+  template <int kRows>
+  static constexpr int kInt8Vectors = kRows == 1 ? 4 : 2;
   static constexpr int kMaxFloatRows = 4;
   template <int kRows>
-  static constexpr int kInt8Vectors = 4;
-  template <int kRows>
-  static constexpr int kFloatVectors = 4;
+  static constexpr int kFloatVectors = kRows == 1 ? 4 : 2;
 
-  // Weight of column `col` of the group as the products see it: unsigned for q4 with mins, else with its zero
+  // Weight of column `col` (0..31) of one vector of lanes: unsigned for q4 with mins, else with its zero
   // point.
   template <ComputeLayout kLayout, bool kHasMin>
-  static int weight(const std::byte* lines, int lane, int col) {
-    const auto byte = [&](int offset) { return static_cast<int>(lines[offset + lane * 4]); };
+  static Int weight(const std::byte* lines, int col) {
+    const auto field = [](Int words, int shift, int32_t mask) {
+      return reinterpret_cast<Int>(reinterpret_cast<Unsigned>(words) >> static_cast<uint32_t>(shift)) &
+             broadcast_int(mask);
+    };
+    const int byte = col % 4 * 8;
     if constexpr (kLayout == ComputeLayout::q8) {
-      return static_cast<int8_t>(byte(col / 4 * 128 + col % 4));
+      const Int words = load_int(lines + col / 4 * 128);
+      return shift_right_signed<24>(
+          reinterpret_cast<Int>(reinterpret_cast<Unsigned>(words) << static_cast<uint32_t>(24 - byte)));
     } else {
-      const int nibble = byte(col / 8 * 128 + col % 4) >> (col % 8 / 4 * 4) & 15;
+      const Int nibble = field(load_int(lines + col / 8 * 128), byte + col % 8 / 4 * 4, 15);
       if constexpr (kLayout == ComputeLayout::q4) return kHasMin ? nibble : nibble - 8;
-      const int high = byte(512 + col / 16 * 128 + col % 4) >> (col % 16 / 4 * 2) & 3;
+      const Int high = field(load_int(lines + 512 + col / 16 * 128), byte + col % 16 / 4 * 2, 3);
       return (nibble | high << 4) - 32;
     }
   }
@@ -36,17 +44,20 @@ struct PlainMatmul : Plain {
   static void dot_group(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                         Int (&dots)[kNumParts<kLayout>][kRows][kVectors]) {
     constexpr int kPartCols = kGroupCols / kNumParts<kLayout>;
-    for (int lane = 0; lane < kVectors * kWidth; ++lane) {
-      int weights[kGroupCols];
-      for (int col = 0; col < kGroupCols; ++col) weights[col] = weight<kLayout, kHasMin>(lines, lane, col);
-      for (int part = 0; part < kNumParts<kLayout>; ++part) {
-        for (int r = 0; r < kRows; ++r) {
-          const int8_t* values = rows.values[r] + group * kGroupCols;
-          int dot = 0;
-          for (int col = part * kPartCols; col < (part + 1) * kPartCols; ++col)
-            dot += weights[col] * values[col];
-          dots[part][r][lane / kWidth].lane[lane % kWidth] = dot;
+    for (int part = 0; part < kNumParts<kLayout>; ++part) {
+      Float sums[kRows][kVectors] = {};
+      for (int col = part * kPartCols; col < (part + 1) * kPartCols; ++col) {
+        Float weights[kVectors];
+        for (int v = 0; v < kVectors; ++v) {
+          weights[v] = to_float(weight<kLayout, kHasMin>(lines + v * kWidth * 4, col));
         }
+        for (int r = 0; r < kRows; ++r) {
+          const Float activation = broadcast(rows.values[r][group * kGroupCols + col]);
+          for (int v = 0; v < kVectors; ++v) sums[r][v] += weights[v] * activation;
+        }
+      }
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v) dots[part][r][v] = __builtin_convertvector(sums[r][v], Int);
       }
     }
   }
