@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Engine, Model } from '../../lib/engine/types';
 import { runCli, startCli } from './cli-process';
-import { createEngine, Fixture, stretchedFixture } from './engine-under-test';
+import { createEngine, endlessFixture, Fixture } from './engine-under-test';
 
 const GREEDY = ['--temperature', '0'];
 let folder: string;
@@ -15,7 +15,7 @@ let engine: Engine;
 let model: Model;
 
 beforeAll(async () => {
-  long = stretchedFixture();
+  long = endlessFixture();
   engine = await createEngine();
   model = await engine.loadModel(Fixture.float32);
 });

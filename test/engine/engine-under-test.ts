@@ -16,12 +16,26 @@ export const Fixture = {
   bf16: join(MODELS, 'glm4-bf16'),
 } as const;
 
-/** A copy of the float32 fixture with a context of 4,096 tokens; the caller removes the folder. */
-export function stretchedFixture(): string {
+/** As stretchedFixture, but no token ends an answer: it goes on for minutes unless it is interrupted. */
+export function endlessFixture(): string {
+  const folder = stretchedFixture(32_768);
+  for (const name of ['config.json', 'generation_config.json', 'tokenizer_config.json']) {
+    const path = join(folder, name);
+    const { eos_token_id: _id, eos_token: _text, ...rest } = JSON.parse(readFileSync(path, 'utf8'));
+    writeFileSync(path, JSON.stringify(rest));
+  }
+  return folder;
+}
+
+/** A copy of the float32 fixture with a longer context; the caller removes the folder. */
+export function stretchedFixture(contextLength = 4096): string {
   const folder = mkdtempSync(join(tmpdir(), 'autoglm-long-'));
   cpSync(Fixture.float32, folder, { recursive: true });
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object;
-  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, max_position_embeddings: 4096 }));
+  writeFileSync(
+    join(folder, 'config.json'),
+    JSON.stringify({ ...config, max_position_embeddings: contextLength }),
+  );
   return folder;
 }
 
