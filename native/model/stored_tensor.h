@@ -22,8 +22,8 @@ class StoredTensor {
   int64_t num_stored_rows() const { return num_stored_rows_; }
   int64_t row_bytes() const { return row_bytes_; }
   int64_t num_bytes() const { return num_bytes_; }
-  // The stored rows that rows [first, last) are made of: {first, last}, never empty, because pack_panels wants to see a
-  // row of every source of a stacked matrix.
+  // The stored rows that rows [first, last) are made of: {first, last}, never empty, because pack_panels
+  // wants to see a row of every source of a stacked matrix.
   std::pair<int64_t, int64_t> stored_range(int64_t first, int64_t last) const;
   // Reads `bytes.size()` bytes from byte `offset` of the slices laid end to end.
   void read(int64_t offset, std::span<std::byte> bytes) const;
