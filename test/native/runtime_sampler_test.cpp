@@ -109,7 +109,7 @@ TEST(Sampler, GreedyTakesTheFirstOfEqualMaxima) {
 
 TEST(Sampler, ReportsNonFiniteLogitsAsNumericError) {
   for (const float poison : {std::nanf(""), kInfinity, -kInfinity}) {
-    for (const size_t at : {size_t{0}, size_t{17}, size_t{40}}) {
+    for (size_t at = 0; at < 41; ++at) {
       std::vector<float> logits = random_logits(41, 3, 1);
       logits[at] = poison;
       EXPECT_TRUE(sample(make_row({.temperature = 0}), logits).is_numeric_error) << poison << " at " << at;

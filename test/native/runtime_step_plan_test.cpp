@@ -140,6 +140,7 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {abi::PlanHeader::numPageUpdates, INT32_MAX},
       {abi::PlanHeader::totalWords, 7},
       {abi::PlanHeader::totalWords, INT32_MAX},
+      {abi::PlanHeader::totalWords, static_cast<int32_t>(valid.words.size()) - 1},
       {admission + abi::Admission::words, 4},
       {admission + abi::Admission::words, INT32_MAX},
       {admission + abi::Admission::row, 4},
@@ -150,6 +151,7 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {admission + abi::Admission::numPromptTokens, 4},
       {admission + abi::Admission::maxTokens, -1},
       {admission + abi::Admission::numStopTokens, INT32_MAX},
+      {admission + abi::Admission::numStopTokens, 0},  // its word is left over
       {admission + abi::Admission::numLogitBias, INT32_MAX},
       {admission + abi::Admission::numPositions, 1},  // only for logits
       {admission + abi::Admission::ropeTable, 1},
