@@ -29,22 +29,28 @@ struct Avx2Matmul : Avx2 {
   }
   static Int widen(Int pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
-  template <ComputeLayout kLayout, bool kHasMin, int kRows, int kVectors>
-  static void dot_group(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                        Int (&dots)[kNumParts<kLayout>][kRows][kVectors]) {
+  template <ComputeLayout kLayout, bool kHasMin, int kPart, int kRows, int kVectors>
+  static void dot_part(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                       Int (&dots)[kRows][kVectors]) {
     if constexpr (kLayout == ComputeLayout::q8) {
-      dot_q8<kRows, kVectors>(lines, group, rows, dots[0]);
+      dot_q8<kRows, kVectors>(lines, group, rows, dots);
     } else if constexpr (kLayout == ComputeLayout::q6) {
-      dot_q6<kRows, kVectors>(lines, group, rows, dots);
+      dot_q6<kPart, kRows, kVectors>(lines, group, rows, dots);
     } else {
-      dot_q4<kRows, kVectors>(lines, group, rows, dots[0]);
-      if constexpr (!kHasMin) {
+      dot_q4<kRows, kVectors>(lines, group, rows, dots);
+    }
+    if constexpr (kLayout == ComputeLayout::q6 || (kLayout == ComputeLayout::q4 && !kHasMin)) {
 #pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-          const Int zero = _mm256_slli_epi32(_mm256_set1_epi32(rows.groups[r][group].negative_sum), 3);
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) dots[0][r][v] = _mm256_add_epi32(dots[0][r][v], zero);
+      for (int r = 0; r < kRows; ++r) {
+        const ActivationGroup& sums = rows.groups[r][group];
+        Int zero = _mm256_set1_epi32(sums.negative_sum);
+        if constexpr (kLayout == ComputeLayout::q6) {
+          const Int low = _mm256_set1_epi32(sums.negative_low_sum);
+          zero = kPart == 0 ? low : _mm256_sub_epi32(zero, low);
         }
+        zero = _mm256_slli_epi32(zero, kLayout == ComputeLayout::q6 ? 5 : 3);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) dots[r][v] = _mm256_add_epi32(dots[r][v], zero);
       }
     }
   }
@@ -110,52 +116,38 @@ struct Avx2Matmul : Avx2 {
     }
   }
 
-  // Six bits: two pair sums fit 16 bits (63 * 127 * 2 * 2 = 32,004).
-  template <int kRows, int kVectors>
+  // Half a group of six bits: two pair sums fit 16 bits (63 * 127 * 2 * 2 = 32,004).
+  template <int kHalf, int kRows, int kVectors>
   static void dot_q6(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                     Int (&dots)[2][kRows][kVectors]) {
+                     Int (&dots)[kRows][kVectors]) {
     const Int nibble = _mm256_set1_epi8(15);
     const Int two_bits = _mm256_set1_epi8(0x30);
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-#pragma GCC unroll 2
-      for (int octet = 0; octet < 2; ++octet) {
-        Int first_weight[kVectors], second_weight[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-          const Int line = load_int(lines + (2 * half + octet) * 128 + v * 32);
-          const Int high = load_int(lines + 512 + half * 128 + v * 32);
-          const Int first_high = octet == 0 ? _mm256_slli_epi16(high, 4) : high;
-          const Int second_high = octet == 0 ? _mm256_slli_epi16(high, 2) : _mm256_srli_epi16(high, 2);
-          first_weight[v] =
-              _mm256_or_si256(_mm256_and_si256(line, nibble), _mm256_and_si256(first_high, two_bits));
-          second_weight[v] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(line, 4), nibble),
-                                             _mm256_and_si256(second_high, two_bits));
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-          const int8_t* values = rows.values[r] + group * kGroupCols + half * 16 + octet * 8;
-          const Int first = broadcast_quad(values);
-          const Int second = broadcast_quad(values + 4);
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) {
-            const Int pairs = _mm256_add_epi16(_mm256_maddubs_epi16(first_weight[v], first),
-                                               _mm256_maddubs_epi16(second_weight[v], second));
-            const Int dot = widen(pairs);
-            dots[half][r][v] = octet == 0 ? dot : _mm256_add_epi32(dots[half][r][v], dot);
-          }
-        }
-      }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      const ActivationGroup& sums = rows.groups[r][group];
-      const Int low_zero = _mm256_set1_epi32(sums.negative_low_sum * 32);
-      const Int high_zero = _mm256_set1_epi32((sums.negative_sum - sums.negative_low_sum) * 32);
+    for (int octet = 0; octet < 2; ++octet) {
+      Int first_weight[kVectors], second_weight[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        dots[0][r][v] = _mm256_add_epi32(dots[0][r][v], low_zero);
-        dots[1][r][v] = _mm256_add_epi32(dots[1][r][v], high_zero);
+        const Int line = load_int(lines + (2 * kHalf + octet) * 128 + v * 32);
+        const Int high = load_int(lines + 512 + kHalf * 128 + v * 32);
+        const Int first_high = octet == 0 ? _mm256_slli_epi16(high, 4) : high;
+        const Int second_high = octet == 0 ? _mm256_slli_epi16(high, 2) : _mm256_srli_epi16(high, 2);
+        first_weight[v] =
+            _mm256_or_si256(_mm256_and_si256(line, nibble), _mm256_and_si256(first_high, two_bits));
+        second_weight[v] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(line, 4), nibble),
+                                           _mm256_and_si256(second_high, two_bits));
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* values = rows.values[r] + group * kGroupCols + kHalf * 16 + octet * 8;
+        const Int first = broadcast_quad(values);
+        const Int second = broadcast_quad(values + 4);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const Int pairs = _mm256_add_epi16(_mm256_maddubs_epi16(first_weight[v], first),
+                                             _mm256_maddubs_epi16(second_weight[v], second));
+          const Int dot = widen(pairs);
+          dots[r][v] = octet == 0 ? dot : _mm256_add_epi32(dots[r][v], dot);
+        }
       }
     }
   }

@@ -24,33 +24,30 @@ struct Avx512Matmul : Avx512 {
     __builtin_memcpy(&quad, values, sizeof(quad));
     return _mm512_set1_epi32(quad);
   }
-  static Int start(int32_t sum) { return _mm512_set1_epi32(sum); }
-
-  template <ComputeLayout kLayout, bool kHasMin, int kRows, int kVectors>
-  static void dot_group(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                        Int (&dots)[kNumParts<kLayout>][kRows][kVectors]) {
+  template <ComputeLayout kLayout, bool kHasMin, int kPart, int kRows, int kVectors>
+  static void dot_part(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                       Int (&dots)[kRows][kVectors]) {
     static_assert(kVectors == 2);
-    constexpr int32_t kZero = kLayout == ComputeLayout::q8   ? 128
-                              : kLayout == ComputeLayout::q6 ? 32
-                              : kHasMin                      ? 0
-                                                             : 8;
+    // The zero point is 2^kZeroBits.
+    constexpr int kZeroBits = kLayout == ComputeLayout::q8 ? 7 : kLayout == ComputeLayout::q6 ? 5 : 3;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const ActivationGroup& sums = rows.groups[r][group];
+      Int start = _mm512_setzero_si512();
       if constexpr (kLayout == ComputeLayout::q6) {
-        dots[0][r][0] = dots[0][r][1] = start(sums.negative_low_sum * kZero);
-        dots[1][r][0] = dots[1][r][1] = start((sums.negative_sum - sums.negative_low_sum) * kZero);
-      } else {
-        dots[0][r][0] = dots[0][r][1] =
-            kZero == 0 ? _mm512_setzero_si512() : start(sums.negative_sum * kZero);
+        const Int low = _mm512_set1_epi32(sums.negative_low_sum);
+        start = kPart == 0 ? low : _mm512_sub_epi32(_mm512_set1_epi32(sums.negative_sum), low);
+      } else if constexpr (kLayout == ComputeLayout::q8 || !kHasMin) {
+        start = _mm512_set1_epi32(sums.negative_sum);
       }
+      dots[r][0] = dots[r][1] = _mm512_slli_epi32(start, kZeroBits);
     }
     if constexpr (kLayout == ComputeLayout::q8) {
-      dot_q8<kRows>(lines, group, rows, dots[0]);
+      dot_q8<kRows>(lines, group, rows, dots);
     } else if constexpr (kLayout == ComputeLayout::q6) {
-      dot_q6<kRows>(lines, group, rows, dots);
+      dot_q6<kPart, kRows>(lines, group, rows, dots);
     } else {
-      dot_q4<kRows>(lines, group, rows, dots[0]);
+      dot_q4<kRows>(lines, group, rows, dots);
     }
   }
 
@@ -97,38 +94,34 @@ struct Avx512Matmul : Avx512 {
     }
   }
 
-  template <int kRows>
+  template <int kHalf, int kRows>
   static void dot_q6(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                     Int (&dots)[2][kRows][2]) {
+                     Int (&dots)[kRows][2]) {
     const Int nibble = _mm512_set1_epi8(15);
     const Int two_bits = _mm512_set1_epi8(0x30);
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
+    for (int octet = 0; octet < 2; ++octet) {
+      Int first_weight[2], second_weight[2];
 #pragma GCC unroll 2
-      for (int octet = 0; octet < 2; ++octet) {
-        Int first_weight[2], second_weight[2];
-#pragma GCC unroll 2
-        for (int v = 0; v < 2; ++v) {
-          const Int line = load_int(lines + (2 * half + octet) * 128 + v * 64);
-          const Int high = load_int(lines + 512 + half * 128 + v * 64);
-          const Int first_high = octet == 0 ? _mm512_slli_epi16(high, 4) : high;
-          const Int second_high = octet == 0 ? _mm512_slli_epi16(high, 2) : _mm512_srli_epi16(high, 2);
-          first_weight[v] =
-              _mm512_or_si512(_mm512_and_si512(line, nibble), _mm512_and_si512(first_high, two_bits));
-          second_weight[v] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(line, 4), nibble),
-                                             _mm512_and_si512(second_high, two_bits));
-        }
+      for (int v = 0; v < 2; ++v) {
+        const Int line = load_int(lines + (2 * kHalf + octet) * 128 + v * 64);
+        const Int high = load_int(lines + 512 + kHalf * 128 + v * 64);
+        const Int first_high = octet == 0 ? _mm512_slli_epi16(high, 4) : high;
+        const Int second_high = octet == 0 ? _mm512_slli_epi16(high, 2) : _mm512_srli_epi16(high, 2);
+        first_weight[v] =
+            _mm512_or_si512(_mm512_and_si512(line, nibble), _mm512_and_si512(first_high, two_bits));
+        second_weight[v] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(line, 4), nibble),
+                                           _mm512_and_si512(second_high, two_bits));
+      }
 #pragma GCC unroll 6
-        for (int r = 0; r < kRows; ++r) {
-          const int8_t* values = rows.values[r] + group * kGroupCols + half * 16 + octet * 8;
-          const Int first = broadcast_quad(values);
-          const Int second = broadcast_quad(values + 4);
-#pragma GCC unroll 2
-          for (int v = 0; v < 2; ++v) {
-            dots[half][r][v] = _mm512_dpbusd_epi32(dots[half][r][v], first_weight[v], first);
-            dots[half][r][v] = _mm512_dpbusd_epi32(dots[half][r][v], second_weight[v], second);
-          }
-        }
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* values = rows.values[r] + group * kGroupCols + kHalf * 16 + octet * 8;
+        const Int first = broadcast_quad(values);
+        const Int second = broadcast_quad(values + 4);
+        dots[r][0] = _mm512_dpbusd_epi32(dots[r][0], first_weight[0], first);
+        dots[r][1] = _mm512_dpbusd_epi32(dots[r][1], first_weight[1], first);
+        dots[r][0] = _mm512_dpbusd_epi32(dots[r][0], second_weight[0], second);
+        dots[r][1] = _mm512_dpbusd_epi32(dots[r][1], second_weight[1], second);
       }
     }
   }

@@ -38,27 +38,25 @@ struct PlainMatmul : Plain {
     }
   }
 
-  // dots[part][row][v] lane i = sum over the part's columns of weight * activation, for lane v * kWidth + i
-  // after `lines`. `group` is the index of the group of 32 columns.
-  template <ComputeLayout kLayout, bool kHasMin, int kRows, int kVectors>
-  static void dot_group(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                        Int (&dots)[kNumParts<kLayout>][kRows][kVectors]) {
+  // dots[row][v] lane i = sum over the part's columns of weight * activation, for lane v * kWidth + i after
+  // `lines`. `group` is the index of the group of 32 columns.
+  template <ComputeLayout kLayout, bool kHasMin, int kPart, int kRows, int kVectors>
+  static void dot_part(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                       Int (&dots)[kRows][kVectors]) {
     constexpr int kPartCols = kGroupCols / kNumParts<kLayout>;
-    for (int part = 0; part < kNumParts<kLayout>; ++part) {
-      Float sums[kRows][kVectors] = {};
-      for (int col = part * kPartCols; col < (part + 1) * kPartCols; ++col) {
-        Float weights[kVectors];
-        for (int v = 0; v < kVectors; ++v) {
-          weights[v] = to_float(weight<kLayout, kHasMin>(lines + v * kWidth * 4, col));
-        }
-        for (int r = 0; r < kRows; ++r) {
-          const Float activation = broadcast(rows.values[r][group * kGroupCols + col]);
-          for (int v = 0; v < kVectors; ++v) sums[r][v] += weights[v] * activation;
-        }
+    Float sums[kRows][kVectors] = {};
+    for (int col = kPart * kPartCols; col < (kPart + 1) * kPartCols; ++col) {
+      Float weights[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        weights[v] = to_float(weight<kLayout, kHasMin>(lines + v * kWidth * 4, col));
       }
       for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kVectors; ++v) dots[part][r][v] = __builtin_convertvector(sums[r][v], Int);
+        const Float activation = broadcast(rows.values[r][group * kGroupCols + col]);
+        for (int v = 0; v < kVectors; ++v) sums[r][v] += weights[v] * activation;
       }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) dots[r][v] = __builtin_convertvector(sums[r][v], Int);
     }
   }
 };

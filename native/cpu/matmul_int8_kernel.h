@@ -31,32 +31,39 @@ struct Int8Rows {
   const ActivationGroup* groups[kRows];
 };
 
+// total += (dot products of one part of a group) * weight scale * activation scale.
+template <typename S, ComputeLayout kLayout, bool kHasMin, int kPart, int kRows, int kVectors>
+inline void add_part(const std::byte* lines, const uint16_t* scales, int64_t group,
+                     const Int8Rows<kRows>& rows, typename S::Float (&total)[kRows][kVectors]) {
+  typename S::Int dots[kRows][kVectors];
+  S::template dot_part<kLayout, kHasMin, kPart, kRows, kVectors>(lines, group, rows, dots);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const typename S::Float scale = S::load_half(scales + v * S::kWidth);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const typename S::Float product_scale = S::mul(scale, S::broadcast(rows.groups[r][group].scale));
+      total[r][v] = S::fma(S::to_float(dots[r][v]), product_scale, total[r][v]);
+    }
+  }
+}
+
 // Sums of kRows rows and kVectors vectors of outputs, from vector `first_vector` of the panel on.
 template <typename S, ComputeLayout kLayout, bool kHasMin, int kRows, int kVectors>
 inline void int8_tile(const std::byte* panel, int first_vector, int64_t num_groups,
                       const Int8Rows<kRows>& rows, float* sums) {
   using Float = typename S::Float;
-  constexpr int kParts = kNumParts<kLayout>;
   const int first_lane = first_vector * S::kWidth;
   Float total[kRows][kVectors];
   for (auto& row : total) {
     for (Float& each : row) each = S::zero();
   }
   for (int64_t group = 0; group < num_groups; ++group, panel += kGroupBytes<kLayout, kHasMin>) {
-    typename S::Int dots[kParts][kRows][kVectors];
-    S::template dot_group<kLayout, kHasMin, kRows, kVectors>(panel + first_lane * 4, group, rows, dots);
+    const std::byte* lines = panel + first_lane * 4;
     const auto* scales = reinterpret_cast<const uint16_t*>(panel + kWeightBytes<kLayout>) + first_lane;
-#pragma GCC unroll 2
-    for (int part = 0; part < kParts; ++part) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const Float scale = S::load_half(scales + part * kPanelLanes + v * S::kWidth);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          const Float product_scale = S::mul(scale, S::broadcast(rows.groups[r][group].scale));
-          total[r][v] = S::fma(S::to_float(dots[part][r][v]), product_scale, total[r][v]);
-        }
-      }
+    add_part<S, kLayout, kHasMin, 0>(lines, scales, group, rows, total);
+    if constexpr (kNumParts<kLayout> == 2) {
+      add_part<S, kLayout, kHasMin, 1>(lines, scales + kPanelLanes, group, rows, total);
     }
     if constexpr (kHasMin) {
 #pragma GCC unroll 4
@@ -113,13 +120,15 @@ template <typename S>
 void matmul_int8(const MatmulParams& params, int64_t first_panel, int64_t last_panel, int64_t first_row,
                  int64_t last_row) {
   constexpr auto kRows = std::make_integer_sequence<int, S::kMaxInt8Rows>{};
+  // Unpacking q6 takes more registers: with six rows GCC 12 spills sums.
+  constexpr auto kQ6Rows = std::make_integer_sequence<int, (S::kMaxInt8Rows < 4 ? S::kMaxInt8Rows : 4)>{};
   switch (params.weights.format.layout) {
     case ComputeLayout::q8:
       return int8_panels<S, ComputeLayout::q8, false>(params, first_panel, last_panel, first_row, last_row,
                                                       kRows);
     case ComputeLayout::q6:
       return int8_panels<S, ComputeLayout::q6, false>(params, first_panel, last_panel, first_row, last_row,
-                                                      kRows);
+                                                      kQ6Rows);
     default:
       if (params.weights.format.has_min) {
         return int8_panels<S, ComputeLayout::q4, true>(params, first_panel, last_panel, first_row, last_row,
