@@ -76,7 +76,7 @@ Model::Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, 
 ModelMemory Model::memory() const {
   int64_t scratch_bytes = decoder_.scratch_bytes();
   scratch_bytes += static_cast<int64_t>(logits_.size() * sizeof(float));
-  scratch_bytes += static_cast<int64_t>(page_writers_.size() * sizeof(uint32_t));
+  scratch_bytes += static_cast<int64_t>(page_writers_.size() * sizeof(uint64_t));
   for (const Sampler& sampler : samplers_) scratch_bytes += sampler.scratch_bytes();
   return {.weight_bytes = decoder_.weights().arena.size(),
           .kv_bytes = kv_pool_.num_bytes(),
@@ -205,7 +205,7 @@ void Model::claim_written_pages(const Row& row, const EntryRecord& entry) {
   const int64_t last = (int64_t{entry.start} + entry.count - 1) / abi::Limits::pageSize;
   for (int64_t index = entry.start / abi::Limits::pageSize; index <= last; ++index) {
     const int32_t page = row.page_table()[static_cast<size_t>(index)];
-    uint32_t& writer = page_writers_[static_cast<size_t>(page)];
+    uint64_t& writer = page_writers_[static_cast<size_t>(page)];
     if (writer == step_stamp_)
       refuse_entry(entry, "write page " + std::to_string(page) + ", as does another row");
     writer = step_stamp_;

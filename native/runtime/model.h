@@ -101,8 +101,8 @@ class Model {
   std::vector<int32_t> batch_rows_;
   std::vector<float> logits_;  // [rows answered at once, vocab_size]
   std::vector<Sample> samples_;
-  std::vector<uint32_t> page_writers_;  // [num_pages], the last step that wrote the page
-  uint32_t step_stamp_ = 0;
+  std::vector<uint64_t> page_writers_;  // [num_pages], the last step that wrote the page
+  uint64_t step_stamp_ = 0;
 
   std::mutex outputs_mutex_;
   std::unordered_map<int32_t, std::span<float>> outputs_;
