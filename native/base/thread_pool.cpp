@@ -71,9 +71,12 @@ void ThreadPool::run_stage(int64_t num_chunks, ChunkFunction function, void* con
     return;
   }
   const uint32_t stage = stage_.load(std::memory_order_relaxed) + 1;
-  function_.store(function, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
-  num_chunks_.store(static_cast<uint32_t>(num_chunks), std::memory_order_relaxed);
+  // Closed while the fields change: a worker that still holds the last ticket of the stage before must not
+  // take the new number of chunks for a reason to claim one more.
+  ticket_.store(uint64_t{stage} << 32 | UINT32_MAX, std::memory_order_relaxed);
+  function_.store(function, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  num_chunks_.store(static_cast<uint32_t>(num_chunks), std::memory_order_release);
   num_done_.store(0, std::memory_order_relaxed);
   ticket_.store(uint64_t{stage} << 32, std::memory_order_release);
   stage_.store(
@@ -100,9 +103,9 @@ void ThreadPool::take_chunks(uint32_t stage, int worker) {
   for (;;) {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     if (ticket >> 32 != stage) return;
-    const ChunkFunction function = function_.load(std::memory_order_relaxed);
-    void* const context = context_.load(std::memory_order_relaxed);
-    const uint32_t num_chunks = num_chunks_.load(std::memory_order_relaxed);
+    const ChunkFunction function = function_.load(std::memory_order_acquire);
+    void* const context = context_.load(std::memory_order_acquire);
+    const uint32_t num_chunks = num_chunks_.load(std::memory_order_acquire);
     const uint32_t chunk = static_cast<uint32_t>(ticket);
     if (chunk >= num_chunks) return;
     if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;

@@ -49,8 +49,8 @@ class ThreadPool {
 
   // A worker may still be waking up when the others have finished a stage, so nothing waits for it: the stage
   // number travels with the chunk counter in `ticket_`, and a chunk is claimed only while its stage is the
-  // current one. That also makes the three fields safe to read: a successful claim proves that they belong to
-  // the claimed stage.
+  // current one. That also makes the three fields safe to read: the ticket is closed before they change,
+  // so a successful claim proves that they belong to the claimed stage.
   std::atomic<ChunkFunction> function_{nullptr};
   std::atomic<void*> context_{nullptr};
   std::atomic<uint32_t> num_chunks_{0};

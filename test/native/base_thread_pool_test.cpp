@@ -35,6 +35,19 @@ TEST(ThreadPool, RunsEachChunkOnceOnAWorkerOfItsOwn) {
   }
 }
 
+// Goal: a worker that is late with the last ticket of a short stage takes nothing of the long stage after it.
+// Method: stages of changing lengths, back to back; a chunk taken twice shows in the count, or hangs the
+// pool.
+TEST(ThreadPool, NeverTakesAChunkOfTheNextStageWithATicketOfTheLast) {
+  ThreadPool pool(3);
+  for (int stage = 0; stage < 200'000; ++stage) {
+    const int64_t num_chunks = stage % 2 == 0 ? 2 : 2 + stage % 11;
+    std::atomic<int64_t> count = 0;
+    pool.run(num_chunks, [&](int64_t, int) { count.fetch_add(1); });
+    ASSERT_EQ(count.load(), num_chunks) << "stage " << stage;
+  }
+}
+
 // Goal: no stage is lost or mixed up with its neighbour, also when workers fall asleep between stages.
 // Method: many short stages that each read what the one before wrote without any lock; a data race is the
 // sanitizer's business, a lost chunk shows in the sum.
