@@ -76,7 +76,7 @@ const SPECS: Record<string, DecoderSpec> = {
   ),
   'head sizes that differ between keys and values, and between layers': tinySpec({}, [
     { attention: { headDim: 16, valueDim: 24, numKvHeads: 1 } },
-    { attention: { numQHeads: 2, numKvHeads: 2, headDim: 32, valueDim: 8 } },
+    { attention: { numKvHeads: 1, headDim: 32, valueDim: 8 } },
   ]),
   'no norm at the end and no rope': tinySpec({ finalNorm: null, ropeTables: [] }, [
     { attention: { ropeTable: null } },

@@ -145,7 +145,15 @@ describe('loading', () => {
   });
 
   test.each<[string, string, () => void]>([
-    ['has shrunk', 'model_file_changed', () => truncateSync(tiny.path, 100)],
+    [
+      'has shrunk in the same millisecond',
+      'model_file_changed',
+      () => {
+        const seconds = (tiny.files[0]?.mtimeMs ?? 0) / 1000;
+        truncateSync(tiny.path, 100);
+        utimesSync(tiny.path, seconds, seconds);
+      },
+    ],
     ['was touched', 'model_file_changed', () => utimesSync(tiny.path, 5, 5)],
     ['is gone', 'model_file_changed', () => rmSync(tiny.path)],
     [
