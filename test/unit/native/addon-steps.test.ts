@@ -88,6 +88,8 @@ describe('a row', () => {
       pageUpdates: [[1, 0, 0]],
       entries: [{ row: 1, generation: 6, start: 0, count: 8, samples: true }],
     });
+    const stranger = await model.submit({ entries: [{ row: 1, generation: 99, start: 8, count: 1 }] });
+    expect(stranger.rows[0]).toMatchObject({ row: 1, generation: 99, token: null, finish: Finish.skipped });
     const tokens = [begun.rows[0]?.token];
     for (let i = 0; i < 7; i += 1) {
       const { errorCode, rows } = await model.submit({
