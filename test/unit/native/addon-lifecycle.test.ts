@@ -61,6 +61,15 @@ describe('closing', () => {
     expect(engine.finished.slice(calls)).toEqual([[other.handle, 0]]);
   });
 
+  test('a model whose step has finished unreported calls nobody back', async () => {
+    const model = await engine.load(tiny);
+    void model.submit({});
+    // The event loop stands still meanwhile, so that the report is still on its way when the model is closed.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    await model.close();
+    expect(engine.finished).toEqual([]);
+  });
+
   test('an engine in mid-step, 50 times, with queued steps of two models', async () => {
     for (let round = 0; round < 50; round += 1) {
       const own = new TestEngine(addon, 1 + (round % 3));

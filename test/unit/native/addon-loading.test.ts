@@ -134,14 +134,20 @@ describe('loading', () => {
     for (const [i, value] of logits.entries()) {
       expect(Math.abs(value - (expected[4]?.[i] as number)) / largest, `token ${i}`).toBeLessThan(1e-5);
     }
+    const whole = await logitsOf({});
+    const slices = [0, 9_001, 17_000].map((row, i, starts) => {
+      const end = starts[i + 1] ?? vocabSize;
+      return { file: 0, offset: row * 256, byteLength: (end - row) * 256 };
+    });
+    expect(tiny.tensors[0]?.role).toBe('embedding');
+    expect(await logitsOf({ tensors: withTensor('embedding', { slices }) })).toEqual(whole);
+
     const values = tiny.weights.get('embedding') as Float32Array;
     const rowOrder = Int32Array.from({ length: vocabSize }, (_, row) => (row * 7919 + 11) % vocabSize);
     const stored = new Float32Array(values.length);
     for (const [row, from] of rowOrder.entries())
       stored.set(values.subarray(row * 64, (row + 1) * 64), from * 64);
-    expect(await logitsWith('embedding', new Uint8Array(stored.buffer), { rowOrder })).toEqual(
-      await logitsOf({}),
-    );
+    expect(await logitsWith('embedding', new Uint8Array(stored.buffer), { rowOrder })).toEqual(whole);
   });
 
   test.each<[string, string, () => void]>([
