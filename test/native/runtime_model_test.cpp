@@ -35,18 +35,23 @@ void* allocate(size_t size) {
 
 }  // namespace
 
-// Replace the program's own: only while a test counts down does anything differ.
-void* operator new(size_t size) { return allocate(size); }
-void* operator new[](size_t size) { return allocate(size); }
+// Replace the program's own: only while a test counts down does anything differ. Not inlined: GCC would see one
+// half of a pair become `free` and warn that the other was not `malloc`.
+#define REPLACED [[gnu::noinline]]
+REPLACED void* operator new(size_t size) { return allocate(size); }
+REPLACED void* operator new[](size_t size) { return allocate(size); }
 // Sanitizers bring their own of these two: memory must come from where `delete` returns it to.
-void* operator new(size_t size, const std::nothrow_t&) noexcept { return std::malloc(size == 0 ? 1 : size); }
-void* operator new[](size_t size, const std::nothrow_t&) noexcept {
+REPLACED void* operator new(size_t size, const std::nothrow_t&) noexcept {
   return std::malloc(size == 0 ? 1 : size);
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+REPLACED void* operator new[](size_t size, const std::nothrow_t&) noexcept {
+  return std::malloc(size == 0 ? 1 : size);
+}
+REPLACED void operator delete(void* memory) noexcept { std::free(memory); }
+REPLACED void operator delete[](void* memory) noexcept { std::free(memory); }
+REPLACED void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+REPLACED void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+#undef REPLACED
 
 namespace autoglm {
 namespace {
