@@ -72,7 +72,9 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
 function kvBytesPerToken(spec: DecoderSpec, dtype: KvDtype): number {
   let elements = 0;
   for (const { attention } of spec.layers) {
-    elements += attention.numKvHeads * (attention.headDim + attention.valueDim);
+    // A latent is key and value at once.
+    const valueDim = attention.latent === null ? attention.valueDim : 0;
+    elements += attention.numKvHeads * (attention.headDim + valueDim);
   }
   return elements * KV_DTYPES[dtype].bytes;
 }

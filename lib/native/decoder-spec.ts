@@ -74,6 +74,31 @@ export interface AttentionSpec {
   readonly isCausal: boolean;
   /** Index into DecoderSpec.ropeTables; null for no rotary embedding. */
   readonly ropeTable: number | null;
+  /** Null: q, k and v are products of the hidden state. */
+  readonly latent: LatentSpec | null;
+}
+
+/**
+ * Multi-head latent attention. One vector per token is cached, [ropeDim rotated dims | rank dims of latent]: the key of
+ * all query heads, whose latent part is their value, too. A query head's unrotated part q and the attended latent c meet
+ * it through two matrices per head: k_b q is compared with the latent, v_b c is the head's output.
+ * The AttentionSpec describes what is cached: numKvHeads 1, headDim ropeDim + rank, valueDim rank; `scale` is the
+ * model's own; no qkNorm. Roles: `attention.q_a`, `attention.q_a_norm`, `attention.q_b` (or `attention.q` when queryRank
+ * is null), `attention.kv_a`, `attention.kv_a_norm`, `attention.k_b.H`, `attention.v_b.H` (H = head), `attention.o`;
+ * hasQkvBias gives `q_a` (or `q`) and `kv_a` a bias.
+ */
+export interface LatentSpec {
+  /** Width of the queries' own latent; null: queries are one product of the hidden state. */
+  readonly queryRank: number | null;
+  /** Width of the cached latent. Row order of `kv_a`: the ropeDim rotated rows, then these. */
+  readonly rank: number;
+  /** Dims of a query head; rows of `q_b` (or `q`): for each head nopeDim, then ropeDim. `k_b.H` is [rank, nopeDim]. */
+  readonly nopeDim: number;
+  readonly ropeDim: number;
+  /** Outputs per head: `v_b.H` is [outputDim, rank], `o` is [hiddenSize, numQHeads * outputDim]. */
+  readonly outputDim: number;
+  /** Of both latents. */
+  readonly norm: NormSpec;
 }
 
 export interface RopeTable {
@@ -96,22 +121,38 @@ export interface MlpSpec {
   readonly hasBias: boolean;
 }
 
-/** Mixture of experts. The native decoder of ABI 1 refuses it with `unsupported_model`. */
+/**
+ * Mixture of experts: the router scores every expert, the best numExpertsPerToken run, and
+ * out = sum of weight_e * expert_e(x), plus the shared expert.
+ * Roles: `mlp.router`, `mlp.router.bias` (the correction bias), `mlp.experts.E.{gate,up,down}` (E = expert),
+ * `mlp.shared.{gate,up,down}`, `mlp.shared_gate`.
+ */
 export interface MoeSpec {
   readonly kind: 'moe';
   readonly numExperts: number;
   readonly numExpertsPerToken: number;
+  /** Of each expert; all are gated. */
   readonly intermediateSize: number;
+  /** Of the expert that every token runs through; 0 for none. */
   readonly sharedIntermediateSize: number;
+  /** The shared expert's output is multiplied by sigmoid(shared_gate x), `shared_gate` being [1, hiddenSize]. */
+  readonly hasSharedGate: boolean;
   readonly activation: Activation;
-  readonly router: {
-    readonly score: 'softmax' | 'sigmoid';
-    readonly hasCorrectionBias: boolean;
-    readonly numGroups: number;
-    readonly topGroups: number;
-    readonly normalizesTopK: boolean;
-    readonly scale: number;
-  };
+  readonly router: RouterSpec;
+}
+
+export interface RouterSpec {
+  /** Of the products with `mlp.router`: over all experts, or each by itself. */
+  readonly score: 'softmax' | 'sigmoid';
+  /** Added to the scores for choosing, not for weighing. */
+  readonly hasCorrectionBias: boolean;
+  /** Experts lie in groups of equal size, each as good as its two best; only the topGroups best are chosen from. */
+  readonly numGroups: number;
+  readonly topGroups: number;
+  /** The weights of a token's experts are divided by their sum. */
+  readonly normalizesTopK: boolean;
+  /** Multiplies the weights, after normalisation. */
+  readonly scale: number;
 }
 
 /**
@@ -119,8 +160,8 @@ export interface MoeSpec {
  *
  * Roles (N = layer index): `embedding`, `position_embedding`, `embedding_norm`, `final_norm`, `head`, `head.bias`,
  * `layers.N.attention_norm`, `layers.N.attention_post_norm`, `layers.N.mlp_norm`, `layers.N.mlp_post_norm`,
- * `layers.N.attention.{q,k,v,o}`, `layers.N.attention.{q_norm,k_norm}`, `layers.N.mlp.{gate,up,down}`; each norm and
- * matrix may have `<role>.bias`.
+ * `layers.N.attention.{q,k,v,o}`, `layers.N.attention.{q_norm,k_norm}`, `layers.N.mlp.{gate,up,down}`, and those of
+ * LatentSpec and MoeSpec; each norm and matrix may have `<role>.bias`.
  * Fused tensors of a checkpoint (query_key_value, gate_up_proj) are given as several roles whose slices cover its rows.
  */
 export interface WeightSource {

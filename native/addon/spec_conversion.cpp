@@ -43,6 +43,10 @@ AttentionSpec to_attention(const JsObject& attention) {
     result.sliding_window = attention.integer("slidingWindow", 1, kMaxSize);
   result.soft_cap = to_optional_float(attention, "softCap");
   result.is_causal = attention.boolean("isCausal");
+  if (!attention.is_null("latent")) {
+    throw Error(ErrorCode::unsupported_model,
+                attention.path() + " is latent attention, which this version cannot run");
+  }
   if (!attention.is_null("ropeTable")) {
     result.rope_table = static_cast<int32_t>(attention.integer("ropeTable", 0, INT32_MAX));
   }

@@ -148,6 +148,7 @@ function layerSpec(
     softCap: null,
     isCausal: true,
     ropeTable: 0,
+    latent: null,
   };
   return {
     attention,

@@ -38,6 +38,7 @@ const ATTENTION: AttentionSpec = {
   softCap: null,
   isCausal: true,
   ropeTable: 0,
+  latent: null,
 };
 const MLP: MlpSpec = {
   kind: 'dense',
