@@ -1,11 +1,16 @@
 import { FileSource } from './byte-source';
-import type { ChatTemplates, Checkpoint, GgufTokenizerSource, StoredTensor } from './checkpoint-types';
+import {
+  type ChatTemplates,
+  type Checkpoint,
+  type GgufTokenizerSource,
+  ROPE_VECTORS,
+  type StoredTensor,
+} from './checkpoint-types';
 import type { GgufMetadata } from './gguf/metadata';
 import { type GgufHeader, parseGguf } from './gguf/parse';
 import { invalidModelFile, quoted, unsupportedModel } from './model-file-error';
 
-/** Rope frequencies are divided by these, one number per rotated pair; no head has more pairs. */
-const ROPE_VECTOR = 'rope_freqs.weight';
+/** No head has more rotated pairs. */
 const MAX_ROPE_VECTOR = 4096;
 
 /** Opens a GGUF file: header, vocabulary, template. */
@@ -67,20 +72,24 @@ async function readRopeVectors(
   source: FileSource,
   header: GgufHeader,
 ): Promise<ReadonlyMap<string, Float32Array>> {
-  const tensor = header.tensors.get(ROPE_VECTOR);
-  if (tensor === undefined) return new Map();
-  const length = tensor.shape[0] ?? 0;
-  if (tensor.format !== 'f32' || tensor.shape.length !== 1 || length > MAX_ROPE_VECTOR) {
-    throw invalidModelFile({
-      file: source.path,
-      where: `tensor ${quoted(ROPE_VECTOR)}`,
-      expected: `F32, 1..${MAX_ROPE_VECTOR} numbers`,
-      found: `${tensor.typeName}, shape [${tensor.shape.join(', ')}]`,
-    });
+  const vectors = new Map<string, Float32Array>();
+  for (const name of Object.values(ROPE_VECTORS)) {
+    const tensor = header.tensors.get(name);
+    if (tensor === undefined) continue;
+    const length = tensor.shape[0] ?? 0;
+    if (tensor.format !== 'f32' || tensor.shape.length !== 1 || length > MAX_ROPE_VECTOR) {
+      throw invalidModelFile({
+        file: source.path,
+        where: `tensor ${quoted(name)}`,
+        expected: `F32, 1..${MAX_ROPE_VECTOR} numbers`,
+        found: `${tensor.typeName}, shape [${tensor.shape.join(', ')}]`,
+      });
+    }
+    const bytes = new Uint8Array(tensor.byteLength);
+    await source.readInto(bytes, tensor.offset);
+    vectors.set(name, new Float32Array(bytes.buffer));
   }
-  const bytes = new Uint8Array(tensor.byteLength);
-  await source.readInto(bytes, tensor.offset);
-  return new Map([[ROPE_VECTOR, new Float32Array(bytes.buffer)]]);
+  return vectors;
 }
 
 function readTokenizer(metadata: GgufMetadata): GgufTokenizerSource | null {

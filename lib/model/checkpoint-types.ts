@@ -112,6 +112,13 @@ export interface Checkpoint {
   readonly warnings: readonly CheckpointWarning[];
 }
 
+/** Tensors of GGUF files that hold divisors of rope frequencies, one for each rotated pair. */
+export const ROPE_VECTORS = {
+  divisors: 'rope_freqs.weight',
+  long: 'rope_factors_long.weight',
+  short: 'rope_factors_short.weight',
+} as const;
+
 /** Something in the files that was passed over. */
 export interface CheckpointWarning {
   readonly code: string;

@@ -16,6 +16,11 @@ export interface DecoderSpec {
   readonly head: HeadSpec;
   /** Referred to by index: `AttentionSpec.ropeTable` for families whose layers differ, else 0. */
   readonly ropeTables: readonly RopeTable[];
+  /**
+   * Sequences that may grow longer than this use, in every layer, the table after the layer's own; null where length
+   * changes nothing. Native reads the choice from each admission, not this field.
+   */
+  readonly ropeSwitchLength: number | null;
 }
 
 export interface EmbeddingSpec {

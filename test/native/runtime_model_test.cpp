@@ -35,8 +35,8 @@ void* allocate(size_t size) {
 
 }  // namespace
 
-// Replace the program's own: only while a test counts down does anything differ. Not inlined: GCC would see one
-// half of a pair become `free` and warn that the other was not `malloc`.
+// Replace the program's own: only while a test counts down does anything differ. Not inlined: GCC would see
+// one half of a pair become `free` and warn that the other was not `malloc`.
 #define REPLACED [[gnu::noinline]]
 REPLACED void* operator new(size_t size) { return allocate(size); }
 REPLACED void* operator new[](size_t size) { return allocate(size); }

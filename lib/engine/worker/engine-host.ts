@@ -83,12 +83,13 @@ export class EngineHost {
     try {
       const loaded = await loadModel(this.#addon, this.#engine, port, settings, cancel, tellProgress);
       if (this.#isClosed) throw new AutoglmError('engine_closed', 'the engine is closed');
-      const { handle, plans, results } = loaded;
+      const { handle, plans, results, ropeSwitchLength } = loaded;
       const core = new Scheduler(loaded.scheduler);
       const runner = new ModelRunner(model, {
         addon: this.#addon,
         handle,
         core,
+        ropeSwitchLength,
         plans,
         results,
         post: this.#post,

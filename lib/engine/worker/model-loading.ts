@@ -23,6 +23,8 @@ export interface LoadedModel {
   readonly plans: readonly [PlanBuffer, PlanBuffer];
   readonly results: readonly [ResultBuffer, ResultBuffer];
   readonly scheduler: ReturnType<typeof schedulerConfig>;
+  /** DecoderSpec.ropeSwitchLength. */
+  readonly ropeSwitchLength: number | null;
   readonly summary: LoadSummary;
 }
 
@@ -82,7 +84,8 @@ export async function loadModel(
     numPages: sizing.numPages,
     layouts: countLayouts(memory.layouts),
   };
-  return { handle, plans, results, scheduler, summary };
+  const { ropeSwitchLength } = spec;
+  return { handle, plans, results, scheduler, ropeSwitchLength, summary };
 }
 
 /** The text worker posts one message and closes its end, so a close without a message means that it died. */

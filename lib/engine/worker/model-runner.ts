@@ -8,6 +8,7 @@ import type { ModelStats } from '../types';
 import { DeltaWriter } from './deltas';
 import type { PlanBuffer } from './plan-writer';
 import type { EngineReport, RequestMessage, RequestSettings } from './protocol';
+import { prefixSalt, ropeTableOf } from './rope-choice';
 import type { ResultBuffer } from './step-result';
 
 type Slot = 0 | 1;
@@ -20,6 +21,7 @@ interface SubmittedStep {
 interface RunningRequest {
   readonly settings: RequestSettings;
   readonly numPromptTokens: number;
+  readonly ropeTable: number;
   /** Names the output buffer of an evaluation; 0 for `generate`. */
   readonly outputId: number;
   readonly output: Float32Array | null;
@@ -33,6 +35,8 @@ export interface ModelRunnerParts {
   readonly addon: NativeAddon;
   readonly handle: ModelHandle;
   readonly core: SchedulerCore;
+  /** DecoderSpec.ropeSwitchLength. */
+  readonly ropeSwitchLength: number | null;
   readonly plans: readonly [PlanBuffer, PlanBuffer];
   readonly results: readonly [ResultBuffer, ResultBuffer];
   readonly post: (report: EngineReport, transfer: ArrayBuffer[]) => void;
@@ -65,8 +69,9 @@ export class ModelRunner {
   }
 
   add(request: RequestMessage): void {
-    const { core } = this.#parts;
+    const { core, ropeSwitchLength } = this.#parts;
     const { id, settings } = request;
+    const ropeTable = ropeTableOf(request, ropeSwitchLength);
     core.now = monotonicMs();
     try {
       core.add({
@@ -76,7 +81,7 @@ export class ModelRunner {
         maxTokens: settings.maxTokens,
         priority: request.priority,
         deadline: request.deadline,
-        salt: request.salt,
+        salt: prefixSalt(request, ropeTable),
       });
     } catch (error) {
       this.#deltas.failed(id, error);
@@ -86,6 +91,7 @@ export class ModelRunner {
     this.#requests.set(id, {
       settings,
       numPromptTokens: request.tokens.length,
+      ropeTable,
       outputId: settings.kind === RequestKind.generate ? 0 : id,
       output: this.#prepareOutput(request),
       numSent: 0,

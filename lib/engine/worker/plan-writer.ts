@@ -7,6 +7,7 @@ import type { RequestSettings } from './protocol';
 export interface AdmittedRequest {
   readonly settings: RequestSettings;
   readonly numPromptTokens: number;
+  readonly ropeTable: number;
   readonly outputId: number;
 }
 
@@ -74,7 +75,7 @@ export class PlanBuffer {
     words[at + Admission.numLogitBias] = biasTokens.length;
     words[at + Admission.numPositions] = positions.length;
     words[at + Admission.outputId] = request.outputId;
-    words[at + Admission.ropeTable] = 0;
+    words[at + Admission.ropeTable] = request.ropeTable;
     words[at + Admission.adapter] = 0;
     this.#writeSampling(at, settings);
 

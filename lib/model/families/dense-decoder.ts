@@ -2,7 +2,7 @@ import type { AttentionSpec, DecoderSpec, LayerSpec, NormSpec, RopeTable } from 
 import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
 import type { DecoderDescription } from './family';
 import type { DecoderSettings } from './settings/decoder-settings';
-import { ropeTable } from './settings/rope-scaling';
+import { ropeTables } from './settings/rope-scaling';
 import { type RowRange, WeightMap } from './weight-map';
 
 /** A tensor, without `.weight` or `.bias`, and the rows of it that a role takes. */
@@ -14,21 +14,39 @@ export interface TensorPart {
 /** What sets a family of dense decoders apart from the others. */
 export interface DenseTraits {
   readonly family: string;
+  readonly norm: Pick<NormSpec, 'kind' | 'hasUnitOffset' | 'hasBias'>;
   readonly ropeStyle: RopeTable['style'];
   readonly hasQkNorm: boolean;
   readonly hasQkvBias: boolean;
   readonly hasOutputBias: boolean;
   readonly hasMlpBias: boolean;
   readonly tensors: DenseTensors;
+  /** The layers' matrices are stored as [in, out]. */
+  readonly isTransposed: boolean;
   /** Where q and k rows are stored when not in order; by number of heads. */
   readonly rowOrder: ((numHeads: number, headDim: number) => Int32Array) | null;
   /** Tensors that may be left over without a warning. */
   readonly ignorable: RegExp | null;
 }
 
+/** What most families have in common. */
+export const PLAIN_TRAITS: Omit<DenseTraits, 'family' | 'tensors'> = {
+  norm: { kind: 'rms', hasUnitOffset: false, hasBias: false },
+  ropeStyle: 'half_split',
+  hasQkNorm: false,
+  hasQkvBias: false,
+  hasOutputBias: false,
+  hasMlpBias: false,
+  isTransposed: false,
+  rowOrder: null,
+  ignorable: null,
+};
+
 /** Names of a family's tensors; within a layer they follow `layerPrefix`. */
 export interface DenseTensors {
   readonly embedding: string;
+  /** Learned positions; null for models that rotate. */
+  readonly positions: string | null;
   readonly finalNorm: string;
   readonly head: string;
   readonly layerPrefix: (layer: number) => string;
@@ -43,7 +61,8 @@ export interface DenseTensors {
   readonly o: TensorPart;
   readonly qNorm: string;
   readonly kNorm: string;
-  readonly gate: TensorPart;
+  /** Null: down(act(up(x))). */
+  readonly gate: TensorPart | null;
   readonly up: TensorPart;
   readonly down: TensorPart;
 }
@@ -56,15 +75,18 @@ export function describeDenseDecoder(
   name: string | null,
 ): DecoderDescription {
   const weights = new WeightMap(checkpoint);
-  const { vocabSize, hiddenSize } = settings;
+  const { vocabSize, hiddenSize, contextLength } = settings;
   const { tensors } = traits;
   weights.matrix('embedding', `${tensors.embedding}.weight`, [vocabSize, hiddenSize]);
-  weights.vector('final_norm', `${tensors.finalNorm}.weight`, hiddenSize);
+  if (tensors.positions !== null) {
+    weights.matrix('position_embedding', `${tensors.positions}.weight`, [contextLength, hiddenSize]);
+  }
+  mapNorm(weights, 'final_norm', tensors.finalNorm, hiddenSize, traits.norm.hasBias);
   const isTied = settings.isTied ?? !weights.has(`${tensors.head}.weight`);
   if (!isTied) weights.matrix('head', `${tensors.head}.weight`, [vocabSize, hiddenSize]);
   else weights.use(`${tensors.head}.weight`);
   for (let layer = 0; layer < settings.numLayers; layer += 1) mapLayer(weights, layer, settings, traits);
-  weights.use('rope_freqs.weight');
+  for (const vector of checkpoint.ropeVectors.keys()) weights.use(vector);
   return {
     spec: decoderSpec(settings, traits, isTied),
     tensors: weights.tensors,
@@ -77,19 +99,30 @@ export function describeDenseDecoder(
   };
 }
 
+function mapNorm(weights: WeightMap, role: string, name: string, length: number, hasBias: boolean): void {
+  weights.vector(role, `${name}.weight`, length);
+  if (hasBias) weights.vector(`${role}.bias`, `${name}.bias`, length);
+}
+
 function mapLayer(weights: WeightMap, layer: number, settings: DecoderSettings, traits: DenseTraits): void {
   const { hiddenSize, headDim, intermediateSize } = settings;
-  const { tensors } = traits;
+  const { tensors, isTransposed } = traits;
   const prefix = tensors.layerPrefix(layer);
   const norm = (role: string, name: string | null, length: number): void => {
-    if (name !== null) weights.vector(`layers.${layer}.${role}`, `${prefix}${name}.weight`, length);
+    if (name === null) return;
+    mapNorm(weights, `layers.${layer}.${role}`, `${prefix}${name}`, length, traits.norm.hasBias);
   };
-  const linear = (role: string, part: TensorPart, out: number, columns: number, order?: Int32Array): void => {
+  const linear = (
+    role: string,
+    { name, rows }: TensorPart,
+    out: number,
+    columns: number,
+    rowOrder?: Int32Array,
+  ): void => {
     const path = `layers.${layer}.${role}`;
-    weights.matrix(path, `${prefix}${part.name}.weight`, [out, columns], part.rows, order);
-    if (hasBias(role, traits)) {
-      weights.vector(`${path}.bias`, `${prefix}${part.name}.bias`, out, part.rows, order);
-    }
+    weights.matrix(path, `${prefix}${name}.weight`, [out, columns], { rows, rowOrder, isTransposed });
+    if (hasBias(role, traits))
+      weights.vector(`${path}.bias`, `${prefix}${name}.bias`, out, { rows, rowOrder });
   };
   norm('attention_norm', tensors.attentionNorm, hiddenSize);
   norm('attention_post_norm', tensors.attentionPostNorm, hiddenSize);
@@ -104,7 +137,7 @@ function mapLayer(weights: WeightMap, layer: number, settings: DecoderSettings, 
   linear('attention.k', tensors.k, numKvHeads * headDim, hiddenSize, traits.rowOrder?.(numKvHeads, headDim));
   linear('attention.v', tensors.v, numKvHeads * valueDim, hiddenSize);
   linear('attention.o', tensors.o, hiddenSize, numQHeads * valueDim);
-  linear('mlp.gate', tensors.gate, intermediateSize, hiddenSize);
+  if (tensors.gate !== null) linear('mlp.gate', tensors.gate, intermediateSize, hiddenSize);
   linear('mlp.up', tensors.up, intermediateSize, hiddenSize);
   linear('mlp.down', tensors.down, hiddenSize, intermediateSize);
 }
@@ -115,39 +148,34 @@ function hasBias(role: string, traits: DenseTraits): boolean {
 }
 
 function decoderSpec(settings: DecoderSettings, traits: DenseTraits, isTied: boolean): DecoderSpec {
-  const { ropeBase, rotaryDim, ropeScaling, contextLength } = settings;
-  const norm: NormSpec = { kind: 'rms', epsilon: settings.epsilon, hasUnitOffset: false, hasBias: false };
+  const { contextLength, embeddingScale, logitSoftCap } = settings;
+  const norm: NormSpec = { ...traits.norm, epsilon: settings.epsilon };
   return {
     vocabSize: settings.vocabSize,
     hiddenSize: settings.hiddenSize,
     contextLength,
-    embedding: { scale: 1, hasPositions: false, norm: null },
-    layers: settings.slidingWindows.map((slidingWindow) => layerSpec(settings, traits, norm, slidingWindow)),
+    embedding: { scale: embeddingScale, hasPositions: traits.tensors.positions !== null, norm: null },
+    layers: settings.slidingWindows.map((_, layer) => layerSpec(settings, traits, norm, layer)),
     finalNorm: norm,
-    head: { isTied, hasBias: false, softCap: null, scale: 1 },
-    ropeTables: [ropeTable(traits.ropeStyle, ropeBase, rotaryDim, ropeScaling, contextLength)],
+    head: { isTied, hasBias: false, softCap: logitSoftCap, scale: 1 },
+    ...ropeTables(traits.ropeStyle, settings.ropes, contextLength),
   };
 }
 
-function layerSpec(
-  settings: DecoderSettings,
-  traits: DenseTraits,
-  norm: NormSpec,
-  slidingWindow: number | null,
-): LayerSpec {
+function layerSpec(settings: DecoderSettings, traits: DenseTraits, norm: NormSpec, layer: number): LayerSpec {
   const attention: AttentionSpec = {
     numQHeads: settings.numQHeads,
     numKvHeads: settings.numKvHeads,
     headDim: settings.headDim,
     valueDim: settings.valueDim,
-    scale: settings.headDim ** -0.5,
+    scale: settings.attentionScale,
     hasQkvBias: traits.hasQkvBias,
     hasOutputBias: traits.hasOutputBias,
     qkNorm: traits.hasQkNorm ? norm : null,
-    slidingWindow,
-    softCap: null,
+    slidingWindow: settings.slidingWindows[layer] ?? null,
+    softCap: settings.attentionSoftCap,
     isCausal: true,
-    ropeTable: 0,
+    ropeTable: settings.layerRopes[layer] ?? null,
     latent: null,
   };
   return {
@@ -155,7 +183,7 @@ function layerSpec(
     mlp: {
       kind: 'dense',
       intermediateSize: settings.intermediateSize,
-      isGated: true,
+      isGated: traits.tensors.gate !== null,
       activation: settings.activation,
       hasBias: traits.hasMlpBias,
     },

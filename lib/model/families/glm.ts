@@ -1,6 +1,7 @@
 import type { Checkpoint } from '../checkpoint-types';
-import { type DenseTensors, type DenseTraits, describeDenseDecoder } from './dense-decoder';
+import { type DenseTraits, describeDenseDecoder, PLAIN_TRAITS } from './dense-decoder';
 import type { Family } from './family';
+import { withFusedGateUp, withFusedQkv } from './fused-tensors';
 import type { DecoderSettings } from './settings/decoder-settings';
 import { readGgufSettings } from './settings/gguf-settings';
 import { readHuggingfaceSettings } from './settings/huggingface-settings';
@@ -8,14 +9,11 @@ import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-name
 
 /** What GLM and GLM-4-0414 share: neighbours rotate, q, k and v have biases, gate and up are one tensor. */
 export const GLM_TRAITS: DenseTraits = {
+  ...PLAIN_TRAITS,
   family: 'glm',
   ropeStyle: 'interleaved',
-  hasQkNorm: false,
   hasQkvBias: true,
-  hasOutputBias: false,
-  hasMlpBias: false,
   tensors: HUGGINGFACE_TENSORS,
-  rowOrder: null,
   ignorable: ROTARY_BUFFERS,
 };
 
@@ -60,38 +58,11 @@ export const glm: Family = {
  * The file is followed, and long prompts will show which is right.
  */
 function withBaseWarning(settings: DecoderSettings, file: string): DecoderSettings {
-  if (settings.ropeBase !== 10_000 || settings.contextLength <= 32_768) return settings;
+  if (settings.ropes[0]?.base !== 10_000 || settings.contextLength <= 32_768) return settings;
   const message = `${file}: rope base 10000 with a context of ${settings.contextLength} tokens; long prompts may suffer`;
   return { ...settings, warnings: [...settings.warnings, { code: 'rope_base', message }] };
 }
 
 export function hasQkvBias(checkpoint: Checkpoint): boolean {
   return checkpoint.tensors.has('blk.0.attn_qkv.bias') || checkpoint.tensors.has('blk.0.attn_q.bias');
-}
-
-/** Gate rows come first, then as many up rows. */
-export function withFusedGateUp(
-  tensors: DenseTensors,
-  name: string,
-  { intermediateSize }: DecoderSettings,
-): DenseTensors {
-  const total = 2 * intermediateSize;
-  return {
-    ...tensors,
-    gate: { name, rows: { first: 0, total } },
-    up: { name, rows: { first: intermediateSize, total } },
-  };
-}
-
-/** All q heads, then all k heads, then all v heads. */
-function withFusedQkv(tensors: DenseTensors, name: string, settings: DecoderSettings): DenseTensors {
-  const numQRows = settings.numQHeads * settings.headDim;
-  const numKRows = settings.numKvHeads * settings.headDim;
-  const total = numQRows + numKRows + settings.numKvHeads * settings.valueDim;
-  return {
-    ...tensors,
-    q: { name, rows: { first: 0, total } },
-    k: { name, rows: { first: numQRows, total } },
-    v: { name, rows: { first: numQRows + numKRows, total } },
-  };
 }

@@ -1,6 +1,7 @@
 import { type DenseTensors, type DenseTraits, describeDenseDecoder } from './dense-decoder';
 import type { Family } from './family';
-import { GLM_DEFAULTS, GLM_TRAITS, hasQkvBias, withFusedGateUp } from './glm';
+import { withFusedGateUp } from './fused-tensors';
+import { GLM_DEFAULTS, GLM_TRAITS, hasQkvBias } from './glm';
 import { readGgufSettings } from './settings/gguf-settings';
 import { readHuggingfaceSettings } from './settings/huggingface-settings';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS } from './tensor-names';

@@ -1,19 +1,13 @@
-import type { DenseTraits } from './dense-decoder';
-import { describeDenseDecoder } from './dense-decoder';
+import { type DenseTraits, describeDenseDecoder, PLAIN_TRAITS } from './dense-decoder';
 import type { Family } from './family';
 import { readGgufSettings } from './settings/gguf-settings';
 import { readHuggingfaceSettings } from './settings/huggingface-settings';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-names';
 
 const TRAITS: DenseTraits = {
+  ...PLAIN_TRAITS,
   family: 'llama',
-  ropeStyle: 'half_split',
-  hasQkNorm: false,
-  hasQkvBias: false,
-  hasOutputBias: false,
-  hasMlpBias: false,
   tensors: HUGGINGFACE_TENSORS,
-  rowOrder: null,
   ignorable: ROTARY_BUFFERS,
 };
 

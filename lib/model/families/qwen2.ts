@@ -1,18 +1,15 @@
-import { type DenseTraits, describeDenseDecoder } from './dense-decoder';
+import { type DenseTraits, describeDenseDecoder, PLAIN_TRAITS } from './dense-decoder';
 import type { Family } from './family';
 import { readGgufSettings } from './settings/gguf-settings';
 import { readHuggingfaceSettings } from './settings/huggingface-settings';
+import { qwenWindows } from './settings/sliding-windows';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-names';
 
 const TRAITS: DenseTraits = {
+  ...PLAIN_TRAITS,
   family: 'qwen2',
-  ropeStyle: 'half_split',
-  hasQkNorm: false,
   hasQkvBias: true,
-  hasOutputBias: false,
-  hasMlpBias: false,
   tensors: HUGGINGFACE_TENSORS,
-  rowOrder: null,
   ignorable: ROTARY_BUFFERS,
 };
 
@@ -24,13 +21,14 @@ export const qwen2: Family = {
   ggufArchitecture: 'qwen2',
 
   fromHuggingface(checkpoint, config) {
-    const settings = readHuggingfaceSettings(config, {
+    const plain = readHuggingfaceSettings(config, {
       epsilon: 1e-6,
       contextLength: 32_768,
       partialRotaryFactor: 1,
       headDim: null,
       numKvHeads: 32,
     });
+    const settings = { ...plain, slidingWindows: qwenWindows(config, plain.numLayers) };
     return describeDenseDecoder(checkpoint, settings, TRAITS, config.string('_name_or_path'));
   },
 

@@ -1,18 +1,15 @@
-import { type DenseTraits, describeDenseDecoder } from './dense-decoder';
+import { type DenseTraits, describeDenseDecoder, PLAIN_TRAITS } from './dense-decoder';
 import type { Family } from './family';
 import { readGgufSettings } from './settings/gguf-settings';
 import { readHuggingfaceSettings } from './settings/huggingface-settings';
+import { qwenWindows } from './settings/sliding-windows';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS, ROTARY_BUFFERS } from './tensor-names';
 
 const TRAITS: DenseTraits = {
+  ...PLAIN_TRAITS,
   family: 'qwen3',
-  ropeStyle: 'half_split',
   hasQkNorm: true,
-  hasQkvBias: false,
-  hasOutputBias: false,
-  hasMlpBias: false,
   tensors: HUGGINGFACE_TENSORS,
-  rowOrder: null,
   ignorable: ROTARY_BUFFERS,
 };
 
@@ -24,13 +21,14 @@ export const qwen3: Family = {
   ggufArchitecture: 'qwen3',
 
   fromHuggingface(checkpoint, config) {
-    const settings = readHuggingfaceSettings(config, {
+    const plain = readHuggingfaceSettings(config, {
       epsilon: 1e-6,
       contextLength: 32_768,
       partialRotaryFactor: 1,
       headDim: 128,
       numKvHeads: 32,
     });
+    const settings = { ...plain, slidingWindows: qwenWindows(config, plain.numLayers) };
     const hasBias = config.boolean('attention_bias') ?? false;
     const traits: DenseTraits = { ...TRAITS, hasQkvBias: hasBias, hasOutputBias: hasBias };
     return describeDenseDecoder(checkpoint, settings, traits, config.string('_name_or_path'));

@@ -3,6 +3,7 @@ import type { DenseTensors } from './dense-decoder';
 /** Names that transformers gives the tensors of most dense decoders. */
 export const HUGGINGFACE_TENSORS: DenseTensors = {
   embedding: 'model.embed_tokens',
+  positions: null,
   finalNorm: 'model.norm',
   head: 'lm_head',
   layerPrefix: (layer) => `model.layers.${layer}.`,
@@ -24,6 +25,7 @@ export const HUGGINGFACE_TENSORS: DenseTensors = {
 /** The same in GGUF. */
 export const GGUF_TENSORS: DenseTensors = {
   embedding: 'token_embd',
+  positions: null,
   finalNorm: 'output_norm',
   head: 'output',
   layerPrefix: (layer) => `blk.${layer}.`,

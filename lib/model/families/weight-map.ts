@@ -10,6 +10,15 @@ export interface RowRange {
   readonly total: number;
 }
 
+/** Where a role is found in its tensor; left out, it is the whole tensor in the model's own order. */
+export interface Placement {
+  readonly rows?: RowRange | undefined;
+  /** Row r of the role is row `rowOrder[r]` of its part of the tensor. */
+  readonly rowOrder?: Int32Array | undefined;
+  /** Stored as [in, out]. */
+  readonly isTransposed?: boolean;
+}
+
 const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16'];
 
 /**
@@ -34,22 +43,25 @@ export class WeightMap {
     role: string,
     name: string,
     [out, columns]: readonly [number, number],
-    rows: RowRange = { first: 0, total: out },
-    rowOrder: Int32Array | null = null,
+    placement: Placement = {},
   ): void {
-    const tensor = this.#require(name, [rows.total, columns]);
-    const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
-    this.#add(role, tensor, format, [out, columns], rows, rowOrder);
+    const { rows = { first: 0, total: out }, rowOrder = null, isTransposed = false } = placement;
+    if (!isTransposed) {
+      const tensor = this.#require(name, [rows.total, columns]);
+      const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
+      this.#add(role, tensor, format, [out, columns], rows, rowOrder);
+      return;
+    }
+    const tensor = this.#require(name, [columns, rows.total]);
+    const format = this.#formatOf(tensor, VECTOR_FORMATS);
+    const slices = [{ file: tensor.file, offset: tensor.offset, byteLength: tensor.byteLength }];
+    const source = { format, shape: [out, columns], slices, rowOrder: columnsOf(rows, out), isTransposed };
+    this.#tensors.push({ role, source });
   }
 
   /** [length], or a part of a longer vector. */
-  vector(
-    role: string,
-    name: string,
-    length: number,
-    rows: RowRange = { first: 0, total: length },
-    rowOrder: Int32Array | null = null,
-  ): void {
+  vector(role: string, name: string, length: number, placement: Placement = {}): void {
+    const { rows = { first: 0, total: length }, rowOrder = null } = placement;
     const tensor = this.#require(name, [rows.total]);
     const format = this.#formatOf(tensor, VECTOR_FORMATS);
     this.#add(role, tensor, format, [length], rows, rowOrder);
@@ -146,4 +158,9 @@ export class WeightMap {
   #fileOf(tensor: StoredTensor): string {
     return this.#checkpoint.files[tensor.file]?.path ?? this.#checkpoint.path;
   }
+}
+
+/** A role's part of a transposed tensor: its rows are columns of the file, so they are picked one by one. */
+function columnsOf({ first, total }: RowRange, count: number): Int32Array | null {
+  return count === total ? null : Int32Array.from({ length: count }, (_, i) => first + i);
 }

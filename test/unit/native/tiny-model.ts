@@ -84,6 +84,7 @@ export function tinySpec(
     finalNorm: RMS,
     head: { isTied: true, hasBias: false, softCap: null, scale: 1 },
     ropeTables: [ropeTable(16, 'half_split')],
+    ropeSwitchLength: null,
     ...changes,
   };
 }

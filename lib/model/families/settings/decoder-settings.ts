@@ -1,9 +1,9 @@
 import type { Activation } from '../../../native/abi';
 import type { CheckpointWarning } from '../../checkpoint-types';
 import type { ConfigReader } from '../../config-reader';
-import type { RopeScaling } from './rope-scaling';
+import type { RopeSettings } from './rope-scaling';
 
-/** What a config says about a dense decoder, whichever format it was read from. */
+/** What a config says about a decoder, whichever format it was read from. */
 export interface DecoderSettings {
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -16,14 +16,38 @@ export interface DecoderSettings {
   readonly epsilon: number;
   readonly contextLength: number;
   readonly activation: Activation;
-  readonly ropeBase: number;
-  readonly rotaryDim: number;
-  readonly ropeScaling: RopeScaling;
+  /** Multiplies q.k. */
+  readonly attentionScale: number;
+  readonly attentionSoftCap: number | null;
+  readonly logitSoftCap: number | null;
+  /** Multiplies the rows of the embedding. */
+  readonly embeddingScale: number;
+  readonly ropes: readonly RopeSettings[];
+  /** By layer: index into `ropes`, or null for a layer without rotation. */
+  readonly layerRopes: readonly (number | null)[];
   /** Null: the config leaves it open, so the presence of a head tensor decides. */
   readonly isTied: boolean | null;
   /** By layer; null where all tokens are visible. */
   readonly slidingWindows: readonly (number | null)[];
   readonly warnings: readonly CheckpointWarning[];
+}
+
+/** The settings that most families leave alone. */
+export function plainAttention(
+  numLayers: number,
+  headDim: number,
+): Pick<
+  DecoderSettings,
+  'attentionScale' | 'attentionSoftCap' | 'logitSoftCap' | 'embeddingScale' | 'layerRopes' | 'slidingWindows'
+> {
+  return {
+    attentionScale: headDim ** -0.5,
+    attentionSoftCap: null,
+    logitSoftCap: null,
+    embeddingScale: 1,
+    layerRopes: new Array<number | null>(numLayers).fill(0),
+    slidingWindows: new Array<number | null>(numLayers).fill(null),
+  };
 }
 
 /**

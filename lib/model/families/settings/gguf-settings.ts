@@ -1,4 +1,5 @@
-import type { Checkpoint, CheckpointWarning } from '../../checkpoint-types';
+import type { Activation } from '../../../native/abi';
+import { type Checkpoint, type CheckpointWarning, ROPE_VECTORS } from '../../checkpoint-types';
 import { requireInteger } from '../../config-reader';
 import type { GgufMetadata } from '../../gguf/metadata';
 import { invalidModelFile, quoted, unsupportedModel } from '../../model-file-error';
@@ -8,10 +9,11 @@ import {
   checkHeads,
   checkRotaryDim,
   type DecoderSettings,
+  plainAttention,
   positive,
   requirePositive,
 } from './decoder-settings';
-import { type RopeScaling, yarnAttentionFactor } from './rope-scaling';
+import { longropeAttentionFactor, type RopeScaling, yarnAttentionFactor } from './rope-scaling';
 
 /** Keys that would change the numbers and that no supported family writes. */
 const REFUSED_KEYS = [
@@ -22,18 +24,29 @@ const REFUSED_KEYS = [
   'attention.scale',
   'attn_logit_softcapping',
   'final_logit_softcapping',
+  'attention.temperature_scale',
   'rope.scaling.yarn_log_multiplier',
   'rope.dimension_sections',
 ] as const;
+
+/** What a family's files say otherwise than most. */
+export interface GgufVariations {
+  /** Keys that the family's own code reads. */
+  readonly reads?: readonly string[];
+  readonly epsilonKey?: string;
+  readonly activation?: Activation;
+}
 
 /** Reads the keys that all dense decoders share. */
 export function readGgufSettings(
   checkpoint: Checkpoint,
   metadata: GgufMetadata,
   architecture: string,
+  variations: GgufVariations = {},
 ): DecoderSettings {
+  const { reads = [], epsilonKey = 'attention.layer_norm_rms_epsilon', activation = 'silu' } = variations;
   const key = (name: string): string => `${architecture}.${name}`;
-  for (const name of REFUSED_KEYS) refuseKey(metadata, key(name));
+  for (const name of REFUSED_KEYS) if (!reads.includes(name)) refuseKey(metadata, key(name));
   const hiddenSize = requireInteger(metadata, key('embedding_length'), 1, BOUNDS.hiddenSize);
   const numLayers = requireInteger(metadata, key('block_count'), 1, BOUNDS.layers);
   const numQHeads = perLayer(metadata, key('attention.head_count'), numLayers, BOUNDS.heads);
@@ -46,7 +59,7 @@ export function readGgufSettings(
   const valueDim = metadata.integer(key('attention.value_length'), 1, BOUNDS.headDim) ?? headDim;
   const rotaryKey = key('rope.dimension_count');
   const rotaryDim = metadata.integer(rotaryKey, 1, BOUNDS.headDim) ?? headDim;
-  const epsilonKey = key('attention.layer_norm_rms_epsilon');
+  const contextLength = requireInteger(metadata, key('context_length'), 1, BOUNDS.contextLength);
   return {
     vocabSize: readVocabSize(checkpoint, metadata, key('vocab_size')),
     hiddenSize,
@@ -56,15 +69,21 @@ export function readGgufSettings(
     numKvHeads,
     headDim,
     valueDim,
-    epsilon: checkedEpsilon(metadata, epsilonKey, requirePositive(metadata, epsilonKey)),
-    contextLength: requireInteger(metadata, key('context_length'), 1, BOUNDS.contextLength),
-    activation: 'silu',
-    ropeBase: positive(metadata, key('rope.freq_base')) ?? 10_000,
-    rotaryDim: checkRotaryDim(metadata, rotaryKey, rotaryDim, headDim),
-    ropeScaling: readScaling(metadata, key, checkpoint.ropeVectors.get('rope_freqs.weight'), rotaryDim / 2),
+    epsilon: checkedEpsilon(metadata, key(epsilonKey), requirePositive(metadata, key(epsilonKey))),
+    contextLength,
+    activation,
+    ...plainAttention(numLayers, headDim),
+    ropes: [
+      {
+        base: positive(metadata, key('rope.freq_base')) ?? 10_000,
+        rotaryDim: checkRotaryDim(metadata, rotaryKey, rotaryDim, headDim),
+        scaling: readScaling({ checkpoint, metadata, key, contextLength, numPairs: rotaryDim / 2 }),
+      },
+    ],
     isTied: null,
-    slidingWindows: new Array<number | null>(numLayers).fill(null),
-    warnings: slidingWindowWarning(metadata, key('attention.sliding_window')),
+    warnings: reads.includes('attention.sliding_window')
+      ? []
+      : slidingWindowWarning(metadata, key('attention.sliding_window')),
   };
 }
 
@@ -124,20 +143,39 @@ function readVocabSize(checkpoint: Checkpoint, metadata: GgufMetadata, key: stri
   return vocabSize;
 }
 
-function readScaling(
-  metadata: GgufMetadata,
-  key: (name: string) => string,
-  divisors: Float32Array | undefined,
-  numPairs: number,
-): RopeScaling {
-  if (divisors !== undefined) return checkedDivisors(metadata, divisors, numPairs);
-  const type = metadata.string(key('rope.scaling.type')) ?? 'none';
-  if (type === 'none') return { kind: 'none' };
-  const factor = requirePositive(metadata, key('rope.scaling.factor'));
-  if (type === 'linear') return { kind: 'linear', factor };
-  if (type !== 'yarn') {
-    throw unsupportedModel(metadata.file, `rope scaling type ${quoted(type)}`, ['none', 'linear', 'yarn']);
+interface GgufScalingContext {
+  readonly checkpoint: Checkpoint;
+  readonly metadata: GgufMetadata;
+  readonly key: (name: string) => string;
+  readonly contextLength: number;
+  readonly numPairs: number;
+}
+
+const SCALING_TYPES = ['none', 'linear', 'yarn', 'longrope'] as const;
+
+function readScaling(context: GgufScalingContext): RopeScaling {
+  const { checkpoint, metadata, key, numPairs } = context;
+  if (checkpoint.ropeVectors.has(ROPE_VECTORS.divisors)) {
+    return { kind: 'divisors', divisors: ropeVector(checkpoint, ROPE_VECTORS.divisors, numPairs) };
   }
+  if (checkpoint.ropeVectors.has(ROPE_VECTORS.long)) return readLongrope(context);
+  const type = metadata.string(key('rope.scaling.type')) ?? 'none';
+  switch (type) {
+    case 'none':
+      return { kind: 'none' };
+    case 'linear':
+      return { kind: 'linear', factor: requirePositive(metadata, key('rope.scaling.factor')) };
+    case 'longrope':
+      return readLongrope(context);
+    case 'yarn':
+      return readYarn(metadata, key);
+    default:
+      throw unsupportedModel(metadata.file, `rope scaling type ${quoted(type)}`, SCALING_TYPES);
+  }
+}
+
+function readYarn(metadata: GgufMetadata, key: (name: string) => string): RopeScaling {
+  const factor = requirePositive(metadata, key('rope.scaling.factor'));
   const originalKey = key('rope.scaling.original_context_length');
   return {
     kind: 'yarn',
@@ -150,13 +188,36 @@ function readScaling(
   };
 }
 
-function checkedDivisors(metadata: GgufMetadata, divisors: Float32Array, numPairs: number): RopeScaling {
+function readLongrope({
+  checkpoint,
+  metadata,
+  key,
+  contextLength,
+  numPairs,
+}: GgufScalingContext): RopeScaling {
+  const originalKey = key('rope.scaling.original_context_length');
+  const originalLength = requireInteger(metadata, originalKey, 1, BOUNDS.contextLength);
+  return {
+    kind: 'longrope',
+    shortFactors: [...ropeVector(checkpoint, ROPE_VECTORS.short, numPairs)],
+    longFactors: [...ropeVector(checkpoint, ROPE_VECTORS.long, numPairs)],
+    originalLength,
+    attentionFactor:
+      positive(metadata, key('rope.scaling.attn_factor')) ??
+      longropeAttentionFactor(contextLength / originalLength, originalLength),
+  };
+}
+
+function ropeVector(checkpoint: Checkpoint, name: string, length: number): Float32Array {
+  const vector = checkpoint.ropeVectors.get(name);
+  const file = checkpoint.files[0]?.path ?? checkpoint.path;
   const fault = (expected: string, found: string) =>
-    invalidModelFile({ file: metadata.file, where: 'tensor "rope_freqs.weight"', expected, found });
-  if (divisors.length !== numPairs) throw fault(`${numPairs} numbers`, `${divisors.length}`);
-  const wrong = divisors.findIndex((divisor) => !(divisor > 0 && Number.isFinite(divisor)));
-  if (wrong >= 0) throw fault('numbers above 0', `${divisors[wrong]} at index ${wrong}`);
-  return { kind: 'divisors', divisors };
+    invalidModelFile({ file, where: `tensor ${quoted(name)}`, expected, found });
+  if (vector === undefined) throw fault(`${length} numbers`, 'no such tensor');
+  if (vector.length !== length) throw fault(`${length} numbers`, `${vector.length}`);
+  const wrong = vector.findIndex((divisor) => !(divisor > 0 && Number.isFinite(divisor)));
+  if (wrong >= 0) throw fault('numbers above 0', `${vector[wrong]} at index ${wrong}`);
+  return vector;
 }
 
 /** Converters of full-attention models copy the key, and no engine applies it to these architectures. */

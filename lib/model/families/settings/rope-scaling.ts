@@ -1,4 +1,4 @@
-import type { RopeTable } from '../../../native/decoder-spec';
+import type { DecoderSpec, RopeTable } from '../../../native/decoder-spec';
 
 /** How rotary frequencies are stretched beyond the length a model was first trained on. */
 export type RopeScaling =
@@ -38,6 +38,36 @@ export interface LongropeScaling {
   readonly longFactors: readonly number[];
   readonly originalLength: number;
   readonly attentionFactor: number;
+}
+
+/** One way of rotating; most models use the same in all layers. */
+export interface RopeSettings {
+  readonly base: number;
+  readonly rotaryDim: number;
+  readonly scaling: RopeScaling;
+}
+
+/** One table for each way of rotating, and a second one for long sequences where longrope asks for it. */
+export function ropeTables(
+  style: RopeTable['style'],
+  ropes: readonly RopeSettings[],
+  contextLength: number,
+): Pick<DecoderSpec, 'ropeTables' | 'ropeSwitchLength'> {
+  const tableFor = ({ base, rotaryDim, scaling }: RopeSettings, length: number): RopeTable =>
+    ropeTable(style, base, rotaryDim, scaling, length);
+  const [rope] = ropes;
+  if (
+    ropes.length === 1 &&
+    rope?.scaling.kind === 'longrope' &&
+    contextLength > rope.scaling.originalLength
+  ) {
+    const { originalLength } = rope.scaling;
+    return {
+      ropeTables: [tableFor(rope, originalLength), tableFor(rope, contextLength)],
+      ropeSwitchLength: originalLength,
+    };
+  }
+  return { ropeTables: ropes.map((each) => tableFor(each, contextLength)), ropeSwitchLength: null };
 }
 
 /** The table for sequences of up to `length` tokens. */
@@ -112,6 +142,11 @@ function yarnFrequencies(
 /** The factor by which yarn multiplies cos and sin when the config does not say. */
 export function yarnAttentionFactor(factor: number, mscale = 1): number {
   return factor <= 1 ? 1 : 0.1 * mscale * Math.log(factor) + 1;
+}
+
+/** The factor by which longrope multiplies cos and sin, of short sequences too, when the config does not say. */
+export function longropeAttentionFactor(factor: number, originalLength: number): number {
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalLength));
 }
 
 /** Source: Llama 3.1's rope_scaling: by wavelength, kept, divided by the factor, or blended between the two. */

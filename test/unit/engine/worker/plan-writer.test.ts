@@ -39,8 +39,8 @@ const evaluation: RequestSettings = {
   positions: Int32Array.of(0, 2),
 };
 const requests: Record<number, AdmittedRequest> = {
-  1: { settings, numPromptTokens: 3, outputId: 0 },
-  2: { settings: evaluation, numPromptTokens: 3, outputId: 2 },
+  1: { settings, numPromptTokens: 3, ropeTable: 0, outputId: 0 },
+  2: { settings: evaluation, numPromptTokens: 3, ropeTable: 1, outputId: 2 },
 };
 const requestOf = (id: number): AdmittedRequest => requests[id] as AdmittedRequest;
 
@@ -75,6 +75,7 @@ describe('a step plan in shared memory', () => {
     expect([field('row'), field('generation'), field('kind')]).toEqual([4, 9, RequestKind.generate]);
     expect([field('numTokens'), field('numPromptTokens'), field('maxTokens')]).toEqual([4, 3, 99]);
     expect([field('numStopTokens'), field('numLogitBias'), field('numPositions')]).toEqual([2, 2, 0]);
+    expect(field('ropeTable')).toBe(0);
     expect([field('topK'), field('numLogprobs'), field('outputId')]).toEqual([40, 3, 0]);
     expect([field('seedLow') >>> 0, field('seedHigh')]).toEqual([2 ** 32 - 1, 2 ** 21 - 1]);
     const floats = [
@@ -96,6 +97,7 @@ describe('a step plan in shared memory', () => {
     const second = first + numWords;
     expect(words[second + Admission.outputId]).toBe(2);
     expect(words[second + Admission.numPositions]).toBe(2);
+    expect(words[second + Admission.ropeTable]).toBe(1);
     const secondTail = second + Admission.numWords;
     expect([...words.subarray(secondTail, secondTail + 5)]).toEqual([20, 21, 22, 0, 2]);
   });

@@ -361,6 +361,12 @@ describe('a model that contradicts itself is refused with the place', () => {
       /original_context_length.*found nothing/,
     ],
     [
+      'longrope without its factors',
+      'qwen3-q8_0',
+      { keys: { 'qwen3.rope.scaling.type': words('longrope') } },
+      /"rope_factors_short.weight".*16 numbers, found no such tensor/,
+    ],
+    [
       'more rotated dims than a head has',
       'qwen3-q8_0',
       { keys: { 'qwen3.rope.dimension_count': number(64) } },
@@ -433,10 +439,10 @@ describe('what is not supported is named, with what is', () => {
       /different "llama.attention.head_count_kv" by layer/,
     ],
     [
-      'longrope in GGUF',
+      'another rope scaling',
       'qwen3-q8_0',
-      { keys: { 'qwen3.rope.scaling.type': words('longrope') } },
-      /"longrope".*none, linear, yarn/,
+      { keys: { 'qwen3.rope.scaling.type': words('spiral') } },
+      /"spiral".*none, linear, yarn, longrope/,
     ],
   ];
   test.each(unsupported)('%s', (_name, fixture, change, message) => {

@@ -3,7 +3,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../../../lib/model/checkpoint-types';
 import { readHuggingfaceSettings } from '../../../../lib/model/families/settings/huggingface-settings';
-import { ropeTable } from '../../../../lib/model/families/settings/rope-scaling';
+import {
+  type RopeSettings,
+  ropeTable,
+  ropeTables,
+} from '../../../../lib/model/families/settings/rope-scaling';
 import { JsonConfig } from '../../../../lib/model/json-config';
 
 interface RopeReference {
@@ -53,14 +57,8 @@ describe('frequencies and attention factor equal those of transformers', () => {
       { rope_theta: ropeTheta as number, rope_scaling: scaling },
     ];
     for (const rope of asWritten) {
-      const settings = settingsWith(rope);
-      const table = ropeTable(
-        'half_split',
-        settings.ropeBase,
-        settings.rotaryDim,
-        settings.ropeScaling,
-        length ?? 1,
-      );
+      const { base, rotaryDim, scaling: rule } = settingsWith(rope).ropes[0] as RopeSettings;
+      const table = ropeTable('half_split', base, rotaryDim, rule, length ?? 1);
       expect(table.frequencies).toHaveLength(frequencies.length);
       for (const [i, expected] of frequencies.entries()) {
         const error = Math.abs((table.frequencies[i] as number) / expected - 1);
@@ -74,7 +72,7 @@ describe('frequencies and attention factor equal those of transformers', () => {
 });
 
 test('the older key `type` names the rule too', () => {
-  expect(settingsWith({ rope_scaling: { type: 'linear', factor: 2 } }).ropeScaling).toEqual({
+  expect(settingsWith({ rope_scaling: { type: 'linear', factor: 2 } }).ropes[0]?.scaling).toEqual({
     kind: 'linear',
     factor: 2,
   });
@@ -89,7 +87,29 @@ test('the context is what a rule allows', () => {
   expect(contextOf({ rope_type: 'yarn', factor: 4 })).toBe(16_384);
   const factors = new Array<number>(headDim / 2).fill(1);
   const longrope = { rope_type: 'longrope', short_factor: factors, long_factor: factors };
-  expect(contextOf({ ...longrope, original_max_position_embeddings: 1024 })).toBe(1024);
+  expect(contextOf({ ...longrope, original_max_position_embeddings: 1024 })).toBe(4096);
+});
+
+test('longrope has a second table where the context exceeds the original length, and only there', () => {
+  const [shortFactors, longFactors] = [
+    [1, 2],
+    [4, 8],
+  ];
+  const scaling = {
+    kind: 'longrope',
+    shortFactors,
+    longFactors,
+    originalLength: 64,
+    attentionFactor: 1.5,
+  } as const;
+  const tablesAt = (contextLength: number) =>
+    ropeTables('half_split', [{ base: 100, rotaryDim: 4, scaling }], contextLength);
+  const [short, long] = [
+    { frequencies: Float64Array.of(1, 0.1 / 2), attentionFactor: 1.5 },
+    { frequencies: Float64Array.of(1 / 4, 0.1 / 8), attentionFactor: 1.5 },
+  ];
+  expect(tablesAt(64)).toMatchObject({ ropeTables: [short], ropeSwitchLength: null });
+  expect(tablesAt(65)).toMatchObject({ ropeTables: [short, long], ropeSwitchLength: 64 });
 });
 
 test('rules that end the context early say so', () => {
