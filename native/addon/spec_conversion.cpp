@@ -53,31 +53,54 @@ AttentionSpec to_attention(const JsObject& attention) {
   return result;
 }
 
-MlpSpec to_mlp(const JsObject& mlp) {
-  if (mlp.choice("kind", {"dense", "moe"}) == 1) {
-    throw Error(
-        ErrorCode::unsupported_model,
-        mlp.path() +
-            " is a mixture of experts, which this version cannot run: only dense layers are supported");
-  }
-  return {.intermediate_size = mlp.integer("intermediateSize", 1, kMaxSize),
-          .is_gated = mlp.boolean("isGated"),
-          .activation = static_cast<Activation>(mlp.choice("activation",
-                                                           {
+Activation to_activation(const JsObject& mlp) {
+  return static_cast<Activation>(mlp.choice("activation", {
 #define AUTOGLM_ACTIVATION(name) #name,
 #include "base/formats.def"
 #undef AUTOGLM_ACTIVATION
-                                                           })),
+                                                          }));
+}
+
+MlpSpec to_mlp(const JsObject& mlp) {
+  return {.intermediate_size = mlp.integer("intermediateSize", 1, kMaxSize),
+          .is_gated = mlp.boolean("isGated"),
+          .activation = to_activation(mlp),
           .has_bias = mlp.boolean("hasBias")};
 }
 
+RouterSpec to_router(const JsObject& router) {
+  return {.score = static_cast<RouterScore>(router.choice("score", {"softmax", "sigmoid"})),
+          .has_correction_bias = router.boolean("hasCorrectionBias"),
+          .num_groups = router.integer("numGroups", 1, kMaxSize),
+          .top_groups = router.integer("topGroups", 1, kMaxSize),
+          .normalizes_top_k = router.boolean("normalizesTopK"),
+          .scale = to_float(router, "scale")};
+}
+
+MoeSpec to_moe(const JsObject& moe) {
+  return {.num_experts = moe.integer("numExperts", 1, kMaxSize),
+          .num_experts_per_token = moe.integer("numExpertsPerToken", 1, kMaxSize),
+          .intermediate_size = moe.integer("intermediateSize", 1, kMaxSize),
+          .shared_intermediate_size = moe.integer("sharedIntermediateSize", 0, kMaxSize),
+          .has_shared_gate = moe.boolean("hasSharedGate"),
+          .activation = to_activation(moe),
+          .router = to_router(moe.object("router"))};
+}
+
 LayerSpec to_layer(const JsObject& layer) {
-  return {.attention = to_attention(layer.object("attention")),
-          .mlp = to_mlp(layer.object("mlp")),
-          .norm_placement =
-              static_cast<NormPlacement>(layer.choice("normPlacement", {"pre", "sandwich", "post"})),
-          .norm = to_norm(layer.object("norm")),
-          .residual_scale = to_float(layer, "residualScale")};
+  LayerSpec result{.attention = to_attention(layer.object("attention")),
+                   .mlp = {},
+                   .norm_placement =
+                       static_cast<NormPlacement>(layer.choice("normPlacement", {"pre", "sandwich", "post"})),
+                   .norm = to_norm(layer.object("norm")),
+                   .residual_scale = to_float(layer, "residualScale")};
+  const JsObject mlp = layer.object("mlp");
+  if (mlp.choice("kind", {"dense", "moe"}) == 0) {
+    result.mlp = to_mlp(mlp);
+  } else {
+    result.moe = to_moe(mlp);
+  }
+  return result;
 }
 
 RopeTable to_rope_table(const JsObject& table) {

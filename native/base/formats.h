@@ -34,6 +34,9 @@ enum class Activation : uint8_t {
 
 enum class NormKind : uint8_t { rms, layer };
 
+// How a mixture of experts turns its router's products into scores: over all experts, or each by itself.
+enum class RouterScore : uint8_t { softmax, sigmoid };
+
 // interleaved rotates the pairs (2i, 2i + 1); half_split the pairs (i, i + rotary_dim / 2).
 enum class RopeStyle : uint8_t { interleaved, half_split };
 

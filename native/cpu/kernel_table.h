@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/cpu_info.h"
+#include "base/expert_params.h"
 #include "base/op_params.h"
 
 namespace autoglm::cpu {
@@ -56,6 +57,7 @@ struct KernelTable {
   void (*append_kv)(const KvAppendParams& params, const KvAppendTask& task);
   void (*attend)(const AttentionParams& params, const AttentionTask& task);
   void (*finish_attention)(const AttentionParams& params, const AttentionPartials& partials, int64_t row);
+  void (*combine)(const CombineParams& params, int64_t first_row, int64_t last_row);
 };
 
 // Null when this binary was built for another processor family.

@@ -2,6 +2,7 @@
 // instruction set out of the rest of the program.
 #include "cpu/activation_kernel.h"
 #include "cpu/attention_kernel.h"
+#include "cpu/combine_kernel.h"
 #include "cpu/dot_avx2.h"
 #include "cpu/kernel_table.h"
 #include "cpu/kv_append_kernel.h"
@@ -23,6 +24,7 @@ constexpr KernelTable kTable = {
     .append_kv = append_kv<Avx2>,
     .attend = attend<Avx2>,
     .finish_attention = finish_attention<Avx2>,
+    .combine = combine_rows<Avx2>,
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // file's instruction set out of the rest of the program.
 #include "cpu/activation_kernel.h"
 #include "cpu/attention_kernel.h"
+#include "cpu/combine_kernel.h"
 #include "cpu/dot_plain.h"
 #include "cpu/kernel_table.h"
 #include "cpu/kv_append_kernel.h"
@@ -23,6 +24,7 @@ constexpr KernelTable kTable = {
     .append_kv = append_kv<Plain>,
     .attend = attend<Plain>,
     .finish_attention = finish_attention<Plain>,
+    .combine = combine_rows<Plain>,
 };
 
 }  // namespace

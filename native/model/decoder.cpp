@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "model/linear_product.h"
 #include "ops/activation.h"
 #include "ops/embedding.h"
 #include "ops/kv_append.h"
@@ -25,17 +26,6 @@ const RopeTable* rope_table_of(const DecoderSpec& spec, const AttentionSpec& att
   return attention.rope_table ? &spec.rope_tables[static_cast<size_t>(*attention.rope_table)] : nullptr;
 }
 
-MatmulParams product(const Linear& linear, const Activations& in, TensorView<float> out) {
-  MatmulParams params{
-      .weights = linear.matrix, .in = {}, .quantized = {}, .bias = linear.bias, .residual = {}, .out = out};
-  if (linear.matrix.takes_int8()) {
-    params.quantized = in.quantized;
-  } else {
-    params.in = in.values;
-  }
-  return params;
-}
-
 NormParams norm_params(const NormSpec& norm, const NormWeights& weights, TensorView<const float> in) {
   return {.kind = norm.kind,
           .epsilon = norm.epsilon,
@@ -54,7 +44,12 @@ Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDt
                  int64_t max_step_tokens)
     : spec_(std::move(spec)), weights_(std::move(weights)), kv_dtype_(kv_dtype), head_(weights_->head) {
   if (spec_.head.is_tied) head_.matrix = weights_->embedding;
-  for (const LayerSpec& layer : spec_.layers) layer_geometries_.push_back(geometry_of(layer.attention));
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    const LayerSpec& layer = spec_.layers[i];
+    layer_geometries_.push_back(geometry_of(layer.attention));
+    layer_experts_.push_back(
+        layer.moe ? experts_.add_layer(*layer.moe, weights_->layers[i].moe, spec_.hidden_size) : 0);
+  }
   reserve_scratch(max_step_tokens);
   tokens_.reserve(static_cast<size_t>(max_step_tokens));
   positions_.reserve(static_cast<size_t>(max_step_tokens));
@@ -80,20 +75,24 @@ void Decoder::reserve_scratch(int64_t max_step_tokens) {
   } widths;
   bool has_sublayer_norm = false;
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    const auto& [attention, mlp, placement, norm, residual_scale] = spec_.layers[i];
+    const auto& [attention, mlp, moe, placement, norm, residual_scale] = spec_.layers[i];
     const LayerWeights& weights = weights_->layers[i];
+    const bool is_dense = !moe;
+    const bool experts_take_int8 = moe && experts_.needs_int8(layer_experts_[i]);
     const auto widen = [](int64_t& width, int64_t cols, bool is_needed) {
       if (is_needed) width = std::max(width, cols);
     };
     widen(widths.qkv, q_cols(attention) + k_cols(attention) + v_cols(attention), true);
     widen(widths.q, q_cols(attention), true);
-    widen(widths.gate_up, gate_up_cols(mlp), true);
-    widen(widths.float_input, spec_.hidden_size, weights.qkv.needs_float() || weights.gate_up.needs_float());
-    widen(widths.int8_input, spec_.hidden_size, weights.qkv.needs_int8() || weights.gate_up.needs_int8());
+    widen(widths.gate_up, gate_up_cols(mlp), is_dense);
+    widen(widths.float_input, spec_.hidden_size,
+          weights.qkv.needs_float() || weights.gate_up.needs_float() || moe);
+    widen(widths.int8_input, spec_.hidden_size,
+          weights.qkv.needs_int8() || weights.gate_up.needs_int8() || experts_take_int8);
     widen(widths.float_attended, attended_cols(attention), !weights.o.matrix.takes_int8());
     widen(widths.int8_attended, attended_cols(attention), weights.o.matrix.takes_int8());
-    widen(widths.float_activated, mlp.intermediate_size, !weights.down.matrix.takes_int8());
-    widen(widths.int8_activated, mlp.intermediate_size, weights.down.matrix.takes_int8());
+    widen(widths.float_activated, mlp.intermediate_size, is_dense && !weights.down.matrix.takes_int8());
+    widen(widths.int8_activated, mlp.intermediate_size, is_dense && weights.down.matrix.takes_int8());
     has_sublayer_norm |= placement != NormPlacement::pre;
   }
   int64_t attention_floats = 0;
@@ -111,6 +110,7 @@ void Decoder::reserve_scratch(int64_t max_step_tokens) {
     attended_.reserve(allocator, max_step_tokens, widths.float_attended, widths.int8_attended);
     gate_up_.reserve(allocator, max_step_tokens, widths.gate_up);
     activated_.reserve(allocator, max_step_tokens, widths.float_activated, widths.int8_activated);
+    experts_.reserve(allocator, max_step_tokens);
     if (has_sublayer_norm) sublayer_.reserve(allocator, max_step_tokens, spec_.hidden_size);
     head_input_.reserve(allocator, kMaxLogitRows, spec_.hidden_size, head_takes_int8 ? spec_.hidden_size : 0);
     for (size_t i = 0; i < angles_.size(); ++i) {
@@ -153,7 +153,11 @@ bool Decoder::forward(const Execution& execution, std::span<const SequenceChunk>
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     if (is_interrupted.load(std::memory_order_relaxed)) return false;
     run_attention(execution, i, kv_pool);
-    run_mlp(execution, i);
+    if (spec_.layers[i].moe) {
+      run_experts(execution, i);
+    } else {
+      run_mlp(execution, i);
+    }
   }
   return true;
 }
@@ -299,6 +303,15 @@ void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
   add_to_residual(execution, layer, weights.down, activated, weights.mlp_norm, weights.mlp_post_norm);
 }
 
+void Decoder::run_experts(const Execution& execution, size_t layer_idx) {
+  const LayerSpec& layer = spec_.layers[layer_idx];
+  const LayerWeights& weights = weights_->layers[layer_idx];
+  const size_t number = layer_experts_[layer_idx];
+  const Activations input = make_input(execution, layer, weights.mlp_norm, true, experts_.needs_int8(number));
+  experts_.run(execution, number, input, begin_add(layer));
+  end_add(execution, layer, weights.mlp_norm, weights.mlp_post_norm);
+}
+
 // What the first product of a sub-layer reads: the normed hidden state, or, with norms behind the sub-layers,
 // the hidden state as it is.
 Activations Decoder::make_input(const Execution& execution, const LayerSpec& layer,
@@ -318,26 +331,38 @@ Activations Decoder::make_input(const Execution& execution, const LayerSpec& lay
 
 void Decoder::multiply_stacked(const Execution& execution, const StackedLinear& stacked,
                                const Activations& in, TensorView<float> out) const {
-  int64_t first_col = 0;
-  for (const Linear& part : stacked.parts) {
-    matmul(execution, product(part, in, out.columns(first_col, part.matrix.n)));
-    first_col += part.matrix.n;
-  }
+  for_parts(stacked, in, out, [&](const MatmulParams& params) { matmul(execution, params); });
 }
 
-// The last product of a sub-layer and its place in the residual stream: LayerSpec.normPlacement.
 void Decoder::add_to_residual(const Execution& execution, const LayerSpec& layer, const Linear& linear,
                               const Activations& in, const NormWeights& pre_weights,
                               const NormWeights& post_weights) {
-  const bool is_normed_after = layer.norm_placement != NormPlacement::pre;
-  const TensorView<float> sublayer = sublayer_.view(num_rows_, spec_.hidden_size);
-  MatmulParams params = product(linear, in, is_normed_after ? sublayer : next_residual());
-  if (layer.norm_placement != NormPlacement::sandwich) {
-    params.residual = residual();
-    params.scale = layer.residual_scale;
-  }
+  const SublayerOutput output = begin_add(layer);
+  MatmulParams params = product(linear, in, output.out);
+  params.residual = output.residual;
+  params.scale = output.scale;
   matmul(execution, params);
-  if (is_normed_after) {
+  end_add(execution, layer, pre_weights, post_weights);
+}
+
+// Where the last operation of a sub-layer writes, and what `end_add` does then: LayerSpec.normPlacement.
+SublayerOutput Decoder::begin_add(const LayerSpec& layer) const {
+  const TensorView<float> sublayer = sublayer_.view(num_rows_, spec_.hidden_size);
+  switch (layer.norm_placement) {
+    case NormPlacement::pre:
+      return {.out = next_residual(), .residual = residual(), .scale = layer.residual_scale};
+    case NormPlacement::post:
+      return {.out = sublayer, .residual = residual(), .scale = layer.residual_scale};
+    case NormPlacement::sandwich:
+      break;
+  }
+  return {.out = sublayer, .residual = {}};
+}
+
+void Decoder::end_add(const Execution& execution, const LayerSpec& layer, const NormWeights& pre_weights,
+                      const NormWeights& post_weights) {
+  if (layer.norm_placement != NormPlacement::pre) {
+    const TensorView<float> sublayer = sublayer_.view(num_rows_, spec_.hidden_size);
     const bool is_sandwich = layer.norm_placement == NormPlacement::sandwich;
     NormParams norm_after = norm_params(layer.norm, is_sandwich ? post_weights : pre_weights, sublayer);
     if (is_sandwich) {

@@ -14,6 +14,7 @@
 #include "model/activation_buffer.h"
 #include "model/decoder_spec.h"
 #include "model/decoder_weights.h"
+#include "model/experts.h"
 #include "ops/attention.h"
 #include "ops/execution.h"
 
@@ -73,9 +74,13 @@ class Decoder {
                          bool needs_float, bool needs_int8);
   void multiply_stacked(const Execution& execution, const StackedLinear& stacked, const Activations& in,
                         TensorView<float> out) const;
+  void run_experts(const Execution& execution, size_t layer_idx);
   void add_to_residual(const Execution& execution, const LayerSpec& layer, const Linear& linear,
                        const Activations& in, const NormWeights& pre_weights,
                        const NormWeights& post_weights);
+  SublayerOutput begin_add(const LayerSpec& layer) const;
+  void end_add(const Execution& execution, const LayerSpec& layer, const NormWeights& pre_weights,
+               const NormWeights& post_weights);
   KvPages kv_pages(size_t layer_idx, const KvPool& kv_pool) const;
 
   TensorView<float> residual() const { return residuals_[current_].view(num_rows_, spec_.hidden_size); }
@@ -89,6 +94,8 @@ class Decoder {
   Linear head_;  // its matrix is the embedding's when the head is tied
   std::vector<AttentionGeometry> geometries_;
   std::vector<size_t> layer_geometries_;  // index into geometries_ by layer
+  Experts experts_;
+  std::vector<size_t> layer_experts_;  // number in experts_ by layer, 0 for dense ones
 
   MemoryRegion scratch_;
   FloatBuffer residuals_[2];  // the stage that adds reads one and writes the other

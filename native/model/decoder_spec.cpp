@@ -14,6 +14,8 @@ constexpr int64_t kMaxContextLength = int64_t{1} << 24;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 1024;
+constexpr int64_t kMaxIntermediateSize = kMaxHiddenSize * 8;
+constexpr int64_t kMaxExperts = 4096;
 
 void check_range(const std::string& what, int64_t found, int64_t low, int64_t high) {
   if (found >= low && found <= high) return;
@@ -62,6 +64,27 @@ void check_attention(const std::string& what, const AttentionSpec& attention, co
   check_range(what + ": rotaryDim of its rope table", table.rotary_dim, 2, attention.head_dim);
 }
 
+void check_moe(const std::string& what, const MoeSpec& moe) {
+  check_range(what + ".numExperts", moe.num_experts, 1, kMaxExperts);
+  check_range(what + ".numExpertsPerToken", moe.num_experts_per_token, 1, moe.num_experts);
+  check_range(what + ".intermediateSize", moe.intermediate_size, 1, kMaxIntermediateSize);
+  check_range(what + ".sharedIntermediateSize", moe.shared_intermediate_size, 0, kMaxIntermediateSize);
+  if (moe.has_shared_gate && moe.shared_intermediate_size == 0) {
+    throw Error(ErrorCode::invalid_parameter, what + " has a gate for a shared expert that it does not have");
+  }
+  const RouterSpec& router = moe.router;
+  check_finite(what + ".router.scale", router.scale);
+  check_range(what + ".router.numGroups", router.num_groups, 1, moe.num_experts);
+  check_range(what + ".router.topGroups", router.top_groups, 1, router.num_groups);
+  if (moe.num_experts % router.num_groups != 0) {
+    throw Error(ErrorCode::invalid_parameter, what + " has " + std::to_string(moe.num_experts) +
+                                                  " experts, which " + std::to_string(router.num_groups) +
+                                                  " groups do not divide");
+  }
+  const int64_t num_candidates = moe.num_experts / router.num_groups * router.top_groups;
+  check_range(what + ".numExpertsPerToken", moe.num_experts_per_token, 1, num_candidates);
+}
+
 void check_rope_table(const std::string& what, const RopeTable& table) {
   check_range(what + ".rotaryDim", table.rotary_dim, 2, kMaxHeadDim);
   if (table.rotary_dim % 2 != 0 || static_cast<int64_t>(table.frequencies.size()) != table.rotary_dim / 2) {
@@ -95,7 +118,11 @@ void check_decoder_spec(const DecoderSpec& spec) {
     const std::string what = "spec.layers[" + std::to_string(i) + "]";
     const LayerSpec& layer = spec.layers[i];
     check_attention(what + ".attention", layer.attention, spec);
-    check_range(what + ".mlp.intermediateSize", layer.mlp.intermediate_size, 1, kMaxHiddenSize * 8);
+    if (layer.moe) {
+      check_moe(what + ".mlp", *layer.moe);
+    } else {
+      check_range(what + ".mlp.intermediateSize", layer.mlp.intermediate_size, 1, kMaxIntermediateSize);
+    }
     check_norm(what + ".norm", layer.norm);
     check_finite(what + ".residualScale", layer.residual_scale);
   }

@@ -60,11 +60,31 @@ struct MlpSpec {
   bool has_bias = false;
 };
 
+struct RouterSpec {
+  RouterScore score = RouterScore::softmax;
+  bool has_correction_bias = false;
+  int64_t num_groups = 1;
+  int64_t top_groups = 1;
+  bool normalizes_top_k = false;
+  float scale = 1;
+};
+
+struct MoeSpec {
+  int64_t num_experts = 0;
+  int64_t num_experts_per_token = 0;
+  int64_t intermediate_size = 0;
+  int64_t shared_intermediate_size = 0;  // 0 for no shared expert
+  bool has_shared_gate = false;
+  Activation activation = Activation::silu;
+  RouterSpec router;
+};
+
 enum class NormPlacement : uint8_t { pre, sandwich, post };
 
 struct LayerSpec {
   AttentionSpec attention;
-  MlpSpec mlp;
+  MlpSpec mlp;  // unless there is `moe`
+  std::optional<MoeSpec> moe = std::nullopt;
   NormPlacement norm_placement = NormPlacement::pre;
   NormSpec norm;
   float residual_scale = 1;

@@ -30,6 +30,18 @@ struct StackedLinear {
   bool needs_float() const;
 };
 
+struct ExpertWeights {
+  StackedLinear gate_up;
+  Linear down;
+};
+
+struct MoeWeights {
+  StackedLinear router;               // [experts], and the shared expert's gate as one more output
+  const float* correction = nullptr;  // optional [experts]
+  std::vector<ExpertWeights> experts;
+  ExpertWeights shared;  // empty without a shared expert
+};
+
 struct LayerWeights {
   NormWeights attention_norm;
   NormWeights attention_post_norm;
@@ -41,6 +53,7 @@ struct LayerWeights {
   Linear o;
   StackedLinear gate_up;  // up alone when the MLP is not gated
   Linear down;
+  MoeWeights moe;  // in place of gate_up and down
 };
 
 struct DecoderWeights {

@@ -68,12 +68,41 @@ class LayoutBuilder {
                 hidden, attention.has_qkv_bias);
     add_linear(weights.o, prefix + "attention.o", hidden, attention.num_q_heads * attention.value_dim,
                attention.has_output_bias);
+    if (layer.moe) {
+      add_experts(weights.moe, *layer.moe, prefix + "mlp.");
+      return;
+    }
     const int64_t intermediate = layer.mlp.intermediate_size;
     RolesAndRows gate_up;
     if (layer.mlp.is_gated) gate_up.emplace_back(prefix + "mlp.gate", intermediate);
     gate_up.emplace_back(prefix + "mlp.up", intermediate);
     add_stacked(weights.gate_up, gate_up, hidden, layer.mlp.has_bias);
     add_linear(weights.down, prefix + "mlp.down", hidden, intermediate, layer.mlp.has_bias);
+  }
+
+  void add_experts(MoeWeights& weights, const MoeSpec& moe, const std::string& prefix) {
+    RolesAndRows router = {{prefix + "router", moe.num_experts}};
+    if (moe.has_shared_gate) router.emplace_back(prefix + "shared_gate", 1);
+    // Whatever the precision: a rounded score could choose another expert.
+    add_stacked(weights.router, router, spec_.hidden_size, false, Precision::exact);
+    if (moe.router.has_correction_bias) {
+      add_bias(weights.correction, {{prefix + "router", moe.num_experts}});
+    }
+    weights.experts.resize(static_cast<size_t>(moe.num_experts));
+    for (size_t expert = 0; expert < weights.experts.size(); ++expert) {
+      add_expert(weights.experts[expert], prefix + "experts." + std::to_string(expert) + ".",
+                 moe.intermediate_size);
+    }
+    if (moe.shared_intermediate_size > 0) {
+      add_expert(weights.shared, prefix + "shared.", moe.shared_intermediate_size);
+    }
+  }
+
+  void add_expert(ExpertWeights& weights, const std::string& prefix, int64_t intermediate) {
+    const int64_t hidden = spec_.hidden_size;
+    add_stacked(weights.gate_up, {{prefix + "gate", intermediate}, {prefix + "up", intermediate}}, hidden,
+                false);
+    add_linear(weights.down, prefix + "down", hidden, intermediate, false);
   }
 
   void add_matrix(PackedMatrix& destination, const std::string& role, int64_t n, int64_t k) {
@@ -92,17 +121,24 @@ class LayoutBuilder {
   }
 
   void add_stacked(StackedLinear& destination, const RolesAndRows& roles, int64_t k, bool has_bias) {
+    add_stacked(destination, roles, k, has_bias, precision_);
+  }
+
+  void add_stacked(StackedLinear& destination, const RolesAndRows& roles, int64_t k, bool has_bias,
+                   Precision precision) {
     std::vector<RolesAndRows> runs;  // neighbours of equal format
     for (const auto& [role, n] : roles) {
-      if (runs.empty() || format_of(runs.back().front().first) != format_of(role)) runs.emplace_back();
+      if (runs.empty() || format_of(runs.back().front().first, precision) != format_of(role, precision)) {
+        runs.emplace_back();
+      }
       runs.back().emplace_back(role, n);
     }
     destination.parts.resize(runs.size());
     for (size_t i = 0; i < runs.size(); ++i) {
       MatrixJob job{.destination = &destination.parts[i].matrix,
                     .sources = {},
-                    .format = format_of(runs[i].front().first),
-                    .precision = precision_,
+                    .format = format_of(runs[i].front().first, precision),
+                    .precision = precision,
                     .n = 0,
                     .k = k};
       for (const auto& [role, n] : runs[i]) {
@@ -129,9 +165,11 @@ class LayoutBuilder {
     layout_.vectors.push_back(std::move(job));
   }
 
-  PackedFormat format_of(const std::string& role) const {
+  PackedFormat format_of(const std::string& role) const { return format_of(role, precision_); }
+
+  PackedFormat format_of(const std::string& role, Precision precision) const {
     const auto found = map_.find(role);
-    return found == map_.end() ? PackedFormat{} : choose_packed_format(found->second.format, precision_);
+    return found == map_.end() ? PackedFormat{} : choose_packed_format(found->second.format, precision);
   }
 
   NamedSource find(const std::string& role, std::vector<int64_t> shape) {

@@ -15,6 +15,8 @@ constexpr int64_t kChunkRows = 64;
 // Products of one chunk that are worth handing it out: about 5 microseconds.
 constexpr int64_t kMinChunkProducts = 200'000;
 
+}  // namespace
+
 void check_matmul(const MatmulParams& params) {
   const PackedMatrix& weights = params.weights;
   check_that(weights.is_present() && weights.panel_factors != nullptr, "matmul: packed weights");
@@ -29,8 +31,6 @@ void check_matmul(const MatmulParams& params) {
   }
   if (params.residual.is_present()) check_view("matmul: residual", params.residual, num_rows, weights.n);
 }
-
-}  // namespace
 
 void matmul(const Execution& execution, const MatmulParams& params) {
   check_matmul(params);

@@ -11,4 +11,7 @@ namespace autoglm {
 // set.
 void matmul(const Execution& execution, const MatmulParams& params);
 
+// What matmul checks; for operations that run its kernels in stages of their own.
+void check_matmul(const MatmulParams& params);
+
 }  // namespace autoglm

@@ -4,7 +4,7 @@ import type { DecoderSpec } from '../../../lib/native/decoder-spec';
 import { loadAddon } from '../../../lib/native/loader';
 import { float64Logits } from './float64-decoder';
 import { TestEngine } from './step-driver';
-import { LAYER, RMS, ropeTable, seededRandom, TinyModel, tinySpec } from './tiny-model';
+import { LAYER, moeSpec, RMS, ropeTable, seededRandom, TinyModel, tinySpec } from './tiny-model';
 
 let addon: NativeAddon;
 let engine: TestEngine;
@@ -78,6 +78,25 @@ const SPECS: Record<string, DecoderSpec> = {
     { attention: { headDim: 16, valueDim: 24, numKvHeads: 1 } },
     { attention: { numKvHeads: 1, headDim: 32, valueDim: 8 } },
   ]),
+  'experts behind a softmax, with a gated shared one (Qwen2-MoE)': tinySpec({}, [
+    { mlp: moeSpec({ router: { normalizesTopK: false }, sharedIntermediateSize: 64, hasSharedGate: true }) },
+    { mlp: moeSpec({ activation: 'gelu_tanh' }) },
+  ]),
+  'experts in groups behind a corrected sigmoid, with a shared one, after a dense layer (GLM-4.5)': tinySpec(
+    {},
+    [
+      {},
+      {
+        mlp: moeSpec({
+          numExperts: 12,
+          numExpertsPerToken: 3,
+          sharedIntermediateSize: 32,
+          router: { score: 'sigmoid', hasCorrectionBias: true, numGroups: 4, topGroups: 2, scale: 2.5 },
+        }),
+      },
+      { mlp: moeSpec(), normPlacement: 'sandwich', residualScale: 0.5 },
+    ],
+  ),
   'no norm at the end and no rope': tinySpec({ finalNorm: null, ropeTables: [] }, [
     { attention: { ropeTable: null } },
   ]),
@@ -127,17 +146,6 @@ describe('every setting of a DecoderSpec', () => {
     tiny.remove();
   });
 
-  test('a mixture of experts is refused with unsupported_model', async () => {
-    const tiny = new TinyModel(tinySpec());
-    const mlp = { kind: 'moe' };
-    const spec = { ...tiny.spec, layers: [{ ...tiny.spec.layers[0], mlp }] } as unknown as DecoderSpec;
-    await expect(engine.load(tiny, { spec })).rejects.toMatchObject({
-      code: 'unsupported_model',
-      message: expect.stringContaining('mixture of experts'),
-    });
-    tiny.remove();
-  });
-
   test.each([
     [
       'a head count that its key-value heads do not divide',
@@ -146,6 +154,18 @@ describe('every setting of a DecoderSpec', () => {
     ],
     ['a rope table that does not exist', { attention: { ropeTable: 4 } }, 'invalid_parameter'],
     ['attention that sees the future', { attention: { isCausal: false } }, 'unsupported_model'],
+    ['more experts per token than experts', { mlp: moeSpec({ numExpertsPerToken: 7 }) }, 'invalid_parameter'],
+    [
+      'groups that do not divide the experts',
+      { mlp: moeSpec({ router: { numGroups: 4 } }) },
+      'invalid_parameter',
+    ],
+    [
+      'top groups with too few experts',
+      { mlp: moeSpec({ router: { numGroups: 6, topGroups: 1 } }) },
+      'invalid_parameter',
+    ],
+    ['a gate without a shared expert', { mlp: moeSpec({ hasSharedGate: true }) }, 'invalid_parameter'],
   ] as const)('%s is refused with %s', async (_, layer, code) => {
     const tiny = new TinyModel(tinySpec({}, [layer]));
     await expect(engine.load(tiny)).rejects.toMatchObject({ code });
@@ -158,6 +178,10 @@ describe.each([
   ['exact', 'f32'],
   ['fast', 'bf16'],
 ] as const)('batch invariance, %s with %s KV', (precision, kvDtype) => {
+  const experts = moeSpec({
+    sharedIntermediateSize: 32,
+    router: { score: 'sigmoid', hasCorrectionBias: true },
+  });
   const request = (row: number) => ({
     row,
     tokens: randomTokens(30 + row, 100 + row),
@@ -168,7 +192,7 @@ describe.each([
   });
 
   test.each([1, 2])('tokens are the same alone and in a mixed batch, with %i threads', async (threads) => {
-    const tiny = new TinyModel(tinySpec({}, [{}, { attention: { slidingWindow: 24 } }]), 9);
+    const tiny = new TinyModel(tinySpec({}, [{ mlp: experts }, { attention: { slidingWindow: 24 } }]), 9);
     const own = new TestEngine(addon, threads);
     const model = await own.load(tiny, { precision, kvDtype });
     const alone: number[][] = [];

@@ -3,6 +3,7 @@ import type {
   DecoderSpec,
   LayerSpec,
   MlpSpec,
+  MoeSpec,
   NormSpec,
   RopeTable,
 } from '../../../lib/native/decoder-spec';
@@ -49,7 +50,6 @@ function runLayer(
   hidden: readonly Vector[],
   rowTable: number,
 ): Vector[] {
-  if (layer.mlp.kind !== 'dense') throw new Error('not written for mixtures of experts');
   const { mlp, norm, normPlacement, residualScale } = layer;
   const subLayer = (
     name: string,
@@ -70,7 +70,13 @@ function runLayer(
   const attended = subLayer('attention', hidden, (inputs) =>
     attention(spec, layer.attention, `${prefix}attention.`, weights, inputs, rowTable),
   );
-  return subLayer('mlp', attended, (inputs) => inputs.map((x) => denseMlp(mlp, `${prefix}mlp.`, weights, x)));
+  return subLayer('mlp', attended, (inputs) =>
+    inputs.map((x) =>
+      mlp.kind === 'dense'
+        ? denseMlp(mlp, `${prefix}mlp.`, weights, x)
+        : mixtureOfExperts(mlp, `${prefix}mlp.`, weights, x),
+    ),
+  );
 }
 
 function denseMlp(mlp: MlpSpec, prefix: string, weights: Weights, x: Vector): Vector {
@@ -81,6 +87,53 @@ function denseMlp(mlp: MlpSpec, prefix: string, weights: Weights, x: Vector): Ve
     ? linear('gate', x).map((value, i) => activation(mlp, value) * (up[i] as number))
     : up.map((value) => activation(mlp, value));
   return linear('down', activated);
+}
+
+function mixtureOfExperts(moe: MoeSpec, prefix: string, weights: Weights, x: Vector): Vector {
+  const expert = (name: string): Vector => denseMlp(EXPERT(moe), `${prefix}${name}.`, weights, x);
+  const out = x.map(() => 0);
+  const add = (y: Vector, weight: number): void => {
+    for (const [i, value] of y.entries()) out[i] = (out[i] as number) + weight * value;
+  };
+  for (const [i, weight] of routed(moe, prefix, weights, x)) add(expert(`experts.${i}`), weight);
+  if (moe.sharedIntermediateSize > 0) {
+    const [gate = 0] = moe.hasSharedGate ? product(weights, `${prefix}shared_gate`, null, x) : [];
+    add(expert('shared'), moe.hasSharedGate ? 1 / (1 + Math.exp(-gate)) : 1);
+  }
+  return out;
+}
+
+const EXPERT = ({ activation: kind, intermediateSize }: MoeSpec): MlpSpec => ({
+  kind: 'dense',
+  intermediateSize,
+  isGated: true,
+  activation: kind,
+  hasBias: false,
+});
+
+/** The experts of one token with their weights. */
+function routed(moe: MoeSpec, prefix: string, weights: Weights, x: Vector): [number, number][] {
+  const { score, hasCorrectionBias, numGroups, topGroups, normalizesTopK, scale } = moe.router;
+  const logits = product(weights, `${prefix}router`, null, x);
+  const exponentials = logits.map((logit) => Math.exp(logit));
+  const total = exponentials.reduce((sum, value) => sum + value, 0);
+  const scores = exponentials.map((value) => (score === 'softmax' ? value / total : value / (1 + value)));
+  const correction = hasCorrectionBias ? get(weights, `${prefix}router.bias`) : null;
+  const choices = scores.map((value, i) => value + (correction?.[i] ?? 0));
+  const groupSize = moe.numExperts / numGroups;
+  const groups = Array.from({ length: numGroups }, (_, group) => {
+    const best = choices.slice(group * groupSize, (group + 1) * groupSize).sort((a, b) => b - a);
+    return { group, merit: (best[0] as number) + (best[1] ?? 0) };
+  }).sort((a, b) => b.merit - a.merit);
+  const kept = new Set(groups.slice(0, topGroups).map(({ group }) => group));
+  const chosen = choices
+    .map((choice, i) => ({ choice, i }))
+    .filter(({ i }) => kept.has(Math.floor(i / groupSize)))
+    .sort((a, b) => b.choice - a.choice)
+    .slice(0, moe.numExpertsPerToken)
+    .map(({ i }) => i);
+  const sum = normalizesTopK ? chosen.reduce((all, i) => all + (scores[i] as number), 0) : 1;
+  return chosen.map((i) => [i, ((scores[i] as number) / sum) * scale]);
 }
 
 function activation({ activation: kind }: MlpSpec, x: number): number {

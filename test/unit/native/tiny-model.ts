@@ -7,6 +7,7 @@ import type {
   DecoderSpec,
   LayerSpec,
   MlpSpec,
+  MoeSpec,
   NormSpec,
   RopeTable,
 } from '../../../lib/native/decoder-spec';
@@ -48,6 +49,35 @@ const MLP: MlpSpec = {
   hasBias: false,
 };
 
+const MOE: MoeSpec = {
+  kind: 'moe',
+  numExperts: 6,
+  numExpertsPerToken: 2,
+  intermediateSize: 32,
+  sharedIntermediateSize: 0,
+  hasSharedGate: false,
+  activation: 'silu',
+  router: {
+    score: 'softmax',
+    hasCorrectionBias: false,
+    numGroups: 1,
+    topGroups: 1,
+    normalizesTopK: true,
+    scale: 1,
+  },
+};
+
+export interface MoeChanges extends Partial<Omit<MoeSpec, 'router'>> {
+  readonly router?: Partial<MoeSpec['router']>;
+}
+
+/** A small mixture of experts, and what a test changes of it. */
+export const moeSpec = ({ router, ...changes }: MoeChanges = {}): MoeSpec => ({
+  ...MOE,
+  ...changes,
+  router: { ...MOE.router, ...router },
+});
+
 export function ropeTable(
   rotaryDim: number,
   style: RopeTable['style'],
@@ -60,7 +90,7 @@ export function ropeTable(
 
 export interface LayerChanges extends Partial<Omit<LayerSpec, 'attention' | 'mlp'>> {
   readonly attention?: Partial<AttentionSpec>;
-  readonly mlp?: Partial<MlpSpec>;
+  readonly mlp?: Partial<MlpSpec> | MoeSpec;
 }
 
 /** A decoder of a few thousand weights: a plain llama, and what a test changes of it. */
@@ -75,7 +105,7 @@ export function tinySpec(
     embedding: { scale: 1, hasPositions: false, norm: null },
     layers: layers.map(({ attention, mlp, ...layer }) => ({
       attention: { ...ATTENTION, ...attention },
-      mlp: { ...MLP, ...mlp },
+      mlp: mlp?.kind === 'moe' ? mlp : { ...MLP, ...mlp },
       normPlacement: 'pre',
       norm: RMS,
       residualScale: 1,
@@ -102,6 +132,22 @@ export function rolesOf(spec: DecoderSpec): Map<string, readonly number[]> {
     roles.set(role, [rows, columns]);
     if (hasBias) roles.set(`${role}.bias`, [rows]);
   };
+  const addMlp = (prefix: string, mlp: MlpSpec | MoeSpec): void => {
+    const add = (at: string, intermediateSize: number, isGated: boolean, hasBias: boolean): void => {
+      if (isGated) addMatrix(`${at}gate`, intermediateSize, hiddenSize, hasBias);
+      addMatrix(`${at}up`, intermediateSize, hiddenSize, hasBias);
+      addMatrix(`${at}down`, hiddenSize, intermediateSize, hasBias);
+    };
+    if (mlp.kind === 'dense') {
+      add(prefix, mlp.intermediateSize, mlp.isGated, mlp.hasBias);
+      return;
+    }
+    addMatrix(`${prefix}router`, mlp.numExperts, hiddenSize, mlp.router.hasCorrectionBias);
+    for (let e = 0; e < mlp.numExperts; e += 1)
+      add(`${prefix}experts.${e}.`, mlp.intermediateSize, true, false);
+    if (mlp.sharedIntermediateSize > 0) add(`${prefix}shared.`, mlp.sharedIntermediateSize, true, false);
+    if (mlp.hasSharedGate) addMatrix(`${prefix}shared_gate`, 1, hiddenSize, false);
+  };
   addMatrix('embedding', vocabSize, hiddenSize, false);
   if (spec.embedding.hasPositions) addMatrix('position_embedding', spec.contextLength, hiddenSize, false);
   addNorm('embedding_norm', spec.embedding.norm, hiddenSize);
@@ -118,10 +164,7 @@ export function rolesOf(spec: DecoderSpec): Map<string, readonly number[]> {
     addMatrix(`${prefix}o`, hiddenSize, numQHeads * valueDim, attention.hasOutputBias);
     addNorm(`${prefix}q_norm`, attention.qkNorm, headDim);
     addNorm(`${prefix}k_norm`, attention.qkNorm, headDim);
-    if (mlp.kind !== 'dense') continue;
-    if (mlp.isGated) addMatrix(`layers.${i}.mlp.gate`, mlp.intermediateSize, hiddenSize, mlp.hasBias);
-    addMatrix(`layers.${i}.mlp.up`, mlp.intermediateSize, hiddenSize, mlp.hasBias);
-    addMatrix(`layers.${i}.mlp.down`, hiddenSize, mlp.intermediateSize, mlp.hasBias);
+    addMlp(`layers.${i}.mlp.`, mlp);
   }
   addNorm('final_norm', spec.finalNorm, hiddenSize);
   if (!spec.head.isTied) addMatrix('head', vocabSize, hiddenSize, false);
