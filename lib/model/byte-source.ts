@@ -96,6 +96,16 @@ export async function readSmallText(
   maxBytes: number,
   signal?: AbortSignal,
 ): Promise<string | null> {
+  const bytes = await readSmallFile(path, maxBytes, signal);
+  return bytes === null ? null : decodeUtf8(path, bytes);
+}
+
+/** All bytes of a small file, or null when it does not exist. More than `maxBytes` is `invalid_model_file`. */
+export async function readSmallFile(
+  path: string,
+  maxBytes: number,
+  signal?: AbortSignal,
+): Promise<Uint8Array | null> {
   const stats = await stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
     throw unreadable(path, error);
@@ -113,7 +123,7 @@ export async function readSmallText(
     }
     const bytes = new Uint8Array(source.size);
     await source.readInto(bytes, 0);
-    return decodeUtf8(path, bytes);
+    return bytes;
   } finally {
     await source.close();
   }

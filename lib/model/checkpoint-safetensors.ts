@@ -6,7 +6,6 @@ import type {
   Checkpoint,
   CheckpointFile,
   CheckpointWarning,
-  HuggingFaceTokenizerSource,
   JsonObject,
   StoredTensor,
 } from './checkpoint-types';
@@ -15,11 +14,11 @@ import { JsonConfig, parseJsonObject } from './json-config';
 import { invalidModelFile, quoted } from './model-file-error';
 import { parseSafetensors, SAFETENSORS_LIMITS } from './safetensors/header';
 import { readShardIndex, refuseExtraShards } from './safetensors/shard-index';
+import { readTokenizerFiles } from './tokenizer-files';
 
 const MAX_CONFIG_BYTES = 4 << 20;
 /** The largest published index, of a 1-trillion-parameter mixture of experts, takes about 10 MB. */
 const MAX_INDEX_BYTES = 32 << 20;
-const MAX_TOKENIZER_BYTES = 64 << 20;
 const SINGLE_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
 /** Files kept open at once while headers are read is one; a shard count beyond this is damage. */
@@ -56,16 +55,7 @@ export async function openSafetensors(
     weightsFile === null ? await readDirectory(directory, signal) : await readFiles([weightsFile], signal);
   const generationConfig = await readObject('generation_config.json');
   const tokenizerConfig = await readObject('tokenizer_config.json');
-  const tokenizerJson = await readSmallText(join(directory, 'tokenizer.json'), MAX_TOKENIZER_BYTES, signal);
-  const tokenizer: HuggingFaceTokenizerSource | null =
-    tokenizerJson === null
-      ? null
-      : {
-          kind: 'huggingface',
-          tokenizerJson,
-          tokenizerConfig,
-          specialTokensMap: await readObject('special_tokens_map.json'),
-        };
+  const tokenizer = await readTokenizerFiles(directory, tokenizerConfig, readObject, signal);
   const templateFile = join(directory, 'chat_template.jinja');
   const templateText = await readSmallText(templateFile, MAX_CONFIG_BYTES, signal);
   return {

@@ -37,15 +37,46 @@ export interface StoredTensor {
 }
 
 /** What a tokenizer is built from. Plain data. */
-export type TokenizerSource = HuggingFaceTokenizerSource | GgufTokenizerSource;
+export type TokenizerSource =
+  | HuggingFaceTokenizerSource
+  | TokenizerModelSource
+  | MergesTokenizerSource
+  | WordListTokenizerSource
+  | GgufTokenizerSource;
 
-export interface HuggingFaceTokenizerSource {
+/** The files beside a tokenizer that name its special tokens and switches; null when absent. */
+interface TokenizerSettings {
+  readonly tokenizerConfig: JsonObject | null;
+  readonly specialTokensMap: JsonObject | null;
+}
+
+export interface HuggingFaceTokenizerSource extends TokenizerSettings {
   readonly kind: 'huggingface';
   /** Text of tokenizer.json, not parsed yet. */
   readonly tokenizerJson: string;
-  /** tokenizer_config.json and special_tokens_map.json; null when absent. */
-  readonly tokenizerConfig: JsonObject | null;
-  readonly specialTokensMap: JsonObject | null;
+}
+
+/** tokenizer.model: a SentencePiece model, or tiktoken ranks; its content tells which. */
+export interface TokenizerModelSource extends TokenizerSettings {
+  readonly kind: 'tokenizer-model';
+  readonly content: Uint8Array;
+  /** added_tokens.json: ids by text; null when absent. */
+  readonly addedTokens: JsonObject | null;
+}
+
+/** vocab.json and merges.txt: byte-level BPE. */
+export interface MergesTokenizerSource extends TokenizerSettings {
+  readonly kind: 'merges';
+  readonly vocabulary: string;
+  readonly merges: string;
+  readonly addedTokens: JsonObject | null;
+}
+
+/** vocab.txt: WordPiece, one piece a line. */
+export interface WordListTokenizerSource extends TokenizerSettings {
+  readonly kind: 'word-list';
+  readonly pieces: string;
+  readonly addedTokens: JsonObject | null;
 }
 
 /** The keys `tokenizer.ggml.*`; null means that the key is absent. */

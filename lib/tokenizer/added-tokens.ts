@@ -1,11 +1,20 @@
 import { StringTrie } from './string-trie';
 import type { AddedTokenJson } from './vocabulary/tokenizer-json';
+import { trimEnd, trimStart } from './white-space';
 
 /** Half-open ranges [start, end) of a text, flat and ascending: start, end, start, end, ... in UTF-16 units. */
 export type TextRanges = readonly number[];
 
-/** A piece of text between added tokens, or an added token found in it. */
-export type Section = { readonly text: string } | { readonly token: number };
+/** An added token found in a text, or a piece of text between such. */
+export type Section =
+  | { readonly token: number }
+  | {
+      readonly text: string;
+      /** Nothing stands before it. */
+      readonly isFirst: boolean;
+      /** It goes on after a symbol that is a part of the same text. */
+      readonly continues: boolean;
+    };
 
 /**
  * Whether a token acts as control markup: user text that spells it out is not meant as such.
@@ -19,24 +28,29 @@ export function isMarkup(token: AddedTokenJson): boolean {
 /** Cuts added tokens out of a text: at each place the longest one. */
 export class AddedTokenSplitter {
   readonly #trie: StringTrie<AddedTokenJson>;
+  readonly #isEmpty: boolean;
 
-  constructor(tokens: Iterable<AddedTokenJson>) {
+  constructor(tokens: readonly AddedTokenJson[]) {
     this.#trie = new StringTrie();
+    this.#isEmpty = tokens.length === 0;
     for (const token of tokens) this.#trie.add(token.content, token);
   }
 
-  /** Nothing that overlaps a plain range is taken for a token. */
-  split(text: string, plainRanges: TextRanges): Section[] {
+  /** Nothing that overlaps a plain range is taken for a token. `isFirst`: nothing stands before the text. */
+  split(text: string, plainRanges: TextRanges, isFirst = true, continues = false): Section[] {
+    if (this.#isEmpty) return text === '' ? [] : [{ text, isFirst, continues }];
     const sections: Section[] = [];
     let start = 0;
-    let stripNext = false;
-    let range = 0;
-    const pushText = (end: number, stripEnd: boolean): void => {
+    let last: AddedTokenJson | null = null;
+    const pushText = (end: number, stripsEnd: boolean): void => {
       let piece = text.slice(start, end);
-      if (stripNext) piece = piece.trimStart();
-      if (stripEnd) piece = piece.trimEnd();
-      if (piece !== '') sections.push({ text: piece });
+      if (last?.rstrip === true) piece = trimStart(piece);
+      if (stripsEnd) piece = trimEnd(piece);
+      if (piece === '') return;
+      const goesOn = last === null ? continues : last.isTextSymbol === true;
+      sections.push({ text: piece, isFirst: isFirst && last === null, continues: goesOn });
     };
+    let range = 0;
     for (let i = 0; i < text.length; ) {
       while (range < plainRanges.length && (plainRanges[range + 1] as number) <= i) range += 2;
       const limit = plainRanges[range] ?? text.length;
@@ -44,27 +58,30 @@ export class AddedTokenSplitter {
         i = plainRanges[range + 1] as number;
         continue;
       }
-      const token = this.#trie.longestAt(text, i, limit, isAllowedAt);
+      const token = this.#trie.longestAt(text, i, limit, () => true);
       if (token === null) {
         i += 1;
         continue;
       }
-      pushText(i, token.lstrip === true);
-      sections.push({ token: token.id });
-      i += token.content.length;
-      start = i;
-      stripNext = token.rstrip === true;
+      const end = i + token.content.length;
+      if (token.single_word !== true || isWord(text, i, end)) {
+        pushText(i, token.lstrip === true);
+        sections.push({ token: token.id });
+        start = end;
+        last = token;
+      }
+      i = end;
     }
     pushText(text.length, false);
     return sections;
   }
 }
 
-const WORD = /[\p{L}\p{N}_]/u;
+const WORD = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 
-function isAllowedAt(token: AddedTokenJson, text: string, start: number): boolean {
-  if (token.single_word !== true) return true;
-  const before = text[start - 1] ?? ' ';
-  const after = text[start + token.content.length] ?? ' ';
+/** Whether neither of the neighbours is a letter, digit or underscore. */
+function isWord(text: string, start: number, end: number): boolean {
+  const before = Array.from(text.slice(Math.max(0, start - 2), start)).at(-1) ?? ' ';
+  const after = Array.from(text.slice(end, end + 2))[0] ?? ' ';
   return !WORD.test(before) && !WORD.test(after);
 }

@@ -19,6 +19,8 @@ export class StreamDecoder {
   #dropsSpace: boolean;
   /** The first bytes of a character, at most 3. */
   #pending: Uint8Array = new Uint8Array(0);
+  /** A space that is text only if more text comes. */
+  #heldSpace = '';
 
   constructor(
     table: TokenTable,
@@ -40,7 +42,9 @@ export class StreamDecoder {
   end(): string {
     const bytes = this.#pending;
     this.#pending = new Uint8Array(0);
-    return this.#text(bytes);
+    const text = this.#text(bytes);
+    this.#heldSpace = '';
+    return text;
   }
 
   /** The pending bytes and those of the tokens. */
@@ -77,10 +81,14 @@ export class StreamDecoder {
   }
 
   #text(bytes: Uint8Array): string {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
-    if (!this.#dropsSpace || text === '') return text;
+    const decoded = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
+    if (decoded === '') return '';
+    const text = this.#dropsSpace && decoded.startsWith(' ') ? decoded.slice(1) : decoded;
     this.#dropsSpace = false;
-    return text.startsWith(' ') ? text.slice(1) : text;
+    if (!this.#table.hasTrailingSpace) return text;
+    const all = this.#heldSpace + text;
+    this.#heldSpace = all.endsWith(' ') ? ' ' : '';
+    return this.#heldSpace === '' ? all : all.slice(0, -1);
   }
 }
 

@@ -1,4 +1,5 @@
 import { writeAlphabetBytes } from './byte-alphabet';
+import type { Spelling } from './spelling';
 import type { AddedTokenJson } from './vocabulary/tokenizer-json';
 
 /**
@@ -11,14 +12,11 @@ export interface TokenTable {
   readonly offsets: Uint32Array;
   /** 1 for control tokens (end of text, role marks, ...), whose bytes are not part of what a model says. */
   readonly isSpecial: Uint8Array;
-  /**
-   * SentencePiece vocabularies write "word" as " word" at the start of a text: a decoder drops one leading space there.
-   */
+  /** Words are written with the space before them: a decoder drops one at the start of a text. */
   readonly hasLeadingSpace: boolean;
+  /** Words are written with the space after them: a decoder drops one at the end of a text. */
+  readonly hasTrailingSpace: boolean;
 }
-
-/** How the pieces of a vocabulary spell bytes: in GPT-2's byte alphabet, or as text with `▁` and `<0xHH>`. */
-export type Spelling = 'byte-level' | 'sentencepiece';
 
 /** The buffers to name in a transfer list. */
 export function tokenTableBuffers(table: TokenTable): ArrayBuffer[] {
@@ -30,7 +28,6 @@ export function makeTokenTable(
   added: readonly AddedTokenJson[],
   numTokens: number,
   spelling: Spelling,
-  hasLeadingSpace: boolean,
 ): TokenTable {
   const pieces = new Array<string>(numTokens).fill('');
   const isAdded = new Uint8Array(numTokens);
@@ -41,28 +38,35 @@ export function makeTokenTable(
     isAdded[id] = 1;
     if (special === true) isSpecial[id] = 1;
   }
-  // A UTF-16 unit is three bytes of UTF-8 at most.
-  const room = pieces.reduce((sum, piece) => sum + 3 * piece.length, 0);
+  // A UTF-16 unit is three bytes of UTF-8 at most, and a space may come with the piece.
+  const room = pieces.reduce((sum, piece) => sum + 3 * piece.length + 1, 0);
   const bytes = new Uint8Array(room);
   const offsets = new Uint32Array(numTokens + 1);
   let end = 0;
   for (const [id, piece] of pieces.entries()) {
-    end += writePiece(piece, isAdded[id] === 1 ? 'text' : spelling, bytes, end);
+    end += writePiece(piece, isAdded[id] === 1, spelling, bytes, end);
     offsets[id + 1] = end;
   }
-  return { bytes: bytes.slice(0, end), offsets, isSpecial, hasLeadingSpace };
+  const { hasLeadingSpace, hasTrailingSpace } = spelling;
+  return { bytes: bytes.slice(0, end), offsets, isSpecial, hasLeadingSpace, hasTrailingSpace };
 }
 
 const encoder = new TextEncoder();
 
 /** Returns the number of bytes written. */
-function writePiece(piece: string, spelling: Spelling | 'text', bytes: Uint8Array, offset: number): number {
-  if (spelling === 'byte-level' && writeAlphabetBytes(piece, bytes, offset)) return piece.length;
-  if (spelling !== 'sentencepiece') return encoder.encodeInto(piece, bytes.subarray(offset)).written;
-  const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
-  if (byte === undefined) {
-    return encoder.encodeInto(piece.replaceAll('\u2581', ' '), bytes.subarray(offset)).written;
+function writePiece(
+  piece: string,
+  isAdded: boolean,
+  spelling: Spelling,
+  bytes: Uint8Array,
+  offset: number,
+): number {
+  if (piece === '') return 0;
+  if (!isAdded && spelling.isByteAlphabet && writeAlphabetBytes(piece, bytes, offset)) return piece.length;
+  const byte = spelling.hasByteTokens && !isAdded ? /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1] : undefined;
+  if (byte !== undefined) {
+    bytes[offset] = Number.parseInt(byte, 16);
+    return 1;
   }
-  bytes[offset] = Number.parseInt(byte, 16);
-  return 1;
+  return encoder.encodeInto(spelling.textOf(piece, isAdded), bytes.subarray(offset)).written;
 }

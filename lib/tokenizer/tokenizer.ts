@@ -1,15 +1,16 @@
-import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { AutoglmError } from '../errors';
 import type { TokenizerSource } from '../model/checkpoint-types';
-import { invalidModelFile, quoted, unsupportedModel } from '../model/model-file-error';
-import { AddedTokenSplitter, isMarkup, type TextRanges } from './added-tokens';
-import { alphabetCharacter } from './byte-alphabet';
+import { invalidModelFile } from '../model/model-file-error';
+import { AddedTokenSplitter, isMarkup, type Section, type TextRanges } from './added-tokens';
+import { makeTextModel, type TextModel } from './models/text-model';
+import { spellingOf } from './spelling';
+import { makeNormalizer, type Normalizer } from './stages/normalizer';
+import { makePreTokenizer, type PreTokenizer } from './stages/pre-tokenizer';
 import { checkText, maxTextLengthFor, type TextLimit } from './text-check';
-import { makeTokenTable, type Spelling, type TokenTable } from './token-table';
+import { makeTokenTable, type TokenTable } from './token-table';
 import { boundaryTokensOf } from './vocabulary/boundary-tokens';
-import { ggufTokenizerJson } from './vocabulary/gguf-vocabulary';
-import { huggingFaceTokenizerJson } from './vocabulary/huggingface-vocabulary';
-import type { AddedTokenJson, BpeModelJson, ComponentJson, TokenizerJson } from './vocabulary/tokenizer-json';
+import { tokenizerJsonOf } from './vocabulary/read-vocabulary';
+import type { AddedTokenJson, TokenizerJson } from './vocabulary/tokenizer-json';
 
 export interface TokenizerLimits {
   /** Rows of the model's embedding: no token id may reach it. Null when the model is not known. */
@@ -27,19 +28,10 @@ export interface EncodeOptions {
   readonly plainRanges?: TextRanges;
 }
 
-/** The parts of the library that are used: text to pre-tokens to pieces. */
-interface Pieces {
-  readonly normalize: (text: string) => string;
-  readonly preTokenize: (text: string, section: number) => string[];
-  readonly merge: (words: string[]) => string[];
-  /** Ids of the pieces `merge` returns. */
-  readonly ids: ReadonlyMap<string, number>;
-}
-
 /**
- * Text to token ids for one vocabulary.
- * Added tokens are found here rather than by the library, because user text must never turn into control tokens: the
- * model's pieces that spell one are taken out of the library's vocabulary.
+ * Text to token ids for one vocabulary: added tokens are cut out, what lies between them is normalized, cut into words and
+ * turned into tokens by the vocabulary's model. User text never turns into control tokens: the model's pieces that spell
+ * one are hidden from it.
  */
 export class Tokenizer {
   readonly table: TokenTable;
@@ -47,39 +39,41 @@ export class Tokenizer {
   /** Control tokens (special) and other markup such as `<think>`, as texts spell them. */
   readonly markup: readonly { readonly content: string; readonly isSpecial: boolean }[];
   readonly bosToken: number | null;
-  readonly #pieces: Pieces;
-  readonly #unknownId: number | null;
-  /** False for byte-level vocabularies: a byte that they lack would vanish from the text without a trace. */
-  readonly #mayDropText: boolean;
+  readonly #normalizer: Normalizer | null;
+  readonly #preTokenizer: PreTokenizer | null;
+  readonly #model: TextModel;
   readonly #plainSplitter: AddedTokenSplitter;
   readonly #markupSplitter: AddedTokenSplitter;
+  /** Tokens that are looked for in normalized text; null when there are none. */
+  readonly #normalizedSplitter: AddedTokenSplitter | null;
   readonly #prefix: readonly number[];
   readonly #suffix: readonly number[];
 
   constructor(source: TokenizerSource, limits: TokenizerLimits) {
-    const json = source.kind === 'gguf' ? ggufTokenizerJson(source) : huggingFaceTokenizerJson(source);
-    const { spelling, hasLeadingSpace } = spellingOf(json.decoder);
+    const json = tokenizerJsonOf(source);
     const numTokens = countTokens(json, limits.vocabSize);
     // Ids without a row in the embedding (image placeholders of text-only models) can never be used.
-    const added = json.added_tokens.filter(({ id }) => id < numTokens);
-    this.table = makeTokenTable(json.model.vocab, added, numTokens, spelling, hasLeadingSpace);
+    const added = json.added_tokens.filter(({ id, content }) => id < numTokens && content !== '');
+    this.table = makeTokenTable(json.model.vocab, added, numTokens, spellingOf(json.decoder));
     this.limit = {
       maxTextLength: maxTextLengthFor(limits.contextLength),
       contextLength: limits.contextLength,
       longestToken: longestOf(json),
     };
-    const unknown = json.model.unk_token;
-    this.#unknownId = unknown === null ? null : (json.model.vocab.get(unknown) ?? null);
-    this.#pieces = buildPieces(json, takeOutMarkup(json.model, added));
-    this.#mayDropText = spelling !== 'byte-level' || this.#unknownId !== null;
-    this.#plainSplitter = new AddedTokenSplitter(added.filter((token) => !isMarkup(token)));
-    this.#markupSplitter = new AddedTokenSplitter(added);
+    this.#normalizer = makeNormalizer(json.normalizer);
+    this.#preTokenizer = makePreTokenizer(json.pre_tokenizer);
     this.markup = added
       .filter(isMarkup)
       .map(({ content, special }) => ({ content, isSpecial: special === true }));
+    this.#model = makeTextModel(json.model, hiddenTokens(json.model.vocab, this.markup));
+    const normalized = this.#normalizer === null ? [] : added.filter(isNormalized);
+    const raw = added.filter((token) => !normalized.includes(token));
+    this.#plainSplitter = new AddedTokenSplitter(raw.filter((token) => !isMarkup(token)));
+    this.#markupSplitter = new AddedTokenSplitter(raw);
+    this.#normalizedSplitter = this.#makeNormalizedSplitter(normalized);
     const around = boundaryTokensOf(json.post_processor);
-    this.#prefix = around.prefix;
-    this.#suffix = around.suffix;
+    this.#prefix = checkedIds(around.prefix, numTokens);
+    this.#suffix = checkedIds(around.suffix, numTokens);
     this.bosToken = around.prefix[0] ?? null;
   }
 
@@ -87,120 +81,103 @@ export class Tokenizer {
     checkText(text, this.limit);
     const splitter = options.parseSpecialTokens === true ? this.#markupSplitter : this.#plainSplitter;
     const ids: number[] = options.addSpecialTokens === true ? [...this.#prefix] : [];
-    for (const [i, section] of splitter.split(text, options.plainRanges ?? []).entries()) {
-      if ('token' in section) ids.push(section.token);
-      else this.#encodeSection(section.text, i, ids);
-    }
+    for (const section of splitter.split(text, options.plainRanges ?? [])) this.#encodeSection(section, ids);
     if (options.addSpecialTokens === true) ids.push(...this.#suffix);
     return Int32Array.from(ids);
   }
 
-  #encodeSection(text: string, section: number, output: number[]): void {
-    const { normalize, preTokenize, merge, ids } = this.#pieces;
-    const words = preTokenize(normalize(text), section);
-    let length = 0;
-    for (const piece of merge(words)) {
-      const id = ids.get(piece) ?? this.#unknownId;
-      if (id === null) throw inexpressible(text, ids);
-      output.push(id);
-      length += piece.length;
+  #makeNormalizedSplitter(tokens: readonly AddedTokenJson[]): AddedTokenSplitter | null {
+    if (tokens.length === 0) return null;
+    const spelt = tokens.map((token) => ({ ...token, content: this.#normalize(token.content, false) }));
+    return new AddedTokenSplitter(spelt);
+  }
+
+  #normalize(text: string, continues: boolean): string {
+    return this.#normalizer === null ? text : this.#normalizer(text, continues);
+  }
+
+  #encodeSection(section: Section, ids: number[]): void {
+    if ('token' in section) {
+      ids.push(section.token);
+      return;
     }
-    if (this.#mayDropText) return;
-    if (length !== words.reduce((sum, word) => sum + word.length, 0)) throw inexpressible(text, ids);
+    const { text, isFirst, continues } = section;
+    const normalized = this.#normalize(text, continues);
+    if (this.#normalizedSplitter === null) {
+      this.#encodeText(normalized, isFirst, ids);
+      return;
+    }
+    for (const part of this.#normalizedSplitter.split(normalized, [], isFirst)) {
+      if ('token' in part) ids.push(part.token);
+      else this.#encodeText(part.text, part.isFirst, ids);
+    }
+  }
+
+  #encodeText(text: string, isFirst: boolean, ids: number[]): void {
+    if (text === '') return;
+    const words: string[] = [];
+    if (this.#preTokenizer === null) words.push(text);
+    else this.#preTokenizer(text, isFirst, words);
+    for (const word of words) if (!this.#model.encode(word, ids)) throw this.#inexpressible(text);
+  }
+
+  /** Some vocabularies lack rare bytes or characters, so that text with them could not come back. */
+  #inexpressible(text: string): AutoglmError {
+    const lacks = (character: string) => {
+      const words: string[] = [];
+      if (this.#preTokenizer === null) words.push(character);
+      else this.#preTokenizer(character, false, words);
+      return words.some((word) => !this.#model.encode(word, []));
+    };
+    const character = Array.from(text).find(lacks) ?? text;
+    const code = (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
+    return new AutoglmError(
+      'invalid_parameter',
+      `this model's vocabulary cannot express the character U+${code}`,
+      { hint: 'Remove the character from the text.', details: { character: `U+${code}` } },
+    );
   }
 }
 
-function buildPieces(json: TokenizerJson, model: BpeModelJson): Pieces {
-  let library: LibraryTokenizer;
-  try {
-    library = new LibraryTokenizer(
-      {
-        added_tokens: [],
-        normalizer: json.normalizer,
-        pre_tokenizer: json.pre_tokenizer,
-        post_processor: null,
-        decoder: null,
-        model: { ...model, vocab: {} },
-      },
-      {},
-    );
-  } catch (cause) {
-    throw new AutoglmError(
-      'unsupported_model',
-      `the tokenizer cannot be built: ${(cause as Error).message}`,
-      {
-        hint: 'The pattern or component named in the message has no equivalent here.',
-        cause,
-      },
-    );
-  }
-  const { normalizer, pre_tokenizer, model: bpe } = library;
-  if (bpe === null) throw new AutoglmError('internal', 'the library built a tokenizer without a model');
-  // The library would take the vocabulary as an object only; it works on the maps made from it.
-  bpe.tokens_to_ids = model.vocab;
-  bpe.unk_token_id = model.unk_token === null ? undefined : model.vocab.get(model.unk_token);
-  return {
-    normalize: (text) => (normalizer === null ? text : normalizer.normalize(text)),
-    preTokenize: (text, section) =>
-      pre_tokenizer === null ? [text] : pre_tokenizer.pre_tokenize(text, { section_index: section }),
-    merge: (words) => bpe._call(words),
-    ids: model.vocab,
-  };
+/** Markup is looked for in the text as it is, so that the ranges where it is plain text hold. */
+function isNormalized(token: AddedTokenJson): boolean {
+  return token.normalized === true && !isMarkup(token);
 }
 
-function spellingOf(decoder: ComponentJson | null): { spelling: Spelling; hasLeadingSpace: boolean } {
-  const parts = (
-    decoder?.type === 'Sequence' ? decoder.decoders : [decoder]
-  ) as readonly (ComponentJson | null)[];
-  const find = (type: string) => parts.find((part) => part?.type === type);
-  if (find('ByteLevel') !== undefined) return { spelling: 'byte-level', hasLeadingSpace: false };
-  const metaspace = find('Metaspace');
-  if (metaspace) {
-    const scheme = metaspace.prepend_scheme ?? (metaspace.add_prefix_space === false ? 'never' : 'always');
-    return { spelling: 'sentencepiece', hasLeadingSpace: scheme !== 'never' };
-  }
-  if (find('ByteFallback') !== undefined) {
-    const strip = find('Strip');
-    return { spelling: 'sentencepiece', hasLeadingSpace: Number(strip?.start ?? 0) > 0 };
-  }
-  throw unsupportedModel('tokenizer.json: decoder', `a decoder of type ${quoted(decoder?.type ?? 'none')}`, [
-    'ByteLevel',
-    'Metaspace',
-    'Sequence with ByteFallback',
-  ]);
+/** Pieces of the model that spell markup. */
+function hiddenTokens(
+  vocab: ReadonlyMap<string, number>,
+  markup: readonly { readonly content: string }[],
+): ReadonlySet<number> {
+  return new Set(markup.flatMap(({ content }) => vocab.get(content) ?? []));
 }
 
 /** Every id of the vocabulary must have a row in the model; rows without a token are common. */
 function countTokens({ model, added_tokens }: TokenizerJson, vocabSize: number | null): number {
   let largest = -1;
   for (const id of model.vocab.values()) if (id > largest) largest = id;
-  if (vocabSize === null) return Math.max(largest, ...added_tokens.map(({ id }) => id)) + 1;
+  if (vocabSize === null) {
+    for (const { id } of added_tokens) if (id > largest) largest = id;
+    return largest + 1;
+  }
   if (largest < vocabSize) return vocabSize;
-  throw invalidModelFile({
-    file: 'tokenizer',
-    where: 'the vocabulary',
-    expected: `token ids below the model's vocabulary size ${vocabSize}`,
-    found: `${largest}`,
-    hint: 'The tokenizer belongs to another model.',
-  });
+  throw tooSmall('the vocabulary', vocabSize, largest);
 }
 
-/** Takes the pieces that spell markup out of the vocabulary, and the merges that make them. */
-function takeOutMarkup(model: BpeModelJson, added: readonly AddedTokenJson[]): BpeModelJson {
-  const { vocab } = model;
-  const markup = new Set(added.filter(isMarkup).map(({ content }) => content));
-  const merges = model.merges.filter(([left, right], i) => {
-    const result = left + right;
-    if (vocab.has(left) && vocab.has(right) && vocab.has(result)) return !markup.has(result);
-    throw invalidModelFile({
-      file: 'tokenizer',
-      where: `merge ${i}`,
-      expected: 'pieces of the vocabulary',
-      found: `${quoted(left)} ${quoted(right)}`,
-    });
+function checkedIds(ids: readonly number[], numTokens: number): readonly number[] {
+  const wrong = ids.find((id) => id >= numTokens);
+  if (wrong === undefined) return ids;
+  throw tooSmall('the post-processor', numTokens, wrong);
+}
+
+function tooSmall(where: string, vocabSize: number, id: number): AutoglmError {
+  return invalidModelFile({
+    file: 'tokenizer',
+    where,
+    expected: `token ids below the model's vocabulary size ${vocabSize}`,
+    found: `${id}`,
+    hint: 'The tokenizer belongs to another model.',
   });
-  for (const piece of markup) vocab.delete(piece);
-  return { ...model, merges };
 }
 
 function longestOf({ model, added_tokens }: TokenizerJson): number {
@@ -208,20 +185,4 @@ function longestOf({ model, added_tokens }: TokenizerJson): number {
   for (const piece of model.vocab.keys()) longest = Math.max(longest, piece.length);
   for (const { content } of added_tokens) longest = Math.max(longest, content.length);
   return longest;
-}
-
-/** Some vocabularies lack rare bytes, so that text with them cannot come back. */
-function inexpressible(text: string, ids: ReadonlyMap<string, number>): AutoglmError {
-  const lacks = (character: string) =>
-    new TextEncoder().encode(character).some((byte) => !ids.has(alphabetCharacter(byte)));
-  const character = [...text].find(lacks) ?? '';
-  const code = (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
-  return new AutoglmError(
-    'invalid_parameter',
-    `this model's vocabulary cannot express the character U+${code}`,
-    {
-      hint: 'Remove the character from the text.',
-      details: { character: `U+${code}` },
-    },
-  );
 }

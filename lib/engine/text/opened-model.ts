@@ -128,5 +128,6 @@ function emptyTable(numTokens: number): TokenTable {
     offsets: new Uint32Array(numTokens + 1),
     isSpecial: new Uint8Array(numTokens),
     hasLeadingSpace: false,
+    hasTrailingSpace: false,
   };
 }

@@ -2,7 +2,9 @@ import { AutoglmError } from '../../errors';
 
 /** Small files of a checkpoint that the readers use. */
 const SMALL_FILES =
-  /^(config|generation_config|special_tokens_map|added_tokens|tokenizer[\w-]*)\.json$|^chat_template[\w-]*\.(json|jinja)$/;
+  /^(config|generation_config|special_tokens_map|added_tokens|vocab|tokenizer[\w-]*)\.json$|^(tokenizer\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
+/** A checkpoint has one of these; see `readTokenizerFiles`. */
+const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt'];
 const SHARD = /^(.+)-(\d{5})-of-(\d{5})\.safetensors$/;
 
 /**
@@ -18,7 +20,8 @@ export function checkpointFiles(names: readonly string[]): readonly string[] | n
 
 /** True when a folder that was filled in that order holds the whole checkpoint. */
 export function isCompleteCheckpoint(names: readonly string[]): boolean {
-  return names.includes('config.json') && names.includes('tokenizer.json') && weightFiles(names) !== null;
+  const hasTokenizer = TOKENIZER_FILES.some((name) => names.includes(name));
+  return names.includes('config.json') && hasTokenizer && weightFiles(names) !== null;
 }
 
 function weightFiles(names: readonly string[]): readonly string[] | null {

@@ -1,5 +1,7 @@
 import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
-import type { ComponentJson } from './tokenizer-json';
+import { componentList } from '../stages/normalizer';
+import { isObject, isTokenId } from './model-json';
+import type { AddedTokenJson, ComponentJson } from './tokenizer-json';
 
 /** Token ids put before and after a text when special tokens are added. */
 export interface BoundaryTokens {
@@ -8,6 +10,21 @@ export interface BoundaryTokens {
 }
 
 const NONE: BoundaryTokens = { prefix: [], suffix: [] };
+
+/** A post-processor that puts a token before and one after a text; null when there is neither. */
+export function textTemplate(
+  first: AddedTokenJson | readonly AddedTokenJson[] | undefined,
+  last: AddedTokenJson | undefined,
+): ComponentJson | null {
+  const before = first === undefined ? [] : [first].flat();
+  const after = last === undefined ? [] : [last];
+  if (before.length + after.length === 0) return null;
+  const special_tokens: Record<string, { id: string; ids: number[] }> = Object.create(null);
+  for (const { id, content } of [...before, ...after]) special_tokens[content] = { id: content, ids: [id] };
+  const item = ({ content }: AddedTokenJson) => ({ SpecialToken: { id: content, type_id: 0 } });
+  const single = [...before.map(item), { Sequence: { id: 'A', type_id: 0 } }, ...after.map(item)];
+  return { type: 'TemplateProcessing', single, special_tokens };
+}
 
 /** What a tokenizer.json post-processor puts around a single text. */
 export function boundaryTokensOf(processor: ComponentJson | null): BoundaryTokens {
@@ -22,7 +39,7 @@ export function boundaryTokensOf(processor: ComponentJson | null): BoundaryToken
       return { prefix: [pairId(processor, 'cls')], suffix: [pairId(processor, 'sep')] };
     case 'Sequence': {
       // Each part wraps what the parts before it made.
-      const parts = (processor.processors as ComponentJson[]).map(boundaryTokensOf);
+      const parts = componentList(processor, 'processors').map(boundaryTokensOf);
       return {
         prefix: parts.toReversed().flatMap(({ prefix }) => prefix),
         suffix: parts.flatMap(({ suffix }) => suffix),
@@ -37,37 +54,29 @@ export function boundaryTokensOf(processor: ComponentJson | null): BoundaryToken
   }
 }
 
-interface TemplateItem {
-  readonly SpecialToken?: { readonly id: string };
-  readonly Sequence?: { readonly id: string };
+function fault(where: string, expected: string, found: string) {
+  return invalidModelFile({ file: 'tokenizer.json', where: `post_processor.${where}`, expected, found });
 }
 
 function fromTemplate(processor: ComponentJson): BoundaryTokens {
-  const items = processor.single as readonly TemplateItem[];
-  const special = processor.special_tokens as Readonly<Record<string, { readonly ids: readonly number[] }>>;
-  const text = items.findIndex((item) => item.Sequence !== undefined);
-  const idsOf = (part: readonly TemplateItem[]) =>
+  const { single, special_tokens: special } = processor;
+  if (!Array.isArray(single) || !single.every(isObject))
+    throw fault('single', 'a list of objects', 'another value');
+  const text = single.findIndex((item) => item.Sequence !== undefined);
+  if (text < 0) throw fault('single', 'a place for the text', 'none');
+  const idsOf = (part: readonly unknown[]) =>
     part.flatMap((item) => {
-      const name = item.SpecialToken?.id ?? '';
-      const ids = special[name]?.ids;
-      if (ids !== undefined) return ids;
-      throw invalidModelFile({
-        file: 'tokenizer.json',
-        where: 'post_processor.special_tokens',
-        expected: `the token ${quoted(name)} of the template`,
-        found: 'nothing',
-      });
+      const token = isObject(item) && isObject(item.SpecialToken) ? item.SpecialToken.id : undefined;
+      const entry = isObject(special) && typeof token === 'string' ? special[token] : undefined;
+      const ids = isObject(entry) ? entry.ids : undefined;
+      if (Array.isArray(ids) && ids.every(isTokenId)) return ids;
+      throw fault('special_tokens', `the token ${quoted(String(token))} of the template`, 'nothing');
     });
-  return { prefix: idsOf(items.slice(0, text)), suffix: idsOf(items.slice(text + 1)) };
+  return { prefix: idsOf(single.slice(0, text)), suffix: idsOf(single.slice(text + 1)) };
 }
 
 function pairId(processor: ComponentJson, key: 'cls' | 'sep'): number {
   const pair = processor[key];
-  if (Array.isArray(pair) && Number.isInteger(pair[1])) return pair[1] as number;
-  throw invalidModelFile({
-    file: 'tokenizer.json',
-    where: `post_processor.${key}`,
-    expected: 'a token and its id',
-    found: quoted(JSON.stringify(pair) ?? 'nothing'),
-  });
+  if (Array.isArray(pair) && isTokenId(pair[1])) return pair[1];
+  throw fault(key, 'a token and its id', quoted(JSON.stringify(pair) ?? 'nothing'));
 }

@@ -1,21 +1,14 @@
 import type { GgufTokenizerSource } from '../../model/checkpoint-types';
 import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
 import { decodeStrings } from '../../model/string-table';
+import { textTemplate } from './boundary-tokens';
+import { makeMerges } from './model-json';
+import { duplicatePiece, PieceType, pieceVocabularyJson } from './piece-vocabulary';
 import { preTokenizerOf, preTokenizerRules } from './pre-tokenizer-rules';
-import { mergesFromScores } from './sentencepiece-merges';
 import type { AddedTokenJson, ComponentJson, TokenizerJson } from './tokenizer-json';
 
-/** Values of `tokenizer.ggml.token_type`. */
-export const GgufTokenType = {
-  normal: 1,
-  unknown: 2,
-  control: 3,
-  userDefined: 4,
-  unused: 5,
-  byte: 6,
-} as const;
-
-const NOTHING: ComponentJson | null = null;
+const FILE = 'GGUF vocabulary';
+const TOKENS = 'tokenizer.ggml.tokens';
 
 /** The vocabulary of a GGUF file as a tokenizer.json object. */
 export function ggufTokenizerJson(source: GgufTokenizerSource): TokenizerJson {
@@ -23,112 +16,154 @@ export function ggufTokenizerJson(source: GgufTokenizerSource): TokenizerJson {
     case 'gpt2':
       return byteLevelJson(source);
     case 'llama':
-      return sentencePieceJson(source);
+      return sentencePieceJson(source, 'BPE');
+    case 't5':
+      return sentencePieceJson(source, 'Unigram');
+    case 'bert':
+      return wordPieceJson(source);
     default:
       throw unsupportedModel(
         'tokenizer.ggml.model',
         `a vocabulary of type ${quoted(source.model)}`,
-        ['gpt2', 'llama'],
+        ['gpt2', 'llama', 'bert', 't5'],
         'Use a checkpoint of the same model that has a tokenizer.json.',
       );
   }
 }
 
+const typeOf = (source: GgufTokenizerSource, id: number): number =>
+  source.tokenTypes?.[id] ?? PieceType.normal;
+
 function byteLevelJson(source: GgufTokenizerSource): TokenizerJson {
   const rules = preTokenizerRules(source.pre);
   if (source.merges === null) throw missing('tokenizer.ggml.merges', 'the merges of a gpt2 vocabulary');
-  const { vocab, added } = readTokens(source);
-  const merges = decodeStrings(source.merges).map(splitMerge);
+  const { vocab, added } = readTokens(source, (token) => token);
   return {
     added_tokens: added,
-    normalizer: NOTHING,
+    normalizer: null,
     pre_tokenizer: preTokenizerOf(rules),
-    post_processor: boundaryTokens(source, added, rules.addsBos),
+    post_processor: boundaryTokens(source, added, rules.addsBos, false),
     decoder: { type: 'ByteLevel' },
     model: {
       type: 'BPE',
       vocab,
-      merges,
+      merges: makeMerges(vocab, decodeStrings(source.merges).map(splitMerge)),
       unk_token: null,
       fuse_unk: false,
       byte_fallback: false,
       ignore_merges: rules.ignoreMerges,
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '',
+      userDefined: [],
+      unused: new Set(),
     },
   };
 }
 
-const SPACE_TO_MARK: ComponentJson = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' };
-
-/** SentencePiece BPE: the score of a piece is the rank of the merges that make it. */
-function sentencePieceJson(source: GgufTokenizerSource): TokenizerJson {
-  if (source.scores === null) throw missing('tokenizer.ggml.scores', 'the scores of a llama vocabulary');
-  if (source.removeExtraWhitespaces === true || source.precompiledCharsmap !== null) {
-    throw unsupportedModel('tokenizer.ggml', 'a vocabulary that normalizes text', [
-      'vocabularies that do not',
-    ]);
-  }
-  const { vocab, added, tokens } = readTokens(source);
-  const unknown = source.unknownTokenId === null ? null : (tokens[source.unknownTokenId] ?? null);
-  const hasPrefix = source.addSpacePrefix ?? true;
+function sentencePieceJson(source: GgufTokenizerSource, type: 'BPE' | 'Unigram'): TokenizerJson {
+  const { scores, bosTokenId, eosTokenId, eotTokenId, eomTokenId } = source;
+  if (scores === null) throw missing('tokenizer.ggml.scores', `the scores of a ${source.model} vocabulary`);
+  const pieces = decodeStrings(source.tokens);
+  const { added, normalizer, decoder, model } = pieceVocabularyJson(
+    {
+      file: FILE,
+      where: TOKENS,
+      pieces,
+      types: pieces.map((_, id) => typeOf(source, id)),
+      scores,
+      unknownId: source.unknownTokenId,
+      endings: new Set([bosTokenId, eosTokenId, eotTokenId, eomTokenId]),
+      rules: {
+        charsmap: source.precompiledCharsmap,
+        addDummyPrefix: source.addSpacePrefix ?? true,
+        removeExtraWhitespaces: source.removeExtraWhitespaces ?? false,
+        escapeWhitespaces: true,
+        treatWhitespaceAsSuffix: false,
+      },
+    },
+    type,
+  );
+  const isBpe = type === 'BPE';
   return {
     added_tokens: added,
-    normalizer: {
-      type: 'Sequence',
-      normalizers: [...(hasPrefix ? [{ type: 'Prepend', prepend: '\u2581' }] : []), SPACE_TO_MARK],
-    },
-    pre_tokenizer: NOTHING,
-    post_processor: boundaryTokens(source, added, true),
-    decoder: {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        ...(hasPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
-      ],
-    },
+    normalizer,
+    pre_tokenizer: null,
+    post_processor: boundaryTokens(source, added, isBpe, !isBpe),
+    decoder,
+    model,
+  };
+}
+
+/** GGUF writes the beginnings of words with U+2581 and the other pieces bare; WordPiece does it the other way round. */
+function wordPieceJson(source: GgufTokenizerSource): TokenizerJson {
+  const { vocab, added } = readTokens(source, (token, isControl) => {
+    if (isControl) return token;
+    return token.startsWith('\u2581') ? token.slice(1) : `##${token}`;
+  });
+  const unknown = added.find(({ id, content }) => id === source.unknownTokenId || content === '[UNK]');
+  return {
+    added_tokens: added,
+    normalizer: bertText(vocab, added),
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    post_processor: bertBoundaries(source, added),
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
     model: {
-      type: 'BPE',
+      type: 'WordPiece',
       vocab,
-      merges: mergesFromScores(tokens, source.scores, (id) => isNormal(source, id)),
-      unk_token: unknown,
-      fuse_unk: true,
-      byte_fallback: true,
-      ignore_merges: false,
+      unk_token: unknown?.content ?? '[UNK]',
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: 100,
     },
   };
+}
+
+/** The format does not say whether text is lowercased; a vocabulary without capitals was made from such text. */
+export function bertText(
+  vocab: ReadonlyMap<string, number>,
+  added: readonly AddedTokenJson[],
+): ComponentJson {
+  const control = new Set(added.map(({ content }) => content));
+  let hasCapitals = false;
+  for (const piece of vocab.keys()) hasCapitals ||= /[A-Z]/.test(piece) && !control.has(piece);
+  return { type: 'BertNormalizer', lowercase: !hasCapitals, strip_accents: !hasCapitals };
+}
+
+function bertBoundaries(source: GgufTokenizerSource, added: readonly AddedTokenJson[]): ComponentJson | null {
+  const find = (ids: readonly (number | null)[], content: string) =>
+    added.find(({ id }) => ids.includes(id)) ?? added.find((token) => token.content === content);
+  const first = source.addBosToken === false ? undefined : find([source.bosTokenId], '[CLS]');
+  const last = source.addEosToken === false ? undefined : find([source.separatorTokenId], '[SEP]');
+  return textTemplate(first, last);
 }
 
 interface Tokens {
-  /** All strings, by id. */
-  readonly tokens: readonly string[];
   readonly vocab: Map<string, number>;
   readonly added: AddedTokenJson[];
 }
 
 /** Unused and empty tokens stand for no text: they are left out. */
-function readTokens(source: GgufTokenizerSource): Tokens {
+function readTokens(
+  source: GgufTokenizerSource,
+  spell: (token: string, isControl: boolean) => string,
+): Tokens {
   const tokens = decodeStrings(source.tokens);
   const vocab = new Map<string, number>();
   const added: AddedTokenJson[] = [];
   let numTokens = 0;
   const endings = new Set([source.bosTokenId, source.eosTokenId, source.eotTokenId, source.eomTokenId]);
-  for (const [id, content] of tokens.entries()) {
-    const type = source.tokenTypes?.[id] ?? GgufTokenType.normal;
-    if (content === '' || type === GgufTokenType.unused) continue;
+  for (const [id, token] of tokens.entries()) {
+    const type = typeOf(source, id);
+    if (token === '' || type === PieceType.unused) continue;
+    const isControl = type === PieceType.control || type === PieceType.unknown || endings.has(id);
+    const content = spell(token, isControl);
     vocab.set(content, id);
     numTokens += 1;
-    if (vocab.size < numTokens) throw duplicate(tokens, id);
-    const isControl = type === GgufTokenType.control || type === GgufTokenType.unknown || endings.has(id);
-    if (isControl || type === GgufTokenType.userDefined) {
+    if (vocab.size < numTokens) throw duplicatePiece(FILE, TOKENS, tokens, id);
+    if (isControl || type === PieceType.userDefined) {
       added.push({ id, content, special: isControl, normalized: false });
     }
   }
-  return { tokens, vocab, added };
-}
-
-function isNormal(source: GgufTokenizerSource, id: number): boolean {
-  return (source.tokenTypes?.[id] ?? GgufTokenType.normal) === GgufTokenType.normal;
+  return { vocab, added };
 }
 
 function splitMerge(merge: string, index: number): [string, string] {
@@ -136,43 +171,26 @@ function splitMerge(merge: string, index: number): [string, string] {
   const space = merge.indexOf(' ', 1);
   if (space > 0 && space < merge.length - 1) return [merge.slice(0, space), merge.slice(space + 1)];
   throw invalidModelFile({
-    file: 'GGUF vocabulary',
+    file: FILE,
     where: `tokenizer.ggml.merges[${index}]`,
     expected: 'two pieces with a space between them',
     found: quoted(merge),
   });
 }
 
-function duplicate(tokens: readonly string[], id: number) {
-  const content = tokens[id] as string;
-  return invalidModelFile({
-    file: 'GGUF vocabulary',
-    where: `tokenizer.ggml.tokens[${id}]`,
-    expected: 'tokens that differ',
-    found: `${quoted(content)}, which is token ${tokens.indexOf(content)} too`,
-  });
-}
-
 function missing(where: string, expected: string) {
-  return invalidModelFile({ file: 'GGUF vocabulary', where, expected, found: 'nothing' });
+  return invalidModelFile({ file: FILE, where, expected, found: 'nothing' });
 }
 
-/** The tokens put before and after a text, in the form of a tokenizer.json post-processor. */
+/** The tokens put before and after a text. */
 function boundaryTokens(
   source: GgufTokenizerSource,
   added: readonly AddedTokenJson[],
   addsBosByDefault: boolean,
+  addsEosByDefault: boolean,
 ): ComponentJson | null {
-  const special_tokens: Record<string, { id: string; ids: number[]; tokens: string[] }> = Object.create(null);
-  const single: unknown[] = [{ Sequence: { id: 'A', type_id: 0 } }];
   const find = (id: number | null) => added.find((token) => token.id === id);
-  const put = (token: AddedTokenJson, place: 'push' | 'unshift'): void => {
-    special_tokens[token.content] = { id: token.content, ids: [token.id], tokens: [token.content] };
-    single[place]({ SpecialToken: { id: token.content, type_id: 0 } });
-  };
-  const bos = find(source.bosTokenId);
-  const eos = find(source.eosTokenId);
-  if ((source.addBosToken ?? addsBosByDefault) && bos !== undefined) put(bos, 'unshift');
-  if ((source.addEosToken ?? false) && eos !== undefined) put(eos, 'push');
-  return single.length === 1 ? null : { type: 'TemplateProcessing', single, special_tokens };
+  const first = (source.addBosToken ?? addsBosByDefault) ? find(source.bosTokenId) : undefined;
+  const last = (source.addEosToken ?? addsEosByDefault) ? find(source.eosTokenId) : undefined;
+  return textTemplate(first, last);
 }

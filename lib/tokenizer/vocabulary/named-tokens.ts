@@ -20,7 +20,7 @@ export function namedTokens(source: TokenizerSource, table: TokenTable): NamedTo
 }
 
 /** A token is written as text, or as an object with its content. */
-function tokenText(config: JsonObject | null, name: string): string | null {
+export function tokenText(config: JsonObject | null, name: string): string | null {
   const value: JsonValue | undefined = config?.[name];
   if (typeof value === 'string') return value;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return null;

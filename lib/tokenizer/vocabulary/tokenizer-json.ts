@@ -1,6 +1,6 @@
 /**
- * The tokenizer.json object as far as this package reads it. GGUF vocabularies are converted to the same shape, so that
- * one library builds both.
+ * The tokenizer.json object as far as this package reads it. GGUF vocabularies, SentencePiece models and tiktoken ranks
+ * are converted to the same shape, so that one tokenizer runs them all.
  */
 export interface TokenizerJson {
   readonly added_tokens: readonly AddedTokenJson[];
@@ -8,7 +8,7 @@ export interface TokenizerJson {
   readonly pre_tokenizer: ComponentJson | null;
   readonly post_processor: ComponentJson | null;
   readonly decoder: ComponentJson | null;
-  readonly model: BpeModelJson;
+  readonly model: ModelJson;
 }
 
 export interface AddedTokenJson {
@@ -19,6 +19,8 @@ export interface AddedTokenJson {
   readonly rstrip?: boolean;
   readonly normalized?: boolean;
   readonly special?: boolean;
+  /** A symbol that is a part of the text around it, as SentencePiece's user-defined ones are. */
+  readonly isTextSymbol?: boolean;
 }
 
 /** A normalizer, pre-tokenizer, post-processor or decoder. */
@@ -27,16 +29,62 @@ export interface ComponentJson {
   readonly [key: string]: unknown;
 }
 
+export type ModelJson = BpeModelJson | UnigramModelJson | WordPieceModelJson | WordLevelModelJson;
+
+/** Two tokens and the one they are joined to, in flat arrays: objects for 300,000 merges would take 50 MB. */
+export interface MergesJson {
+  /** [numMerges * 3]: left, right and result of each merge. */
+  readonly pairs: Int32Array;
+  /** [numMerges]: lower ranks first; among equal ranks the leftmost pair of a text. */
+  readonly ranks: Int32Array;
+}
+
 export interface BpeModelJson {
   readonly type: 'BPE';
   /** A map, not an object: objects with 100,000 keys take ten times as long to build. */
   readonly vocab: Map<string, number>;
-  readonly merges: readonly (readonly [string, string])[];
+  readonly merges: MergesJson;
   readonly unk_token: string | null;
   readonly fuse_unk: boolean;
   readonly byte_fallback: boolean;
   /** A pre-token that is in the vocabulary is taken whole, whatever the merges say. */
   readonly ignore_merges: boolean;
+  /** Written before each symbol of a word but the first. */
+  readonly continuing_subword_prefix: string;
+  /** Written after the last symbol of a word. */
+  readonly end_of_word_suffix: string;
+  /** Pieces cut out before anything is joined. */
+  readonly userDefined: readonly string[];
+  /** Pieces that merges may pass through but that are taken apart again. */
+  readonly unused: ReadonlySet<number>;
+}
+
+export interface UnigramModelJson {
+  readonly type: 'Unigram';
+  readonly vocab: Map<string, number>;
+  /** By token id. */
+  readonly scores: ArrayLike<number>;
+  readonly unk_id: number | null;
+  readonly byte_fallback: boolean;
+  readonly userDefined: readonly string[];
+  readonly unused: ReadonlySet<number>;
+  /** Whether a token counts for the lowest and the highest score. */
+  readonly isScored: (id: number) => boolean;
+  readonly isSinglePrecision: boolean;
+}
+
+export interface WordPieceModelJson {
+  readonly type: 'WordPiece';
+  readonly vocab: Map<string, number>;
+  readonly unk_token: string;
+  readonly continuing_subword_prefix: string;
+  readonly max_input_chars_per_word: number;
+}
+
+export interface WordLevelModelJson {
+  readonly type: 'WordLevel';
+  readonly vocab: Map<string, number>;
+  readonly unk_token: string;
 }
 
 /** A pre-tokenizer that cuts out each match of a regular expression (Oniguruma syntax). */

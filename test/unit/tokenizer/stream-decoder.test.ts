@@ -10,6 +10,7 @@ const BYTES: TokenTable = {
   offsets: Uint32Array.from({ length: 257 }, (_, i) => i),
   isSpecial: new Uint8Array(256),
   hasLeadingSpace: false,
+  hasTrailingSpace: false,
 };
 
 function decodeIn(table: TokenTable, parts: readonly (readonly number[])[]): string {

@@ -1,0 +1,182 @@
+import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
+import { alphabetCharacter } from '../byte-alphabet';
+import { PatternMatcher } from '../pattern/pattern-matcher';
+import { StringTrie } from '../string-trie';
+import type { ComponentJson } from '../vocabulary/tokenizer-json';
+import { trimEnd, trimStart } from '../white-space';
+import { bertNormalizer, lowercase, removeNonspacingMarks } from './bert-text';
+import { Charsmap } from './charsmap';
+import { sentencePieceText } from './sentencepiece-text';
+
+/** Changes a text before it is cut. `continues`: it goes on after a symbol that is part of the same text. */
+export type Normalizer = (text: string, continues: boolean) => string;
+
+type Maker = (component: ComponentJson) => Normalizer;
+
+const unicodeForm = (form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Maker => {
+  return () => (text) => text.normalize(form);
+};
+
+const MAKERS: ReadonlyMap<string, Maker> = new Map<string, Maker>([
+  ['Sequence', sequence],
+  ['NFC', unicodeForm('NFC')],
+  ['NFD', unicodeForm('NFD')],
+  ['NFKC', unicodeForm('NFKC')],
+  ['NFKD', unicodeForm('NFKD')],
+  ['Lowercase', () => lowercase],
+  ['StripAccents', () => removeNonspacingMarks],
+  ['Strip', strip],
+  ['Replace', replace],
+  ['Prepend', prepend],
+  ['Precompiled', precompiled],
+  ['BertNormalizer', bertNormalizer],
+  ['ByteLevel', () => toByteAlphabet],
+  ['SentencePiece', sentencePiece],
+]);
+
+/** A normalizer of a tokenizer.json; null when there is none. */
+export function makeNormalizer(component: ComponentJson | null): Normalizer | null {
+  if (component === null) return null;
+  const make = MAKERS.get(component.type);
+  if (make !== undefined) return make(component);
+  const known = [...MAKERS.keys()].filter((name) => name !== 'SentencePiece');
+  throw unsupportedModel('tokenizer.json', `a normalizer of type ${quoted(String(component.type))}`, known);
+}
+
+function sequence(component: ComponentJson): Normalizer {
+  const steps = componentList(component, 'normalizers').map((part) => makeNormalizer(part) as Normalizer);
+  return (text, continues) => {
+    let result = text;
+    for (const step of steps) result = step(result, continues);
+    return result;
+  };
+}
+
+/** The parts of a Sequence. */
+export function componentList(component: ComponentJson, key: string): readonly ComponentJson[] {
+  const parts = component[key];
+  const isPart = (part: unknown): part is ComponentJson =>
+    typeof part === 'object' && part !== null && typeof (part as ComponentJson).type === 'string';
+  if (Array.isArray(parts) && parts.every(isPart)) return parts;
+  throw invalidModelFile({
+    file: 'tokenizer.json',
+    where: key,
+    expected: 'a list of objects with a type',
+    found: quoted(JSON.stringify(parts) ?? 'nothing'),
+  });
+}
+
+function strip({ strip_left, strip_right }: ComponentJson): Normalizer {
+  return (text) => {
+    const left = strip_left === false ? text : trimStart(text);
+    return strip_right === false ? left : trimEnd(left);
+  };
+}
+
+/** What a Replace or Split looks for: plain text, or matches of an expression. */
+export function matchFinder(component: ComponentJson, role: string): (text: string) => number[] {
+  const pattern = component.pattern as { readonly Regex?: unknown; readonly String?: unknown } | undefined;
+  if (typeof pattern?.Regex === 'string') {
+    const matcher = new PatternMatcher(pattern.Regex);
+    return (text) => matcher.matches(text);
+  }
+  const literal = pattern?.String;
+  if (typeof literal !== 'string' || literal === '') {
+    throw unsupportedModel('tokenizer.json', `${role} ${component.type} without a pattern`, [
+      'String',
+      'Regex',
+    ]);
+  }
+  return (text) => {
+    const found: number[] = [];
+    for (let at = text.indexOf(literal); at >= 0; at = text.indexOf(literal, at + literal.length)) {
+      found.push(at, at + literal.length);
+    }
+    return found;
+  };
+}
+
+function replace(component: ComponentJson): Normalizer {
+  const find = matchFinder(component, 'normalizer');
+  const content = String(component.content ?? '');
+  return (text) => {
+    const found = find(text);
+    let result = '';
+    let end = 0;
+    for (let i = 0; i < found.length; i += 2) {
+      result += text.slice(end, found[i]) + content;
+      end = found[i + 1] as number;
+    }
+    return end === 0 ? text : result + text.slice(end);
+  };
+}
+
+function prepend({ prepend: prefix }: ComponentJson): Normalizer {
+  return (text) => (text === '' ? '' : String(prefix ?? '') + text);
+}
+
+const encoder = new TextEncoder();
+
+/** Each byte as its character of the byte alphabet. */
+export function toByteAlphabet(text: string): string {
+  if (/^[!-~]*$/.test(text)) return text;
+  let result = '';
+  for (const byte of encoder.encode(text)) result += alphabetCharacter(byte);
+  return result;
+}
+
+function charsmapOf(component: ComponentJson): Charsmap | null {
+  const encoded = component.precompiled_charsmap ?? '';
+  if (typeof encoded === 'string') {
+    if (encoded === '') return null;
+    if (/^[A-Za-z0-9+/]+={0,2}$/.test(encoded)) {
+      return new Charsmap(Buffer.from(encoded, 'base64'), 'normalizer.precompiled_charsmap');
+    }
+  }
+  throw invalidModelFile({
+    file: 'tokenizer.json',
+    where: 'normalizer.precompiled_charsmap',
+    expected: 'base64 text',
+    found: quoted(JSON.stringify(encoded) ?? 'nothing'),
+  });
+}
+
+/** Longer graphemes are looked up character by character, as in the reference. */
+const MAX_GRAPHEME_BYTES = 6;
+
+/** Rules are looked up per grapheme, and of several that match the shortest counts: the reference does so. */
+function precompiled(component: ComponentJson): Normalizer {
+  const charsmap = charsmapOf(component);
+  if (charsmap === null) return (text) => text;
+  const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
+  const transform = (text: string): string | null => {
+    const bytes = encoder.encode(text);
+    return charsmap.shortestAt(bytes, 0, bytes.length)?.text ?? null;
+  };
+  return (text) => {
+    let result = '';
+    for (const { segment } of segmenter.segment(text)) {
+      const whole = Buffer.byteLength(segment) < MAX_GRAPHEME_BYTES ? transform(segment) : null;
+      if (whole !== null) result += whole;
+      else for (const character of segment) result += transform(character) ?? character;
+    }
+    return result;
+  };
+}
+
+/** Not a part of tokenizer.json files: what the normalizer of a SentencePiece model does, in one component. */
+function sentencePiece(component: ComponentJson): Normalizer {
+  const blob = component.charsmap as Uint8Array | null;
+  const symbols = component.userDefined as readonly string[];
+  const userDefined = new StringTrie<string>();
+  for (const symbol of symbols) userDefined.add(symbol, symbol);
+  const rules = {
+    charsmap: blob === null ? null : new Charsmap(blob, 'precompiled_charsmap'),
+    addDummyPrefix: component.addDummyPrefix === true,
+    removeExtraWhitespaces: component.removeExtraWhitespaces === true,
+    escapeWhitespaces: component.escapeWhitespaces !== false,
+    treatWhitespaceAsSuffix: component.treatWhitespaceAsSuffix === true,
+    userDefined: symbols.length === 0 ? null : userDefined,
+  };
+  return (text, continues) => sentencePieceText(text, rules, continues);
+}
