@@ -82,7 +82,7 @@ export interface NativeAddon {
   modelMemory(model: ModelHandle): NativeModelMemory;
   /** Frees the model once its running step has ended. A second call resolves at once. */
   closeModel(model: ModelHandle): Promise<void>;
-  /** Buffer for an evaluation request: logits [numPositions * vocabSize] or score [numTokens - 1]. Null forgets it. */
+  /** Buffer for an evaluation request: logits [numPositions * vocabSize] score [numTokens - 1] or pool [pooled size]. Null forgets it. */
   setOutput(model: ModelHandle, outputId: number, buffer: Float32Array | null): void;
   /** Queues the plan in `slot`. At most two may be queued or running; one more throws `invalid_parameter`. */
   submitStep(model: ModelHandle, slot: 0 | 1): void;

@@ -13,7 +13,10 @@ export interface DecoderSpec {
   readonly layers: readonly LayerSpec[];
   /** Null when the last layer's output is used as it is. */
   readonly finalNorm: NormSpec | null;
-  readonly head: HeadSpec;
+  /** Null for encoders: they answer `pool` requests only. */
+  readonly head: HeadSpec | null;
+  /** Applied in order to the vector of a `pool` request: classification heads, dense modules of embedding models. */
+  readonly pooledLayers: readonly PooledLayerSpec[];
   /** Referred to by index: `AttentionSpec.ropeTable` for families whose layers differ, else 0. */
   readonly ropeTables: readonly RopeTable[];
   /**
@@ -28,6 +31,8 @@ export interface EmbeddingSpec {
   readonly scale: number;
   /** Learned absolute positions, role `position_embedding`. */
   readonly hasPositions: boolean;
+  /** Rows of role `token_type_embedding` (BERT's segments); 0 for none. */
+  readonly numTokenTypes: number;
   /** Norm applied to the embedding (BERT), roles `embedding_norm[.bias]`. */
   readonly norm: NormSpec | null;
 }
@@ -39,6 +44,13 @@ export interface HeadSpec {
   /** logits = softCap * tanh(logits / softCap). */
   readonly softCap: number | null;
   readonly scale: number;
+}
+
+/** y = W x + b, then tanh where the layer has one; roles `pooled.N`, `pooled.N.bias`. */
+export interface PooledLayerSpec {
+  readonly outSize: number;
+  readonly hasBias: boolean;
+  readonly hasTanh: boolean;
 }
 
 export interface NormSpec {
@@ -76,6 +88,7 @@ export interface AttentionSpec {
   /** Tokens visible including the current one; null for all. */
   readonly slidingWindow: number | null;
   readonly softCap: number | null;
+  /** False: every token sees all others, so an input is computed in one step or not at all. */
   readonly isCausal: boolean;
   /** Index into DecoderSpec.ropeTables; null for no rotary embedding. */
   readonly ropeTable: number | null;
@@ -163,7 +176,8 @@ export interface RouterSpec {
 /**
  * Where one matrix or vector comes from. The file bytes are read with pread and repacked; nothing is mapped.
  *
- * Roles (N = layer index): `embedding`, `position_embedding`, `embedding_norm`, `final_norm`, `head`, `head.bias`,
+ * Roles (N = layer index): `embedding`, `position_embedding`, `token_type_embedding`, `embedding_norm`, `final_norm`,
+ * `head`, `head.bias`, `pooled.N`,
  * `layers.N.attention_norm`, `layers.N.attention_post_norm`, `layers.N.mlp_norm`, `layers.N.mlp_post_norm`,
  * `layers.N.attention.{q,k,v,o}`, `layers.N.attention.{q_norm,k_norm}`, `layers.N.mlp.{gate,up,down}`, and those of
  * LatentSpec and MoeSpec; each norm and matrix may have `<role>.bias`.
@@ -181,6 +195,15 @@ export interface WeightSource {
   readonly rowOrder: Int32Array | null;
   /** Stored as [in, out] (GPT-2's Conv1D). */
   readonly isTransposed: boolean;
+}
+
+/** Floats of the answer to a `pool` request. */
+export function pooledSizeOf({ pooledLayers, hiddenSize }: DecoderSpec): number {
+  return pooledLayers.at(-1)?.outSize ?? hiddenSize;
+}
+
+export function isBidirectional({ layers }: DecoderSpec): boolean {
+  return layers.some(({ attention }) => !attention.isCausal);
 }
 
 export interface FileSlice {

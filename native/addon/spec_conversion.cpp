@@ -103,6 +103,13 @@ LayerSpec to_layer(const JsObject& layer) {
   return result;
 }
 
+HeadSpec to_head(const JsObject& head) {
+  return {.is_tied = head.boolean("isTied"),
+          .has_bias = head.boolean("hasBias"),
+          .soft_cap = to_optional_float(head, "softCap"),
+          .scale = to_float(head, "scale")};
+}
+
 RopeTable to_rope_table(const JsObject& table) {
   RopeTable result;
   result.rotary_dim = table.integer("rotaryDim", 2, kMaxSize);
@@ -123,14 +130,16 @@ DecoderSpec to_decoder_spec(const JsObject& spec) {
   const JsObject embedding = spec.object("embedding");
   result.embedding = {.scale = to_float(embedding, "scale"),
                       .has_positions = embedding.boolean("hasPositions"),
+                      .num_token_types = embedding.integer("numTokenTypes", 0, kMaxSize),
                       .norm = to_optional_norm(embedding, "norm")};
   for (const JsObject& layer : spec.objects("layers")) result.layers.push_back(to_layer(layer));
   result.final_norm = to_optional_norm(spec, "finalNorm");
-  const JsObject head = spec.object("head");
-  result.head = {.is_tied = head.boolean("isTied"),
-                 .has_bias = head.boolean("hasBias"),
-                 .soft_cap = to_optional_float(head, "softCap"),
-                 .scale = to_float(head, "scale")};
+  if (!spec.is_null("head")) result.head = to_head(spec.object("head"));
+  for (const JsObject& layer : spec.objects("pooledLayers")) {
+    result.pooled_layers.push_back({.out_size = layer.integer("outSize", 1, kMaxSize),
+                                    .has_bias = layer.boolean("hasBias"),
+                                    .has_tanh = layer.boolean("hasTanh")});
+  }
   for (const JsObject& table : spec.objects("ropeTables")) result.rope_tables.push_back(to_rope_table(table));
   return result;
 }

@@ -34,13 +34,16 @@ struct QuantizedRows {
   }
 };
 
-// out[r] = scale * table[ids[r]] (+ positions[position_ids[r]]). ids are trusted to be in 0..table.n-1.
+// out[r] = scale * table[ids[r]] (+ positions[position_ids[r]]) (+ types[type_ids[r]]). ids are trusted to be
+// in 0..table.n-1.
 struct EmbeddingParams {
   PackedMatrix table;            // [vocab, hidden]
   const int32_t* ids = nullptr;  // [rows]
   float scale = 1;
   PackedMatrix positions;                 // optional [positions, hidden]
   const int32_t* position_ids = nullptr;  // [rows] when `positions` is present
+  PackedMatrix types;                     // optional [token types, hidden]
+  const int32_t* type_ids = nullptr;      // [rows] when `types` is present
   TensorView<float> out;                  // [rows, hidden]
 };
 

@@ -109,10 +109,13 @@ void embed_rows(const EmbeddingParams& params, int64_t first, int64_t last) {
       const int64_t count = params.table.k - col < kGroup ? params.table.k - col : kGroup;
       table.expand(col / kGroup, count, out + col);
       for (int64_t i = 0; i < count; ++i) out[col + i] *= params.scale;
-      if (!params.positions.is_present()) continue;
-      float added[kGroup];
-      PanelRow(params.positions, params.position_ids[row]).expand(col / kGroup, count, added);
-      for (int64_t i = 0; i < count; ++i) out[col + i] += added[i];
+      const auto add = [&](const PackedMatrix& matrix, const int32_t* ids) {
+        float added[kGroup];
+        PanelRow(matrix, ids[row]).expand(col / kGroup, count, added);
+        for (int64_t i = 0; i < count; ++i) out[col + i] += added[i];
+      };
+      if (params.positions.is_present()) add(params.positions, params.position_ids);
+      if (params.types.is_present()) add(params.types, params.type_ids);
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/error.h"
 #include "model/linear_product.h"
 #include "ops/activation.h"
 #include "ops/embedding.h"
@@ -42,8 +43,12 @@ NormParams norm_params(const NormSpec& norm, const NormWeights& weights, TensorV
 
 Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDtype kv_dtype,
                  int64_t max_step_tokens)
-    : spec_(std::move(spec)), weights_(std::move(weights)), kv_dtype_(kv_dtype), head_(weights_->head) {
-  if (spec_.head.is_tied) head_.matrix = weights_->embedding;
+    : spec_(std::move(spec)),
+      weights_(std::move(weights)),
+      kv_dtype_(kv_dtype),
+      head_(weights_->head),
+      pooled_layers_(spec_, *weights_) {
+  if (spec_.head && spec_.head->is_tied) head_.matrix = weights_->embedding;
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     const LayerSpec& layer = spec_.layers[i];
     layer_geometries_.push_back(geometry_of(layer.attention));
@@ -53,6 +58,7 @@ Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDt
   reserve_scratch(max_step_tokens);
   tokens_.reserve(static_cast<size_t>(max_step_tokens));
   positions_.reserve(static_cast<size_t>(max_step_tokens));
+  token_types_.reserve(static_cast<size_t>(max_step_tokens));
 }
 
 size_t Decoder::geometry_of(const AttentionSpec& attention) {
@@ -112,7 +118,9 @@ void Decoder::reserve_scratch(int64_t max_step_tokens) {
     activated_.reserve(allocator, max_step_tokens, widths.float_activated, widths.int8_activated);
     experts_.reserve(allocator, max_step_tokens);
     if (has_sublayer_norm) sublayer_.reserve(allocator, max_step_tokens, spec_.hidden_size);
-    head_input_.reserve(allocator, kMaxLogitRows, spec_.hidden_size, head_takes_int8 ? spec_.hidden_size : 0);
+    head_input_.reserve(allocator, kMaxLogitRows, spec_.head ? spec_.hidden_size : 0,
+                        head_takes_int8 ? spec_.hidden_size : 0);
+    pooled_layers_.reserve(allocator);
     for (size_t i = 0; i < angles_.size(); ++i) {
       angles_[i].reserve(allocator, max_step_tokens, spec_.rope_tables[i].rotary_dim);
     }
@@ -165,6 +173,7 @@ bool Decoder::forward(const Execution& execution, std::span<const SequenceChunk>
 void Decoder::begin_step(const Execution& execution, std::span<const SequenceChunk> chunks) {
   tokens_.clear();
   positions_.clear();
+  token_types_.clear();
   slices_.clear();
   for (const SequenceChunk& chunk : chunks) {
     const auto count = static_cast<int64_t>(chunk.tokens.size());
@@ -173,7 +182,10 @@ void Decoder::begin_step(const Execution& execution, std::span<const SequenceChu
                        .start = chunk.start,
                        .count = count});
     tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
-    for (int64_t i = 0; i < count; ++i) positions_.push_back(static_cast<int32_t>(chunk.start + i));
+    for (int64_t i = 0; i < count; ++i) {
+      positions_.push_back(static_cast<int32_t>(chunk.start + i));
+      token_types_.push_back(chunk.second_segment > 0 && chunk.start + i >= chunk.second_segment ? 1 : 0);
+    }
   }
   num_rows_ = static_cast<int64_t>(tokens_.size());
   current_ = 0;
@@ -214,6 +226,8 @@ void Decoder::embed_tokens(const Execution& execution) {
                     .scale = spec_.embedding.scale,
                     .positions = weights_->position_embedding,
                     .position_ids = spec_.embedding.has_positions ? positions_.data() : nullptr,
+                    .types = weights_->token_type_embedding,
+                    .type_ids = spec_.embedding.num_token_types > 0 ? token_types_.data() : nullptr,
                     .out = residual()});
   if (!spec_.embedding.norm) return;
   NormParams params = norm_params(*spec_.embedding.norm, weights_->embedding_norm, residual());
@@ -387,8 +401,18 @@ KvPages Decoder::kv_pages(size_t layer_idx, const KvPool& kv_pool) const {
   return pages;
 }
 
+// The other residual buffer is free once the last layer has run.
+TensorView<const float> Decoder::final_hidden(const Execution& execution) {
+  if (!spec_.final_norm) return residual();
+  NormParams params = norm_params(*spec_.final_norm, weights_->final_norm, residual());
+  params.out = next_residual();
+  norm(execution, params);
+  return next_residual();
+}
+
 void Decoder::compute_logits(const Execution& execution, std::span<const int32_t> rows,
                              TensorView<float> out) {
+  if (!spec_.head) throw Error(ErrorCode::internal, "logits of a model without a language head");
   const auto num_rows = static_cast<int64_t>(rows.size());
   const bool is_int8 = head_.matrix.takes_int8();
   Activations input = head_input_.view(num_rows, spec_.hidden_size, !is_int8 || !spec_.final_norm, is_int8);
@@ -406,10 +430,10 @@ void Decoder::compute_logits(const Execution& execution, std::span<const int32_t
     if (is_int8) quantize_rows(execution, input.values, input.quantized);
   }
   MatmulParams params = product(head_, input, out);
-  params.scale = spec_.head.scale;
+  params.scale = spec_.head->scale;
   matmul(execution, params);
-  if (!spec_.head.soft_cap) return;
-  const float cap = *spec_.head.soft_cap;
+  if (!spec_.head->soft_cap) return;
+  const float cap = *spec_.head->soft_cap;
   execution.pool().run(num_rows, [&](int64_t row, int) {
     float* logits = out.row(row);
     for (int64_t i = 0; i < spec_.vocab_size; ++i) logits[i] = cap * std::tanh(logits[i] / cap);

@@ -15,6 +15,7 @@
 #include "model/decoder_spec.h"
 #include "model/decoder_weights.h"
 #include "model/experts.h"
+#include "model/pooled_layers.h"
 #include "ops/attention.h"
 #include "ops/execution.h"
 
@@ -26,6 +27,7 @@ struct SequenceChunk {
   int64_t start = 0;
   std::span<const int32_t> page_table;  // covers all of them; lives as long as the step
   int32_t rope_table = 0;               // added to the layer's own table index
+  int64_t second_segment = 0;           // positions from here on have token type 1; 0 for none
 };
 
 class Decoder {
@@ -49,6 +51,14 @@ class Decoder {
   // step's rows in order. False when `is_interrupted` became true on the way.
   bool forward(const Execution& execution, std::span<const SequenceChunk> chunks, const KvPool& kv_pool,
                const std::atomic<bool>& is_interrupted);
+
+  // Hidden states of all rows of the last forward, the final norm applied. Valid until the next forward.
+  TensorView<const float> final_hidden(const Execution& execution);
+
+  // The pooled layers over at most PooledLayers::kMaxRows vectors of hidden_size; valid until the next call.
+  TensorView<const float> apply_pooled_layers(const Execution& execution, TensorView<const float> vectors) {
+    return pooled_layers_.run(execution, vectors);
+  }
 
   // Logits after the rows of the last forward that `rows` names, at most kMaxLogitRows: out is [rows.size(),
   // vocab_size].
@@ -108,6 +118,7 @@ class Decoder {
   ActivationBuffer activated_;
   FloatBuffer sublayer_;  // output of a sub-layer that still has to be normed
   ActivationBuffer head_input_;
+  PooledLayers pooled_layers_;
   std::vector<FloatBuffer> angles_;  // by rope table
   std::span<float> attention_scratch_;
 
@@ -115,6 +126,7 @@ class Decoder {
   int64_t num_rows_ = 0;
   std::vector<int32_t> tokens_;
   std::vector<int32_t> positions_;
+  std::vector<int32_t> token_types_;
   std::vector<SequenceSlice> slices_;
 };
 

@@ -1,5 +1,6 @@
 #include "model/decoder_spec.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -16,6 +17,8 @@ constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxIntermediateSize = kMaxHiddenSize * 8;
 constexpr int64_t kMaxExperts = 4096;
+constexpr int64_t kMaxTokenTypes = 1024;
+constexpr int64_t kMaxPooledLayers = 16;
 
 void check_range(const std::string& what, int64_t found, int64_t low, int64_t high) {
   if (found >= low && found <= high) return;
@@ -53,9 +56,9 @@ void check_attention(const std::string& what, const AttentionSpec& attention, co
     throw Error(ErrorCode::invalid_parameter, "expected " + what + ".softCap to be above 0");
   }
   if (attention.qk_norm) check_norm(what + ".qkNorm", *attention.qk_norm);
-  if (!attention.is_causal) {
+  if (!attention.is_causal && attention.sliding_window) {
     throw Error(ErrorCode::unsupported_model,
-                what + " is not causal: encoders are not supported by this version");
+                what + " has a sliding window without being causal, which no kernel computes");
   }
   if (!attention.rope_table) return;
   check_range(what + ".ropeTable", *attention.rope_table, 0,
@@ -85,6 +88,14 @@ void check_moe(const std::string& what, const MoeSpec& moe) {
   check_range(what + ".numExpertsPerToken", moe.num_experts_per_token, 1, num_candidates);
 }
 
+void check_head(const HeadSpec& head) {
+  check_finite("spec.head.scale", head.scale);
+  check_finite("spec.head.softCap", head.soft_cap.value_or(1));
+  if (head.soft_cap.value_or(1) <= 0) {
+    throw Error(ErrorCode::invalid_parameter, "expected spec.head.softCap to be above 0");
+  }
+}
+
 void check_rope_table(const std::string& what, const RopeTable& table) {
   check_range(what + ".rotaryDim", table.rotary_dim, 2, kMaxHeadDim);
   if (table.rotary_dim % 2 != 0 || static_cast<int64_t>(table.frequencies.size()) != table.rotary_dim / 2) {
@@ -98,16 +109,22 @@ void check_rope_table(const std::string& what, const RopeTable& table) {
 
 }  // namespace
 
+bool DecoderSpec::is_bidirectional() const {
+  return std::ranges::any_of(layers, [](const LayerSpec& layer) { return !layer.attention.is_causal; });
+}
+
 void check_decoder_spec(const DecoderSpec& spec) {
   check_range("spec.vocabSize", spec.vocab_size, 1, kMaxVocabSize);
   check_range("spec.hiddenSize", spec.hidden_size, 1, kMaxHiddenSize);
   check_range("spec.contextLength", spec.context_length, 1, kMaxContextLength);
   check_range("the number of spec.layers", static_cast<int64_t>(spec.layers.size()), 1, kMaxLayers);
   check_finite("spec.embedding.scale", spec.embedding.scale);
-  check_finite("spec.head.scale", spec.head.scale);
-  check_finite("spec.head.softCap", spec.head.soft_cap.value_or(1));
-  if (spec.head.soft_cap.value_or(1) <= 0) {
-    throw Error(ErrorCode::invalid_parameter, "expected spec.head.softCap to be above 0");
+  check_range("spec.embedding.numTokenTypes", spec.embedding.num_token_types, 0, kMaxTokenTypes);
+  if (spec.head) check_head(*spec.head);
+  check_range("the number of spec.pooledLayers", static_cast<int64_t>(spec.pooled_layers.size()), 0,
+              kMaxPooledLayers);
+  for (const PooledLayerSpec& layer : spec.pooled_layers) {
+    check_range("spec.pooledLayers[].outSize", layer.out_size, 1, kMaxHiddenSize);
   }
   if (spec.embedding.norm) check_norm("spec.embedding.norm", *spec.embedding.norm);
   if (spec.final_norm) check_norm("spec.finalNorm", *spec.final_norm);

@@ -21,6 +21,7 @@ struct NormSpec {
 struct EmbeddingSpec {
   float scale = 1;
   bool has_positions = false;
+  int64_t num_token_types = 0;  // 0: the model does not tell segments apart
   std::optional<NormSpec> norm;
 };
 
@@ -90,6 +91,13 @@ struct LayerSpec {
   float residual_scale = 1;
 };
 
+// y = w x + b, then tanh where the layer has one.
+struct PooledLayerSpec {
+  int64_t out_size = 0;
+  bool has_bias = false;
+  bool has_tanh = false;
+};
+
 struct DecoderSpec {
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -97,8 +105,14 @@ struct DecoderSpec {
   EmbeddingSpec embedding;
   std::vector<LayerSpec> layers;
   std::optional<NormSpec> final_norm;
-  HeadSpec head;
+  std::optional<HeadSpec> head;                // absent from encoders: they answer `pool` requests only
+  std::vector<PooledLayerSpec> pooled_layers;  // applied to a pooled vector in order
   std::vector<RopeTable> rope_tables;
+
+  // Floats of the answer to a `pool` request.
+  int64_t pooled_size() const { return pooled_layers.empty() ? hidden_size : pooled_layers.back().out_size; }
+  // Attention that sees the future: every input has to be computed in one piece.
+  bool is_bidirectional() const;
 };
 
 // Throws invalid_parameter for values outside the decoder's limits (sizes that later products could overflow,

@@ -59,10 +59,12 @@ struct LayerWeights {
 struct DecoderWeights {
   PackedMatrix embedding;
   PackedMatrix position_embedding;
+  PackedMatrix token_type_embedding;
   NormWeights embedding_norm;
   std::vector<LayerWeights> layers;
   NormWeights final_norm;
-  Linear head;  // without a matrix when the head is tied to the embedding
+  Linear head;  // without a matrix when the head is tied to the embedding, or absent
+  std::vector<Linear> pooled_layers;
 
   MemoryRegion arena;
   std::unordered_map<std::string, ComputeLayout> layouts;  // what each role became

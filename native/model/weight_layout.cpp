@@ -30,19 +30,40 @@ class LayoutBuilder {
     if (spec_.embedding.has_positions) {
       add_matrix(weights.position_embedding, "position_embedding", spec_.context_length, spec_.hidden_size);
     }
+    if (spec_.embedding.num_token_types > 0) {
+      add_matrix(weights.token_type_embedding, "token_type_embedding", spec_.embedding.num_token_types,
+                 spec_.hidden_size);
+    }
     if (spec_.embedding.norm) {
       add_norm(weights.embedding_norm, "embedding_norm", *spec_.embedding.norm, spec_.hidden_size);
     }
     for (size_t i = 0; i < spec_.layers.size(); ++i) add_layer(i);
     if (spec_.final_norm) add_norm(weights.final_norm, "final_norm", *spec_.final_norm, spec_.hidden_size);
-    if (!spec_.head.is_tied) add_matrix(weights.head.matrix, "head", spec_.vocab_size, spec_.hidden_size);
-    if (spec_.head.has_bias) add_bias(weights.head.bias, {{"head", spec_.vocab_size}});
+    if (spec_.head) add_head(*spec_.head);
+    add_pooled_layers();
     refuse_unused();
     return std::move(layout_);
   }
 
  private:
   using RolesAndRows = std::vector<std::pair<std::string, int64_t>>;
+
+  void add_head(const HeadSpec& head) {
+    Linear& linear = layout_.weights->head;
+    if (!head.is_tied) add_matrix(linear.matrix, "head", spec_.vocab_size, spec_.hidden_size);
+    if (head.has_bias) add_bias(linear.bias, {{"head", spec_.vocab_size}});
+  }
+
+  void add_pooled_layers() {
+    std::vector<Linear>& layers = layout_.weights->pooled_layers;
+    layers.resize(spec_.pooled_layers.size());
+    int64_t in_size = spec_.hidden_size;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const PooledLayerSpec& layer = spec_.pooled_layers[i];
+      add_linear(layers[i], "pooled." + std::to_string(i), layer.out_size, in_size, layer.has_bias);
+      in_size = layer.out_size;
+    }
+  }
 
   void add_layer(size_t index) {
     const LayerSpec& layer = spec_.layers[index];

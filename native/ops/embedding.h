@@ -6,8 +6,8 @@
 
 namespace autoglm {
 
-// out[r] = scale * table[ids[r]] + positions[position_ids[r]]. Throws invalid_parameter for shapes that do
-// not agree and ids that are out of range.
+// out[r] = scale * table[ids[r]] + positions[position_ids[r]] + types[type_ids[r]]. Throws invalid_parameter
+// for shapes that do not agree and ids that are out of range.
 void embed(const Execution& execution, const EmbeddingParams& params);
 
 }  // namespace autoglm

@@ -63,13 +63,16 @@ Model::Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, 
                    .num_rows = limits.num_rows,
                    .num_pages = kv_pool_.num_pages(),
                    .max_step_tokens = limits.max_step_tokens,
-                   .num_row_rope_tables = decoder_.num_row_rope_tables()},
+                   .num_row_rope_tables = decoder_.num_row_rope_tables(),
+                   .num_token_types = decoder_.spec().embedding.num_token_types,
+                   .has_language_head = decoder_.spec().head.has_value()},
       buffers_(buffers),
       rows_(static_cast<size_t>(limits.num_rows)),
-      logits_(
-          static_cast<size_t>(std::min(limits.num_rows, Decoder::kMaxLogitRows) * plan_limits_.vocab_size)),
       samples_(static_cast<size_t>(Decoder::kMaxLogitRows)),
       page_writers_(static_cast<size_t>(kv_pool_.num_pages())) {
+  if (!plan_limits_.has_language_head) return;
+  const int64_t rows_at_once = std::min(limits.num_rows, Decoder::kMaxLogitRows);
+  logits_.resize(static_cast<size_t>(rows_at_once * plan_limits_.vocab_size));
   for (int i = 0; i < limits.num_threads; ++i) samplers_.emplace_back(plan_limits_.vocab_size);
 }
 
@@ -146,15 +149,17 @@ bool Model::execute(std::span<int32_t> result, const Execution& execution) {
   if (chunks_.empty()) return true;
   if (!decoder_.forward(execution, chunks_, kv_pool_, is_interrupted_)) return false;
   list_logit_requests();
-  return answer_logit_requests(result, execution);
+  if (!answer_logit_requests(result, execution)) return false;
+  answer_pooled_requests(result, execution);
+  return true;
 }
 
 // The output buffer of an evaluation must hold its whole answer.
 void Model::check_output(const Row& row, std::span<const float> output) const {
   if (row.kind() == RequestKind::generate) return;
-  const int64_t expected = row.kind() == RequestKind::score
-                               ? row.num_tokens() - 1
-                               : static_cast<int64_t>(row.positions().size()) * plan_limits_.vocab_size;
+  int64_t expected = static_cast<int64_t>(row.positions().size()) * plan_limits_.vocab_size;
+  if (row.kind() == RequestKind::score) expected = row.num_tokens() - 1;
+  if (row.kind() == RequestKind::pool) expected = decoder_.spec().pooled_size();
   if (static_cast<int64_t>(output.size()) >= expected) return;
   throw Error(ErrorCode::invalid_parameter, "output " + std::to_string(row.output_id()) + " holds " +
                                                 std::to_string(output.size()) + " values, its answer has " +
@@ -184,7 +189,8 @@ void Model::activate_entries(std::span<int32_t> result) {
         {.tokens = row.tokens().subspan(static_cast<size_t>(entry.start), static_cast<size_t>(entry.count)),
          .start = entry.start,
          .page_table = row.page_table(),
-         .rope_table = row.rope_table()});
+         .rope_table = row.rope_table(),
+         .second_segment = row.second_segment()});
     batch_start += entry.count;
   }
 }
@@ -194,6 +200,10 @@ void Model::check_entry(const EntryRecord& entry, const Row& row) const {
   if (end > row.num_tokens())
     refuse_entry(entry, "lie past its " + std::to_string(row.num_tokens()) + " tokens");
   if (!row.has_pages_until(end)) refuse_entry(entry, "have no page");
+  if (decoder_.spec().is_bidirectional() && (entry.start != 0 || end != row.num_tokens()))
+    refuse_entry(entry, "are a part of an input that must be computed whole");
+  if (row.kind() == RequestKind::pool && entry.start > 0 && row.pooled_sum().empty())
+    refuse_entry(entry, "leave out the beginning of a pooled input");
   if (!entry.samples) return;
   if (row.kind() != RequestKind::generate)
     refuse_entry(entry, "belong to an evaluation, which samples nothing");
@@ -214,6 +224,7 @@ void Model::claim_written_pages(const Row& row, const EntryRecord& entry) {
 
 void Model::list_logit_requests() {
   logit_requests_.clear();
+  pooled_requests_.clear();
   for (size_t i = 0; i < active_entries_.size(); ++i) {
     const ActiveEntry& active = active_entries_[i];
     const EntryRecord& entry = plan_.entries()[active.entry_idx];
@@ -241,6 +252,15 @@ void Model::list_logit_requests() {
           add(position, position);
         }
         break;
+      case RequestKind::pool:
+        if (entry.start == 0) active.row->begin_pooling(decoder_.spec().hidden_size);
+        pooled_requests_.add({.entry_idx = active.entry_idx,
+                              .row = active.row,
+                              .batch_start = active.batch_start,
+                              .start = entry.start,
+                              .count = entry.count,
+                              .output = active.output});
+        break;
     }
   }
 }
@@ -248,7 +268,7 @@ void Model::list_logit_requests() {
 // A few rows of logits at a time, so that long evaluations and wide batches need little memory.
 bool Model::answer_logit_requests(std::span<int32_t> result, const Execution& execution) {
   const int64_t vocab_size = plan_limits_.vocab_size;
-  const int64_t rows_at_once = static_cast<int64_t>(logits_.size()) / vocab_size;
+  const int64_t rows_at_once = std::max<int64_t>(1, static_cast<int64_t>(logits_.size()) / vocab_size);
   for (size_t first = 0; first < logit_requests_.size(); first += static_cast<size_t>(rows_at_once)) {
     if (is_interrupted_.load(std::memory_order_relaxed)) return false;
     const auto requests =
@@ -266,6 +286,15 @@ bool Model::answer_logit_requests(std::span<int32_t> result, const Execution& ex
     for (size_t i = 0; i < requests.size(); ++i) record(requests[i], samples_[i], result);
   }
   return true;
+}
+
+void Model::answer_pooled_requests(std::span<int32_t> result, const Execution& execution) {
+  pooled_requests_.answer(execution, decoder_);
+  for (const PooledChunk& chunk : pooled_requests_.chunks()) {
+    if (!chunk.is_numeric_error) continue;
+    result_row(result, chunk.entry_idx)[abi::ResultRow::finish] = abi::Finish::numericError;
+    chunk.row->finish();
+  }
 }
 
 // On a thread of the pool: draws a token, or writes an evaluation's logits or score to its output.

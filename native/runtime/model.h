@@ -13,6 +13,7 @@
 #include "memory/kv_pool.h"
 #include "model/decoder.h"
 #include "ops/execution.h"
+#include "runtime/pooled_requests.h"
 #include "runtime/row.h"
 #include "runtime/sampler.h"
 #include "runtime/step_plan.h"
@@ -79,6 +80,7 @@ class Model {
   void claim_written_pages(const Row& row, const EntryRecord& entry);
   void list_logit_requests();
   bool answer_logit_requests(std::span<int32_t> result, const Execution& execution);
+  void answer_pooled_requests(std::span<int32_t> result, const Execution& execution);
   Sample answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const;
   void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);
   void finish_planned_rows() noexcept;
@@ -98,6 +100,7 @@ class Model {
   std::vector<ActiveEntry> active_entries_;
   std::vector<SequenceChunk> chunks_;
   std::vector<LogitRequest> logit_requests_;
+  PooledRequests pooled_requests_;
   std::vector<int32_t> batch_rows_;
   std::vector<float> logits_;  // [rows answered at once, vocab_size]
   std::vector<Sample> samples_;

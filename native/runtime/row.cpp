@@ -16,6 +16,9 @@ void Row::admit(const AdmissionRecord& admission, int64_t context_length) {
   context_length_ = context_length;
   output_id_ = admission.output_id;
   rope_table_ = admission.rope_table;
+  second_segment_ = admission.second_segment;
+  pooling_ = admission.pooling;
+  pooled_sum_.clear();
   sampling_ = admission.sampling;
 
   const auto num_tokens = static_cast<int64_t>(admission.tokens.size());

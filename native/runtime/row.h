@@ -46,6 +46,12 @@ class Row {
   std::span<const int32_t> positions() const { return positions_; }
   int32_t output_id() const { return output_id_; }
   int32_t rope_table() const { return rope_table_; }
+  int32_t second_segment() const { return second_segment_; }
+  Pooling pooling() const { return pooling_; }
+  // What a `pool` request has gathered so far: [hidden_size] once it began.
+  std::span<double> pooled_sum() { return pooled_sum_; }
+  std::span<const double> pooled_sum() const { return pooled_sum_; }
+  void begin_pooling(int64_t hidden_size) { pooled_sum_.assign(static_cast<size_t>(hidden_size), 0.0); }
   const SamplingParams& sampling() const { return sampling_; }
   std::span<const std::pair<int32_t, float>> logit_bias() const { return logit_bias_; }
   // Only kept up when the request has penalties.
@@ -60,6 +66,9 @@ class Row {
   int64_t context_length_ = 0;
   int32_t output_id_ = 0;
   int32_t rope_table_ = 0;
+  int32_t second_segment_ = 0;
+  Pooling pooling_ = Pooling::first;
+  std::vector<double> pooled_sum_;
   SamplingParams sampling_;
   std::vector<int32_t> tokens_;
   std::vector<int32_t> stop_tokens_;  // ascending

@@ -119,7 +119,8 @@ AdmissionRecord StepPlan::parse_admission(std::span<const int32_t> record, const
   result.row = record[field::row];
   check_range(result.row, 0, limits.num_rows - 1, "an admission's row");
   result.generation = record[field::generation];
-  check_range(record[field::kind], 0, static_cast<int32_t>(RequestKind::score), "an admission's kind");
+  check_range(record[field::kind], limits.has_language_head ? 0 : static_cast<int32_t>(RequestKind::pool),
+              static_cast<int32_t>(RequestKind::pool), "an admission's kind");
   result.kind = static_cast<RequestKind>(record[field::kind]);
   const int64_t num_tokens = record[field::numTokens];
   check_range(num_tokens, 1, limits.context_length, "numTokens");
@@ -142,6 +143,10 @@ AdmissionRecord StepPlan::parse_admission(std::span<const int32_t> record, const
   result.rope_table = record[field::ropeTable];
   check_range(result.rope_table, 0, limits.num_row_rope_tables - 1, "ropeTable");
   check_range(record[field::adapter], 0, 0, "adapter");
+  check_range(record[field::pooling], 0, static_cast<int32_t>(Pooling::last), "pooling");
+  result.pooling = static_cast<Pooling>(record[field::pooling]);
+  result.second_segment = record[field::secondSegment];
+  check_range(result.second_segment, 0, limits.num_token_types < 2 ? 0 : num_tokens - 1, "secondSegment");
   result.sampling = parse_sampling(record);
 
   auto tail = record.subspan(abi::kAdmissionWords);

@@ -18,9 +18,14 @@ struct PlanLimits {
   int64_t num_pages = 0;
   int64_t max_step_tokens = 0;
   int64_t num_row_rope_tables = 1;  // values Admission::ropeTable may take: 0..n-1
+  int64_t num_token_types = 0;      // a second segment needs two
+  bool has_language_head = true;    // else every request is of kind `pool`
 };
 
-enum class RequestKind : int32_t { generate = 0, logits = 1, score = 2 };
+enum class RequestKind : int32_t { generate = 0, logits = 1, score = 2, pool = 3 };
+
+// Which hidden states make the vector of a `pool` request.
+enum class Pooling : int32_t { first = 0, mean = 1, last = 2 };
 
 // The spans point into the plan that holds the record.
 struct AdmissionRecord {
@@ -31,6 +36,8 @@ struct AdmissionRecord {
   int32_t max_tokens = 0;
   int32_t output_id = 0;
   int32_t rope_table = 0;
+  Pooling pooling = Pooling::first;
+  int32_t second_segment = 0;  // tokens from here on have token type 1; 0 for none
   SamplingParams sampling;
   std::span<const int32_t> tokens;
   std::span<const int32_t> stop_tokens;

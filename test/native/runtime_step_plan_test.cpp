@@ -145,7 +145,7 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {admission + abi::Admission::words, INT32_MAX},
       {admission + abi::Admission::row, 4},
       {admission + abi::Admission::row, 2},  // the second admission's
-      {admission + abi::Admission::kind, 3},
+      {admission + abi::Admission::kind, 4},
       {admission + abi::Admission::numTokens, 0},
       {admission + abi::Admission::numTokens, 65},
       {admission + abi::Admission::numPromptTokens, 4},
@@ -156,6 +156,9 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {admission + abi::Admission::numPositions, 1},  // only for logits
       {admission + abi::Admission::ropeTable, 1},
       {admission + abi::Admission::adapter, 1},
+      {admission + abi::Admission::pooling, 3},
+      {admission + abi::Admission::pooling, -1},
+      {admission + abi::Admission::secondSegment, 1},  // the model has no token types
       {admission + abi::Admission::temperature, nan},
       {admission + abi::Admission::topK, -1},
       {admission + abi::Admission::topP, std::bit_cast<int32_t>(1.5F)},

@@ -62,7 +62,7 @@ class TinyModel {
                             .mlp = {.intermediate_size = kHiddenSize},
                             .norm = norm}};
     request.spec.final_norm = norm;
-    request.spec.head.is_tied = true;
+    request.spec.head = HeadSpec{.is_tied = true, .soft_cap = {}};
     struct stat status{};
     stat(path_.c_str(), &status);
     request.files = {{.path = path_,

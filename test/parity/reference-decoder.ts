@@ -25,7 +25,7 @@ export function referenceDecoder(
   const weights = readWeights(files, tensors);
   const { hiddenSize, vocabSize } = spec;
   const embedding = get(weights, 'embedding');
-  const head = spec.head.isTied ? embedding : get(weights, 'head');
+  const head = spec.head?.isTied ? embedding : get(weights, 'head');
   return (tokens, positions) => {
     const hidden = tokens.map((token) => embedding.slice(token * hiddenSize, (token + 1) * hiddenSize));
     for (const [i, layer] of spec.layers.entries()) runLayer(spec, layer, `layers.${i}.`, weights, hidden);

@@ -133,7 +133,7 @@ function modelReport(checkpoint: Checkpoint, { spec, info }: DecoderDescription)
     attention: layer?.attention ?? null,
     intermediateSize: layer?.mlp.intermediateSize ?? null,
     activation: layer?.mlp.activation ?? null,
-    isHeadTied: spec.head.isTied,
+    isHeadTied: spec.head?.isTied ?? false,
     tokenizer: checkpoint.tokenizer?.kind ?? null,
     hasChatTemplate: checkpoint.chatTemplates.default !== null,
     eosTokens: checkpoint.eosTokenIds,

@@ -39,6 +39,8 @@ export function evaluate(requests: RequestTable, request: EvaluationRequest): Pr
     biasTokens: new Int32Array(0),
     biasValues: new Float32Array(0),
     positions,
+    pooling: 0,
+    secondSegment: 0,
   };
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {

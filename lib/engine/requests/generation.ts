@@ -171,6 +171,8 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
           biasTokens,
           biasValues,
           positions: new Int32Array(0),
+          pooling: 0,
+          secondSegment: 0,
         },
       },
       this,

@@ -77,6 +77,8 @@ export class PlanBuffer {
     words[at + Admission.outputId] = request.outputId;
     words[at + Admission.ropeTable] = request.ropeTable;
     words[at + Admission.adapter] = 0;
+    words[at + Admission.pooling] = settings.pooling;
+    words[at + Admission.secondSegment] = settings.secondSegment;
     this.#writeSampling(at, settings);
 
     let tail = at + Admission.numWords;

@@ -35,6 +35,10 @@ export interface RequestSettings {
   readonly biasValues: Float32Array;
   /** Ascending and without repeats; only for `logits`. */
   readonly positions: Int32Array;
+  /** Pooling in lib/native/abi.ts; only for `pool`. */
+  readonly pooling: number;
+  /** Tokens from this index on have token type 1; 0 for none. */
+  readonly secondSegment: number;
 }
 
 /** A request as it crosses from the main thread. `id` is unique within its model. */

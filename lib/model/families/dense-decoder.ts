@@ -154,10 +154,16 @@ function decoderSpec(settings: DecoderSettings, traits: DenseTraits, isTied: boo
     vocabSize: settings.vocabSize,
     hiddenSize: settings.hiddenSize,
     contextLength,
-    embedding: { scale: embeddingScale, hasPositions: traits.tensors.positions !== null, norm: null },
+    embedding: {
+      scale: embeddingScale,
+      hasPositions: traits.tensors.positions !== null,
+      numTokenTypes: 0,
+      norm: null,
+    },
     layers: settings.slidingWindows.map((_, layer) => layerSpec(settings, traits, norm, layer)),
     finalNorm: norm,
     head: { isTied, hasBias: false, softCap: logitSoftCap, scale: 1 },
+    pooledLayers: [],
     ...ropeTables(traits.ropeStyle, settings.ropes, contextLength),
   };
 }

@@ -27,7 +27,7 @@ const SPECS: Record<string, DecoderSpec> = {
   'layer norms, learned positions, ungated GELU and every bias (GPT-2)': tinySpec(
     {
       contextLength: 64,
-      embedding: { scale: 1, hasPositions: true, norm: null },
+      embedding: { scale: 1, hasPositions: true, numTokenTypes: 0, norm: null },
       finalNorm: LAYER,
       ropeTables: [],
     },
@@ -41,7 +41,7 @@ const SPECS: Record<string, DecoderSpec> = {
   ),
   'norms behind the sub-layers and a normed embedding (BERT)': tinySpec(
     {
-      embedding: { scale: 1, hasPositions: false, norm: LAYER },
+      embedding: { scale: 1, hasPositions: false, numTokenTypes: 0, norm: LAYER },
       finalNorm: null,
       head: { isTied: false, hasBias: true, softCap: null, scale: 1 },
     },
@@ -49,7 +49,7 @@ const SPECS: Record<string, DecoderSpec> = {
   ),
   'unit offsets, a scaled embedding, soft caps and windows that differ by layer (Gemma 2 and 3)': tinySpec(
     {
-      embedding: { scale: 8, hasPositions: false, norm: null },
+      embedding: { scale: 8, hasPositions: false, numTokenTypes: 0, norm: null },
       finalNorm: UNIT_OFFSET,
       head: { isTied: true, hasBias: false, softCap: 3, scale: 1 },
       ropeTables: [ropeTable(16, 'half_split'), ropeTable(16, 'half_split', 1, 10_000)],
@@ -153,7 +153,11 @@ describe('every setting of a DecoderSpec', () => {
       'invalid_parameter',
     ],
     ['a rope table that does not exist', { attention: { ropeTable: 4 } }, 'invalid_parameter'],
-    ['attention that sees the future', { attention: { isCausal: false } }, 'unsupported_model'],
+    [
+      'a sliding window that sees the future',
+      { attention: { isCausal: false, slidingWindow: 8 } },
+      'unsupported_model',
+    ],
     ['more experts per token than experts', { mlp: moeSpec({ numExpertsPerToken: 7 }) }, 'invalid_parameter'],
     [
       'groups that do not divide the experts',

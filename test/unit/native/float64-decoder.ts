@@ -21,25 +21,58 @@ export function float64Logits(
   tokens: readonly number[],
   rowTable = 0,
 ): number[][] {
-  const { embedding, head, hiddenSize } = spec;
-  let hidden: Vector[] = tokens.map((token, position) => {
-    const row = rowOf(weights, 'embedding', token, hiddenSize).map((value) => value * embedding.scale);
-    const positions = embedding.hasPositions
-      ? rowOf(weights, 'position_embedding', position, hiddenSize)
-      : null;
-    const sum = row.map((value, i) => value + (positions?.[i] ?? 0));
-    return normed(sum, embedding.norm, weights, 'embedding_norm');
-  });
-  for (const [i, layer] of spec.layers.entries())
-    hidden = runLayer(spec, layer, `layers.${i}.`, weights, hidden, rowTable);
-  return hidden.map((x) => {
-    const last = normed(x, spec.finalNorm, weights, 'final_norm');
+  const { head } = spec;
+  if (head === null) throw new Error('no language head');
+  return float64Hidden(spec, weights, tokens, rowTable).map((last) => {
     const bias = head.hasBias ? 'head.bias' : null;
     const logits = product(weights, head.isTied ? 'embedding' : 'head', bias, last).map(
       (value) => value * head.scale,
     );
     return head.softCap === null ? logits : logits.map((value) => softCapped(value, head.softCap as number));
   });
+}
+
+/** What a `pool` request answers; tokens from `secondSegment` on have token type 1. */
+export function float64Pooled(
+  spec: DecoderSpec,
+  weights: Weights,
+  tokens: readonly number[],
+  pooling: 'first' | 'mean' | 'last',
+  secondSegment = 0,
+): Vector {
+  const hidden = float64Hidden(spec, weights, tokens, 0, secondSegment);
+  const taken = pooling === 'mean' ? hidden : [hidden[pooling === 'first' ? 0 : hidden.length - 1] as Vector];
+  const vector = (taken[0] as Vector).map(
+    (_, i) => taken.reduce((sum, row) => sum + (row[i] as number), 0) / taken.length,
+  );
+  return spec.pooledLayers.reduce<Vector>((x, { hasBias, hasTanh }, i) => {
+    const y = product(weights, `pooled.${i}`, hasBias ? `pooled.${i}.bias` : null, x);
+    return hasTanh ? y.map(Math.tanh) : y;
+  }, vector);
+}
+
+function float64Hidden(
+  spec: DecoderSpec,
+  weights: Weights,
+  tokens: readonly number[],
+  rowTable: number,
+  secondSegment = 0,
+): Vector[] {
+  const { embedding, hiddenSize } = spec;
+  let hidden: Vector[] = tokens.map((token, position) => {
+    const row = rowOf(weights, 'embedding', token, hiddenSize).map((value) => value * embedding.scale);
+    const positions = embedding.hasPositions
+      ? rowOf(weights, 'position_embedding', position, hiddenSize)
+      : null;
+    const type = secondSegment > 0 && position >= secondSegment ? 1 : 0;
+    const types =
+      embedding.numTokenTypes > 0 ? rowOf(weights, 'token_type_embedding', type, hiddenSize) : null;
+    const sum = row.map((value, i) => value + (positions?.[i] ?? 0) + (types?.[i] ?? 0));
+    return normed(sum, embedding.norm, weights, 'embedding_norm');
+  });
+  for (const [i, layer] of spec.layers.entries())
+    hidden = runLayer(spec, layer, `layers.${i}.`, weights, hidden, rowTable);
+  return hidden.map((x) => normed(x, spec.finalNorm, weights, 'final_norm'));
 }
 
 function runLayer(
@@ -188,7 +221,7 @@ function attention(
     const outputs = query.flatMap((q, head) => {
       const kvHead = Math.floor((head * numKvHeads) / numQHeads);
       const visible = (rows: readonly Vector[][]): Vector[] =>
-        rows.slice(first, t + 1).map((row) => row[kvHead] as Vector);
+        rows.slice(first, settings.isCausal ? t + 1 : rows.length).map((row) => row[kvHead] as Vector);
       return attend(q, visible(keys), visible(values), settings);
     });
     if (outputs.length !== numQHeads * valueDim) throw new Error('head sizes do not agree');

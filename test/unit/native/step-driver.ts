@@ -6,6 +6,7 @@ import {
   NATIVE_ERROR_CODES,
   PageUpdate,
   PlanHeader,
+  Pooling,
   RequestKind,
   ResultHeader,
   ResultRow,
@@ -25,6 +26,8 @@ export interface TestAdmission {
   readonly positions?: readonly number[];
   readonly outputId?: number;
   readonly ropeTable?: number;
+  readonly pooling?: keyof typeof Pooling;
+  readonly secondSegment?: number;
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;
@@ -110,6 +113,8 @@ function admissionWords(admission: TestAdmission): number[] {
   record[Admission.numPositions] = positions.length;
   record[Admission.outputId] = admission.outputId ?? 0;
   record[Admission.ropeTable] = admission.ropeTable ?? 0;
+  record[Admission.pooling] = Pooling[admission.pooling ?? 'first'];
+  record[Admission.secondSegment] = admission.secondSegment ?? 0;
   record[Admission.temperature] = floatBits(admission.temperature ?? 0);
   record[Admission.topK] = admission.topK ?? 0;
   record[Admission.topP] = floatBits(admission.topP ?? 1);

@@ -102,7 +102,7 @@ export function tinySpec(
     vocabSize: 97,
     hiddenSize: 64,
     contextLength: 512,
-    embedding: { scale: 1, hasPositions: false, norm: null },
+    embedding: { scale: 1, hasPositions: false, numTokenTypes: 0, norm: null },
     layers: layers.map(({ attention, mlp, ...layer }) => ({
       attention: { ...ATTENTION, ...attention },
       mlp: mlp?.kind === 'moe' ? mlp : { ...MLP, ...mlp },
@@ -113,6 +113,7 @@ export function tinySpec(
     })),
     finalNorm: RMS,
     head: { isTied: true, hasBias: false, softCap: null, scale: 1 },
+    pooledLayers: [],
     ropeTables: [ropeTable(16, 'half_split')],
     ropeSwitchLength: null,
     ...changes,
@@ -150,6 +151,9 @@ export function rolesOf(spec: DecoderSpec): Map<string, readonly number[]> {
   };
   addMatrix('embedding', vocabSize, hiddenSize, false);
   if (spec.embedding.hasPositions) addMatrix('position_embedding', spec.contextLength, hiddenSize, false);
+  if (spec.embedding.numTokenTypes > 0) {
+    addMatrix('token_type_embedding', spec.embedding.numTokenTypes, hiddenSize, false);
+  }
   addNorm('embedding_norm', spec.embedding.norm, hiddenSize);
   for (const [i, { attention, mlp, norm, normPlacement }] of spec.layers.entries()) {
     const { numQHeads, numKvHeads, headDim, valueDim, hasQkvBias } = attention;
@@ -167,8 +171,13 @@ export function rolesOf(spec: DecoderSpec): Map<string, readonly number[]> {
     addMlp(`layers.${i}.mlp.`, mlp);
   }
   addNorm('final_norm', spec.finalNorm, hiddenSize);
-  if (!spec.head.isTied) addMatrix('head', vocabSize, hiddenSize, false);
-  if (spec.head.hasBias) roles.set('head.bias', [vocabSize]);
+  if (spec.head !== null && !spec.head.isTied) addMatrix('head', vocabSize, hiddenSize, false);
+  if (spec.head?.hasBias) roles.set('head.bias', [vocabSize]);
+  let inSize = hiddenSize;
+  for (const [i, { outSize, hasBias }] of spec.pooledLayers.entries()) {
+    addMatrix(`pooled.${i}`, outSize, inSize, hasBias);
+    inSize = outSize;
+  }
   return roles;
 }
 

@@ -29,6 +29,8 @@ const settings: RequestSettings = {
   biasTokens: Int32Array.of(5, 6),
   biasValues: Float32Array.of(-100, 2.5),
   positions: new Int32Array(0),
+  pooling: 1,
+  secondSegment: 2,
 };
 const evaluation: RequestSettings = {
   ...settings,
@@ -98,6 +100,8 @@ describe('a step plan in shared memory', () => {
     expect(words[second + Admission.outputId]).toBe(2);
     expect(words[second + Admission.numPositions]).toBe(2);
     expect(words[second + Admission.ropeTable]).toBe(1);
+    expect(words[second + Admission.pooling]).toBe(1);
+    expect(words[second + Admission.secondSegment]).toBe(2);
     const secondTail = second + Admission.numWords;
     expect([...words.subarray(secondTail, secondTail + 5)]).toEqual([20, 21, 22, 0, 2]);
   });

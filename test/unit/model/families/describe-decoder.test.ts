@@ -107,7 +107,7 @@ describe('what config.json leaves out is what transformers assumes', () => {
     });
     expect(spec.layers[0]?.norm.epsilon).toBe(1e-6);
     expect(spec.contextLength).toBe(2048);
-    expect(spec.head.isTied).toBe(false);
+    expect(spec.head?.isTied).toBe(false);
     expect(spec.ropeTables[0]?.frequencies[1]).toBeCloseTo(10_000 ** (-2 / 16), 15);
     expect(info.warnings).toMatchObject([
       { code: 'unused_tensors', message: expect.stringContaining('down_proj.bias') },
@@ -182,7 +182,7 @@ test('parameters count each tensor once', () => {
   const { info, spec } = described('llama-f32', {});
   const perLayer = 64 * 64 * 2 + 32 * 64 * 2 + 3 * 160 * 64 + (64 + 32 + 32 + 64) + (160 + 160 + 64) + 2 * 64;
   expect(info.numParameters).toBe(384 * 64 + 64 + 2 * perLayer);
-  expect(spec.head.isTied).toBe(true);
+  expect(spec.head?.isTied).toBe(true);
 });
 
 test('rotary buffers of old exporters are passed over in silence, other leftovers with a warning', () => {
