@@ -39,10 +39,20 @@ lines.push(
 const layouts = calls('formats.def', 'AUTOGLM_COMPUTE_LAYOUT').map(([name]) => name);
 lines.push(`export const COMPUTE_LAYOUTS = ${JSON.stringify(layouts).replaceAll('"', "'")} as const;`);
 lines.push('export type ComputeLayout = (typeof COMPUTE_LAYOUTS)[number];\n');
-const formats = calls('formats.def', 'AUTOGLM_STORED_FORMAT').map(([name, elements, bytes, layout], id) => [
-  name,
-  { id, elementsPerBlock: Number(elements), bytesPerBlock: Number(bytes), computeLayout: layout },
-]);
+const formats = calls('formats.def', 'AUTOGLM_STORED_FORMAT').map(
+  ([name, elements, bytes, computeLayout, numScales, hasMin, exactScales], id) => [
+    name,
+    {
+      id,
+      elementsPerBlock: Number(elements),
+      bytesPerBlock: Number(bytes),
+      computeLayout,
+      scalesPerGroup: Number(numScales),
+      hasMin: hasMin === 'true',
+      exactScales,
+    },
+  ],
+);
 lines.push(object('STORED_FORMATS', formats));
 lines.push('export type StoredFormat = keyof typeof STORED_FORMATS;\n');
 const kv = calls('formats.def', 'AUTOGLM_KV_DTYPE').map(([name, bytes], id) => [

@@ -110,24 +110,23 @@ function matrixBytes(
 }
 
 function panelBytes(format: StoredFormat, precision: 'fast' | 'exact', columns: number): number {
-  const numGroups = columns / GROUP;
-  const isProductOfScales = format === 'q4_k' || format === 'q6_k';
-  const scales = PANEL_ROWS * (isProductOfScales && precision === 'exact' ? 4 : 2);
-  switch (format) {
+  const { computeLayout, scalesPerGroup, hasMin, exactScales } = STORED_FORMATS[format];
+  const scaleBytes = precision === 'exact' && exactScales === 'f32' ? 4 : 2;
+  const groupScales = PANEL_ROWS * scaleBytes * scalesPerGroup * (hasMin ? 2 : 1);
+  const quantized = (bits: number): number =>
+    (columns / GROUP) * ((GROUP * PANEL_ROWS * bits) / 8 + groupScales);
+  switch (computeLayout) {
     case 'f32':
       return columns * PANEL_ROWS * 4;
     case 'f16':
       return columns * PANEL_ROWS * 2;
     case 'bf16':
       return Math.ceil(columns / 2) * PANEL_ROWS * 4;
-    case 'q8_0':
-      return numGroups * (GROUP * PANEL_ROWS + scales);
-    case 'q4_0':
-      return numGroups * ((GROUP * PANEL_ROWS) / 2 + scales);
-    case 'q4_1':
-    case 'q4_k':
-      return numGroups * ((GROUP * PANEL_ROWS) / 2 + 2 * scales);
-    case 'q6_k':
-      return numGroups * ((GROUP * PANEL_ROWS * 3) / 4 + 2 * scales);
+    case 'q8':
+      return quantized(8);
+    case 'q6':
+      return quantized(6);
+    case 'q4':
+      return quantized(4);
   }
 }

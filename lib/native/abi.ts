@@ -131,14 +131,23 @@ export const COMPUTE_LAYOUTS = ['f32','f16','bf16','q8','q4','q6'] as const;
 export type ComputeLayout = (typeof COMPUTE_LAYOUTS)[number];
 
 export const STORED_FORMATS = {
-  f32: {"id":0,"elementsPerBlock":1,"bytesPerBlock":4,"computeLayout":"f32"},
-  f16: {"id":1,"elementsPerBlock":1,"bytesPerBlock":2,"computeLayout":"f16"},
-  bf16: {"id":2,"elementsPerBlock":1,"bytesPerBlock":2,"computeLayout":"bf16"},
-  q4_0: {"id":3,"elementsPerBlock":32,"bytesPerBlock":18,"computeLayout":"q4"},
-  q4_1: {"id":4,"elementsPerBlock":32,"bytesPerBlock":20,"computeLayout":"q4"},
-  q8_0: {"id":5,"elementsPerBlock":32,"bytesPerBlock":34,"computeLayout":"q8"},
-  q4_k: {"id":6,"elementsPerBlock":256,"bytesPerBlock":144,"computeLayout":"q4"},
-  q6_k: {"id":7,"elementsPerBlock":256,"bytesPerBlock":210,"computeLayout":"q6"},
+  f32: {"id":0,"elementsPerBlock":1,"bytesPerBlock":4,"computeLayout":"f32","scalesPerGroup":0,"hasMin":false,"exactScales":"f16"},
+  f16: {"id":1,"elementsPerBlock":1,"bytesPerBlock":2,"computeLayout":"f16","scalesPerGroup":0,"hasMin":false,"exactScales":"f16"},
+  bf16: {"id":2,"elementsPerBlock":1,"bytesPerBlock":2,"computeLayout":"bf16","scalesPerGroup":0,"hasMin":false,"exactScales":"f16"},
+  f64: {"id":3,"elementsPerBlock":1,"bytesPerBlock":8,"computeLayout":"f32","scalesPerGroup":0,"hasMin":false,"exactScales":"f16"},
+  q4_0: {"id":4,"elementsPerBlock":32,"bytesPerBlock":18,"computeLayout":"q4","scalesPerGroup":1,"hasMin":false,"exactScales":"f16"},
+  q4_1: {"id":5,"elementsPerBlock":32,"bytesPerBlock":20,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f16"},
+  q5_0: {"id":6,"elementsPerBlock":32,"bytesPerBlock":22,"computeLayout":"q6","scalesPerGroup":1,"hasMin":false,"exactScales":"f16"},
+  q5_1: {"id":7,"elementsPerBlock":32,"bytesPerBlock":24,"computeLayout":"q6","scalesPerGroup":1,"hasMin":true,"exactScales":"f16"},
+  q8_0: {"id":8,"elementsPerBlock":32,"bytesPerBlock":34,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f16"},
+  iq4_nl: {"id":9,"elementsPerBlock":32,"bytesPerBlock":18,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f16"},
+  mxfp4: {"id":10,"elementsPerBlock":32,"bytesPerBlock":17,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f32"},
+  q2_k: {"id":11,"elementsPerBlock":256,"bytesPerBlock":84,"computeLayout":"q4","scalesPerGroup":2,"hasMin":true,"exactScales":"f32"},
+  q3_k: {"id":12,"elementsPerBlock":256,"bytesPerBlock":110,"computeLayout":"q4","scalesPerGroup":2,"hasMin":false,"exactScales":"f32"},
+  q4_k: {"id":13,"elementsPerBlock":256,"bytesPerBlock":144,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32"},
+  q5_k: {"id":14,"elementsPerBlock":256,"bytesPerBlock":176,"computeLayout":"q6","scalesPerGroup":1,"hasMin":true,"exactScales":"f32"},
+  q6_k: {"id":15,"elementsPerBlock":256,"bytesPerBlock":210,"computeLayout":"q6","scalesPerGroup":2,"hasMin":false,"exactScales":"f32"},
+  iq4_xs: {"id":16,"elementsPerBlock":256,"bytesPerBlock":136,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f32"},
 } as const;
 
 export type StoredFormat = keyof typeof STORED_FORMATS;

@@ -26,7 +26,7 @@ ModelFile to_model_file(const JsObject& file) {
 WeightSource to_weight_source(const JsObject& source, int64_t num_files) {
   WeightSource result;
   result.format = static_cast<StoredFormat>(source.choice("format", {
-#define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout) #name,
+#define AUTOGLM_STORED_FORMAT(name, ...) #name,
 #include "base/formats.def"
 #undef AUTOGLM_STORED_FORMAT
                                                                     }));

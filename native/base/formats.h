@@ -15,7 +15,7 @@ enum class ComputeLayout : uint8_t {
 
 // What model files hold.
 enum class StoredFormat : uint8_t {
-#define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout) name,
+#define AUTOGLM_STORED_FORMAT(name, ...) name,
 #include "base/formats.def"
 #undef AUTOGLM_STORED_FORMAT
 };
@@ -43,15 +43,22 @@ enum class RopeStyle : uint8_t { interleaved, half_split };
 // fast: int8 activations per group of 32 for quantized weights. exact: f32 activations and unrounded weights.
 enum class Precision : uint8_t { fast, exact };
 
+// Element type of the scales and mins of a quantized layout.
+enum class ScaleType : uint8_t { f16, f32 };
+
 struct StoredFormatInfo {
   std::string_view name;
   int64_t elements_per_block;
   int64_t bytes_per_block;
   ComputeLayout layout;
+  int scales_per_group;  // 0 for floats
+  bool has_min;
+  ScaleType exact_scales;  // f32 where a scale is a product of two
 };
 
 inline constexpr StoredFormatInfo kStoredFormats[] = {
-#define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout) {#name, elements, bytes, ComputeLayout::layout},
+#define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout, num_scales, has_min, scales) \
+  {#name, elements, bytes, ComputeLayout::layout, num_scales, has_min, ScaleType::scales},
 #include "base/formats.def"
 #undef AUTOGLM_STORED_FORMAT
 };

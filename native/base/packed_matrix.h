@@ -7,18 +7,17 @@
 //   f32    [k][32 lanes] float
 //   f16    [k][32 lanes] half
 //   bf16   [ceil(k / 2)][32 lanes][2] bfloat16, the k pair of one lane side by side, zero after an odd k
-//   q4     per group of 32 k: [4][2 halves][16 lanes][4 bytes], then scales [32 lanes], then mins [32] if
-//   has_min.
-//          Byte j of octet o holds k = 8 o + j in its low and k = 8 o + 4 + j in its high nibble, unsigned.
-//          weight = q * scale + min, or (q - 8) * scale without mins.
-//   q8     per group of 32 k: [8][2 halves][16 lanes][4 bytes] signed, then scales [32 lanes]. weight = q *
-//   scale. q6     per group of 32 k: the q4 nibbles; then [2 half groups of 16 k][2 halves][16 lanes][4
-//   bytes] whose byte j
-//          holds bits 4 and 5 of k = 16 h + 4 i + j in its bits 2 i and 2 i + 1; then scales [2 half
-//          groups][32 lanes]. weight = (q - 32) * scale of the half group.
+//   q4     per group of 32 k: [4][2 halves][16 lanes][4 bytes], then scales. Byte j of octet o holds
+//          k = 8 o + j in its low and k = 8 o + 4 + j in its high nibble, unsigned; zero is 8.
+//   q6     per group of 32 k: the q4 nibbles; then [2 half groups of 16 k][2 halves][16 lanes][4 bytes] whose
+//          byte j holds bits 4 and 5 of k = 16 h + 4 i + j in its bits 2 i and 2 i + 1; then scales; zero
+//          is 32.
+//   q8     per group of 32 k: [8][2 halves][16 lanes][4 bytes] signed, then scales.
 //
-// Scales and mins are halves or floats (ScaleType). Those of panel p are stored divided by panel_factors[p],
-// a power of two that keeps products of block and sub-block scales in the range of a half.
+// Scales of a group are [scales_per_group][32 lanes]: one for the group, or one for each half of it. If
+// has_min, as many mins follow in the same order, and weight = code * scale + min; else weight = (code -
+// zero) * scale. Scales and mins are halves or floats (ScaleType). Those of panel p are stored divided by
+// panel_factors[p], a power of two that keeps products of block and sub-block scales in the range of a half.
 #pragma once
 
 #include <cstddef>
@@ -32,21 +31,52 @@ inline constexpr int64_t kPanelRows =
     32;                                // two zmm or four ymm accumulators; one activation group of outputs
 inline constexpr int64_t kGroup = 32;  // k per scale, and per scale of the int8 activations
 
-enum class ScaleType : uint8_t { f16, f32 };
-
+// What is behind the layout matters to quantized ones only.
 struct PackedFormat {
   ComputeLayout layout = ComputeLayout::f32;
-  ScaleType scale_type = ScaleType::f16;  // quantized layouts only
-  bool has_min = false;                   // q4 only
+  ScaleType scale_type = ScaleType::f16;
+  int scales_per_group = 1;  // 1 or 2
+  bool has_min = false;
 
   bool operator==(const PackedFormat&) const = default;
-  bool is_quantized() const { return layout >= ComputeLayout::q8; }
+  constexpr bool is_quantized() const { return layout >= ComputeLayout::q8; }
 };
 static_assert(ComputeLayout::q8 < ComputeLayout::q4 && ComputeLayout::bf16 < ComputeLayout::q8);
 
+// The quantized formats that kernels exist for, with scales of either type.
+inline constexpr PackedFormat kQuantizedFormats[] = {
+    {.layout = ComputeLayout::q8},
+    {.layout = ComputeLayout::q8, .has_min = true},
+    {.layout = ComputeLayout::q4},
+    {.layout = ComputeLayout::q4, .has_min = true},
+    {.layout = ComputeLayout::q4, .scales_per_group = 2},
+    {.layout = ComputeLayout::q4, .scales_per_group = 2, .has_min = true},
+    {.layout = ComputeLayout::q6},
+    {.layout = ComputeLayout::q6, .has_min = true},
+    {.layout = ComputeLayout::q6, .scales_per_group = 2},
+};
+
+constexpr bool is_computable(PackedFormat format) {
+  if (!format.is_quantized()) return true;
+  format.scale_type = ScaleType::f16;
+  for (const PackedFormat& each : kQuantizedFormats) {
+    if (each == format) return true;
+  }
+  return false;
+}
+
+// Bytes of the codes of one group of 32 k and 32 lanes, before its scales.
+constexpr int64_t code_bytes(ComputeLayout layout) {
+  return layout == ComputeLayout::q8 ? 1024 : layout == ComputeLayout::q6 ? 768 : 512;
+}
+
+// The code that stands for 0 where there are no mins.
+constexpr int zero_code(ComputeLayout layout) {
+  return layout == ComputeLayout::q8 ? 0 : layout == ComputeLayout::q6 ? 32 : 8;
+}
+
 // Bytes of one panel for k columns; a multiple of 64.
 constexpr int64_t panel_bytes(const PackedFormat& format, int64_t k) {
-  const int64_t scale_bytes = kPanelRows * (format.scale_type == ScaleType::f16 ? 2 : 4);
   switch (format.layout) {
     case ComputeLayout::f32:
       return k * kPanelRows * 4;
@@ -55,13 +85,13 @@ constexpr int64_t panel_bytes(const PackedFormat& format, int64_t k) {
     case ComputeLayout::bf16:
       return (k + 1) / 2 * kPanelRows * 4;
     case ComputeLayout::q8:
-      return k / kGroup * (1024 + scale_bytes);
     case ComputeLayout::q4:
-      return k / kGroup * (512 + scale_bytes * (format.has_min ? 2 : 1));
     case ComputeLayout::q6:
-      return k / kGroup * (768 + scale_bytes * 2);
+      break;
   }
-  return 0;
+  const int64_t scale_bytes = kPanelRows * (format.scale_type == ScaleType::f16 ? 2 : 4);
+  return k / kGroup *
+         (code_bytes(format.layout) + scale_bytes * format.scales_per_group * (format.has_min ? 2 : 1));
 }
 
 // A packed matrix; the memory belongs to the weight arena.

@@ -29,22 +29,24 @@ struct Avx2Matmul : Avx2 {
   }
   static Int widen(Int pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
-  template <ComputeLayout kLayout, bool kHasMin, int kPart, int kRows, int kVectors>
+  template <PackedFormat kFormat, int kPart, int kRows, int kVectors>
   static void dot_part(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                        Int (&dots)[kRows][kVectors]) {
+    constexpr ComputeLayout kLayout = kFormat.layout;
+    constexpr int kNumParts = kFormat.scales_per_group;
     if constexpr (kLayout == ComputeLayout::q8) {
       dot_q8<kRows, kVectors>(lines, group, rows, dots);
     } else if constexpr (kLayout == ComputeLayout::q6) {
-      dot_q6<kPart, kRows, kVectors>(lines, group, rows, dots);
+      dot_q6<kNumParts, kPart, kRows, kVectors>(lines, group, rows, dots);
     } else {
-      dot_q4<kRows, kVectors>(lines, group, rows, dots);
+      dot_q4<kNumParts, kPart, kRows, kVectors>(lines, group, rows, dots);
     }
-    if constexpr (kLayout == ComputeLayout::q6 || (kLayout == ComputeLayout::q4 && !kHasMin)) {
+    if constexpr (kLayout != ComputeLayout::q8 && !kFormat.has_min) {
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const ActivationGroup& sums = rows.groups[r][group];
         Int zero = _mm256_set1_epi32(sums.negative_sum);
-        if constexpr (kLayout == ComputeLayout::q6) {
+        if constexpr (kNumParts == 2) {
           const Int low = _mm256_set1_epi32(sums.negative_low_sum);
           zero = kPart == 0 ? low : _mm256_sub_epi32(zero, low);
         }
@@ -56,13 +58,15 @@ struct Avx2Matmul : Avx2 {
   }
 
  private:
-  template <int kRows, int kVectors>
+  template <int kNumParts, int kPart, int kRows, int kVectors>
   static void dot_q4(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                      Int (&dots)[kRows][kVectors]) {
+    constexpr int kFirstOctet = kPart * 2;
+    constexpr int kLastOctet = kFirstOctet + 4 / kNumParts;
     const Int nibble = _mm256_set1_epi8(15);
     Int pairs[kRows][kVectors];
 #pragma GCC unroll 4
-    for (int octet = 0; octet < 4; ++octet) {
+    for (int octet = kFirstOctet; octet < kLastOctet; ++octet) {
       Int low[kVectors], high[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
@@ -78,7 +82,7 @@ struct Avx2Matmul : Avx2 {
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
           const Int product = _mm256_maddubs_epi16(low[v], first);
-          pairs[r][v] = octet == 0 ? product : _mm256_add_epi16(pairs[r][v], product);
+          pairs[r][v] = octet == kFirstOctet ? product : _mm256_add_epi16(pairs[r][v], product);
           pairs[r][v] = _mm256_add_epi16(pairs[r][v], _mm256_maddubs_epi16(high[v], second));
           // Pins the sum to its register here: GCC 12 else does all products first and spills most of them.
           asm volatile("" : "+x"(pairs[r][v]));
@@ -116,21 +120,23 @@ struct Avx2Matmul : Avx2 {
     }
   }
 
-  // Half a group of six bits: two pair sums fit 16 bits (63 * 127 * 2 * 2 = 32,004).
-  template <int kHalf, int kRows, int kVectors>
+  // Six bits: two pair sums fit 16 bits (63 * 127 * 2 * 2 = 32,004).
+  template <int kNumParts, int kPart, int kRows, int kVectors>
   static void dot_q6(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                      Int (&dots)[kRows][kVectors]) {
     const Int nibble = _mm256_set1_epi8(15);
     const Int two_bits = _mm256_set1_epi8(0x30);
-#pragma GCC unroll 2
-    for (int octet = 0; octet < 2; ++octet) {
+    constexpr int kFirstOctet = kPart * 2;
+    constexpr int kLastOctet = kFirstOctet + 4 / kNumParts;
+#pragma GCC unroll 4
+    for (int octet = kFirstOctet; octet < kLastOctet; ++octet) {
       Int first_weight[kVectors], second_weight[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const Int line = load_int(lines + (2 * kHalf + octet) * 128 + v * 32);
-        const Int high = load_int(lines + 512 + kHalf * 128 + v * 32);
-        const Int first_high = octet == 0 ? _mm256_slli_epi16(high, 4) : high;
-        const Int second_high = octet == 0 ? _mm256_slli_epi16(high, 2) : _mm256_srli_epi16(high, 2);
+        const Int line = load_int(lines + octet * 128 + v * 32);
+        const Int high = load_int(lines + 512 + octet / 2 * 128 + v * 32);
+        const Int first_high = octet % 2 == 0 ? _mm256_slli_epi16(high, 4) : high;
+        const Int second_high = octet % 2 == 0 ? _mm256_slli_epi16(high, 2) : _mm256_srli_epi16(high, 2);
         first_weight[v] =
             _mm256_or_si256(_mm256_and_si256(line, nibble), _mm256_and_si256(first_high, two_bits));
         second_weight[v] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(line, 4), nibble),
@@ -138,7 +144,7 @@ struct Avx2Matmul : Avx2 {
       }
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        const int8_t* values = rows.values[r] + group * kGroupCols + kHalf * 16 + octet * 8;
+        const int8_t* values = rows.values[r] + group * kGroupCols + octet * 8;
         const Int first = broadcast_quad(values);
         const Int second = broadcast_quad(values + 4);
 #pragma GCC unroll 4
@@ -146,7 +152,7 @@ struct Avx2Matmul : Avx2 {
           const Int pairs = _mm256_add_epi16(_mm256_maddubs_epi16(first_weight[v], first),
                                              _mm256_maddubs_epi16(second_weight[v], second));
           const Int dot = widen(pairs);
-          dots[r][v] = octet == 0 ? dot : _mm256_add_epi32(dots[r][v], dot);
+          dots[r][v] = octet == kFirstOctet ? dot : _mm256_add_epi32(dots[r][v], dot);
         }
       }
     }

@@ -24,20 +24,23 @@ struct Avx512Matmul : Avx512 {
     __builtin_memcpy(&quad, values, sizeof(quad));
     return _mm512_set1_epi32(quad);
   }
-  template <ComputeLayout kLayout, bool kHasMin, int kPart, int kRows, int kVectors>
+  template <PackedFormat kFormat, int kPart, int kRows, int kVectors>
   static void dot_part(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                        Int (&dots)[kRows][kVectors]) {
     static_assert(kVectors == 2);
-    // The zero point is 2^kZeroBits.
+    constexpr ComputeLayout kLayout = kFormat.layout;
+    constexpr int kNumParts = kFormat.scales_per_group;
+    // The zero point is 2^kZeroBits; q8 gets one by being made unsigned.
+    constexpr bool kHasZero = kLayout == ComputeLayout::q8 || !kFormat.has_min;
     constexpr int kZeroBits = kLayout == ComputeLayout::q8 ? 7 : kLayout == ComputeLayout::q6 ? 5 : 3;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const ActivationGroup& sums = rows.groups[r][group];
       Int start = _mm512_setzero_si512();
-      if constexpr (kLayout == ComputeLayout::q6) {
+      if constexpr (kHasZero && kNumParts == 2) {
         const Int low = _mm512_set1_epi32(sums.negative_low_sum);
         start = kPart == 0 ? low : _mm512_sub_epi32(_mm512_set1_epi32(sums.negative_sum), low);
-      } else if constexpr (kLayout == ComputeLayout::q8 || !kHasMin) {
+      } else if constexpr (kHasZero) {
         start = _mm512_set1_epi32(sums.negative_sum);
       }
       dots[r][0] = dots[r][1] = _mm512_slli_epi32(start, kZeroBits);
@@ -45,19 +48,19 @@ struct Avx512Matmul : Avx512 {
     if constexpr (kLayout == ComputeLayout::q8) {
       dot_q8<kRows>(lines, group, rows, dots);
     } else if constexpr (kLayout == ComputeLayout::q6) {
-      dot_q6<kPart, kRows>(lines, group, rows, dots);
+      dot_q6<kNumParts, kPart, kRows>(lines, group, rows, dots);
     } else {
-      dot_q4<kRows>(lines, group, rows, dots);
+      dot_q4<kNumParts, kPart, kRows>(lines, group, rows, dots);
     }
   }
 
  private:
-  template <int kRows>
+  template <int kNumParts, int kPart, int kRows>
   static void dot_q4(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                      Int (&dots)[kRows][2]) {
     const Int nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
-    for (int octet = 0; octet < 4; ++octet) {
+    for (int octet = kPart * 2; octet < kPart * 2 + 4 / kNumParts; ++octet) {
       const Int line0 = load_int(lines + octet * 128);
       const Int line1 = load_int(lines + octet * 128 + 64);
       const Int low0 = _mm512_and_si512(line0, nibble);
@@ -94,20 +97,20 @@ struct Avx512Matmul : Avx512 {
     }
   }
 
-  template <int kHalf, int kRows>
+  template <int kNumParts, int kPart, int kRows>
   static void dot_q6(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
                      Int (&dots)[kRows][2]) {
     const Int nibble = _mm512_set1_epi8(15);
     const Int two_bits = _mm512_set1_epi8(0x30);
-#pragma GCC unroll 2
-    for (int octet = 0; octet < 2; ++octet) {
+#pragma GCC unroll 4
+    for (int octet = kPart * 2; octet < kPart * 2 + 4 / kNumParts; ++octet) {
       Int first_weight[2], second_weight[2];
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v) {
-        const Int line = load_int(lines + (2 * kHalf + octet) * 128 + v * 64);
-        const Int high = load_int(lines + 512 + kHalf * 128 + v * 64);
-        const Int first_high = octet == 0 ? _mm512_slli_epi16(high, 4) : high;
-        const Int second_high = octet == 0 ? _mm512_slli_epi16(high, 2) : _mm512_srli_epi16(high, 2);
+        const Int line = load_int(lines + octet * 128 + v * 64);
+        const Int high = load_int(lines + 512 + octet / 2 * 128 + v * 64);
+        const Int first_high = octet % 2 == 0 ? _mm512_slli_epi16(high, 4) : high;
+        const Int second_high = octet % 2 == 0 ? _mm512_slli_epi16(high, 2) : _mm512_srli_epi16(high, 2);
         first_weight[v] =
             _mm512_or_si512(_mm512_and_si512(line, nibble), _mm512_and_si512(first_high, two_bits));
         second_weight[v] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(line, 4), nibble),
@@ -115,7 +118,7 @@ struct Avx512Matmul : Avx512 {
       }
 #pragma GCC unroll 6
       for (int r = 0; r < kRows; ++r) {
-        const int8_t* values = rows.values[r] + group * kGroupCols + kHalf * 16 + octet * 8;
+        const int8_t* values = rows.values[r] + group * kGroupCols + octet * 8;
         const Int first = broadcast_quad(values);
         const Int second = broadcast_quad(values + 4);
         dots[r][0] = _mm512_dpbusd_epi32(dots[r][0], first_weight[0], first);

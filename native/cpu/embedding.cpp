@@ -27,14 +27,9 @@ class PanelRow {
         for (int64_t i = 0; i < count; ++i) out[i] = float_value(group * kGroup + i);
         return;
       case ComputeLayout::q8:
-        for (int64_t i = 0; i < count; ++i) {
-          out[i] = static_cast<float>(static_cast<int8_t>(byte(group, i / 4, i % 4))) * scale(group, 1024, 0);
-        }
-        return;
       case ComputeLayout::q4:
-        return expand_q4(group, count, out);
       case ComputeLayout::q6:
-        return expand_q6(group, count, out);
+        return expand_quantized(group, out);
     }
   }
 
@@ -62,34 +57,40 @@ class PanelRow {
     return static_cast<int>(group_data(group)[line * kLineBytes + lane_ * 4 + index]);
   }
 
-  // Scale or min number `index` of this lane, `offset` bytes after the start of the group.
-  float scale(int64_t group, int64_t offset, int64_t index) const {
+  // Scale number `index` of this lane; the mins are counted behind the scales.
+  float scale(int64_t group, int64_t index) const {
+    const std::byte* scales = group_data(group) + code_bytes(matrix_.format.layout);
     const int64_t at = index * kPanelRows + lane_;
     if (matrix_.format.scale_type == ScaleType::f32) {
       float value;
-      std::memcpy(&value, group_data(group) + offset + at * 4, 4);
+      std::memcpy(&value, scales + at * 4, 4);
       return value * factor_;
     }
     uint16_t bits;
-    std::memcpy(&bits, group_data(group) + offset + at * 2, 2);
+    std::memcpy(&bits, scales + at * 2, 2);
     return half_to_float(bits) * factor_;
   }
 
-  int nibble(int64_t group, int64_t col) const {
-    return byte(group, col / 8, col % 4) >> col % 8 / 4 * 4 & 15;
+  int code(int64_t group, int64_t col) const {
+    if (matrix_.format.layout == ComputeLayout::q8) {
+      return static_cast<int8_t>(byte(group, col / 4, col % 4));
+    }
+    const int nibble = byte(group, col / 8, col % 4) >> col % 8 / 4 * 4 & 15;
+    if (matrix_.format.layout == ComputeLayout::q4) return nibble;
+    return nibble | (byte(group, 4 + col / 16, col % 4) >> col % 16 / 4 * 2 & 3) << 4;
   }
 
-  void expand_q4(int64_t group, int64_t count, float* out) const {
-    const float step = scale(group, 512, 0);
-    const bool has_min = matrix_.format.has_min;
-    const float low = has_min ? scale(group, 512, 1) : -8 * step;
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(nibble(group, i)) * step + low;
-  }
-
-  void expand_q6(int64_t group, int64_t count, float* out) const {
-    for (int64_t i = 0; i < count; ++i) {
-      const int high = byte(group, 4 + i / 16, i % 4) >> i % 16 / 4 * 2 & 3;
-      out[i] = static_cast<float>((nibble(group, i) | high << 4) - 32) * scale(group, 768, i / 16);
+  void expand_quantized(int64_t group, float* out) const {
+    const PackedFormat& format = matrix_.format;
+    const int64_t part_cols = kGroup / format.scales_per_group;
+    const int zero = format.has_min ? 0 : zero_code(format.layout);
+    for (int64_t part = 0; part < format.scales_per_group; ++part) {
+      const float step = scale(group, part);
+      const float min = format.has_min ? scale(group, format.scales_per_group + part) : 0;
+      for (int64_t col = part * part_cols; col < (part + 1) * part_cols; ++col) {
+        out[col] = static_cast<float>(code(group, col) - zero) * step;
+        if (format.has_min) out[col] += min;
+      }
     }
   }
 

@@ -2,6 +2,7 @@
 // multiplied. One accumulation chain per output, k ascending: sum = fma(weight, activation, sum).
 #pragma once
 
+#include <iterator>
 #include <utility>
 
 #include "cpu/matmul_tile.h"
@@ -34,73 +35,84 @@ void expand_bf16(const std::byte* panel, int64_t first, int count, float* out) {
   }
 }
 
+// Scale number `index` (counted in lanes) of a group, or min.
 template <typename S, ScaleType kScale>
-inline typename S::Float load_scales(const std::byte* scales, int lane) {
+inline typename S::Float load_scale(const std::byte* scales, int index) {
   if constexpr (kScale == ScaleType::f16)
-    return S::load_half(reinterpret_cast<const uint16_t*>(scales) + lane);
-  return S::load(reinterpret_cast<const float*>(scales) + lane);
+    return S::load_half(reinterpret_cast<const uint16_t*>(scales) + index);
+  return S::load(reinterpret_cast<const float*>(scales) + index);
 }
 
-template <typename S, ScaleType kScale>
-void expand_q8(const std::byte* panel, int64_t first, int, float* out) {
-  constexpr int kScaleBytes = kPanelLanes * (kScale == ScaleType::f16 ? 2 : 4);
-  const std::byte* group = panel + first / kGroupCols * (1024 + kScaleBytes);
+// Turns the codes of one vector of lanes into weights; there is one of these per part of a group.
+template <typename S, PackedFormat kFormat>
+struct PartScale {
+  typename S::Float scale, min;
+
+  PartScale(const std::byte* group, int part, int lane) {
+    constexpr ScaleType kScale = kFormat.scale_type;
+    const std::byte* scales = group + code_bytes(kFormat.layout);
+    scale = load_scale<S, kScale>(scales, part * kPanelLanes + lane);
+    min = S::zero();
+    if constexpr (kFormat.has_min) {
+      min = load_scale<S, kScale>(scales, (kFormat.scales_per_group + part) * kPanelLanes + lane);
+    }
+  }
+  typename S::Float weight(typename S::Int code) const {
+    if constexpr (kFormat.has_min) return S::fma(S::to_float(code), scale, min);
+    constexpr int kZero = zero_code(kFormat.layout);
+    if constexpr (kZero != 0) code = S::sub_int(code, S::broadcast_int(kZero));
+    return S::mul(S::to_float(code), scale);
+  }
+};
+
+template <typename S, PackedFormat kFormat>
+void expand_q8(const std::byte* group, float* out) {
   for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
-    const typename S::Float scale = load_scales<S, kScale>(group + 1024, lane);
+    const PartScale<S, kFormat> part(group, 0, lane);
     for (int quad = 0; quad < 8; ++quad) {
       typename S::Int words = S::load_int(group + quad * 128 + lane * 4);
       float* to = out + quad * 4 * kPanelLanes + lane;
       for (int i = 0; i < 4; ++i) {
         // The lowest byte, sign-extended.
         const typename S::Int value = S::template shift_right_signed<24>(S::template shift_left<24>(words));
-        S::store(to + i * kPanelLanes, S::mul(S::to_float(value), scale));
+        S::store(to + i * kPanelLanes, part.weight(value));
         words = S::template shift_right<8>(words);
       }
     }
   }
 }
 
-template <typename S, ScaleType kScale, bool kHasMin>
-void expand_q4(const std::byte* panel, int64_t first, int, float* out) {
-  constexpr int kScaleBytes = kPanelLanes * (kScale == ScaleType::f16 ? 2 : 4);
-  const std::byte* group = panel + first / kGroupCols * (512 + kScaleBytes * (kHasMin ? 2 : 1));
+template <typename S, PackedFormat kFormat>
+void expand_q4(const std::byte* group, float* out) {
   const typename S::Int nibble = S::broadcast_int(15);
   for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
-    const typename S::Float scale = load_scales<S, kScale>(group + 512, lane);
-    typename S::Float min = S::zero();
-    if constexpr (kHasMin) min = load_scales<S, kScale>(group + 512 + kScaleBytes, lane);
-    const auto weight = [&](typename S::Int q) {
-      if constexpr (kHasMin) return S::fma(S::to_float(q), scale, min);
-      return S::mul(S::to_float(S::sub_int(q, S::broadcast_int(8))), scale);
-    };
     for (int octet = 0; octet < 4; ++octet) {
+      const PartScale<S, kFormat> part(group, octet * kFormat.scales_per_group / 4, lane);
       typename S::Int words = S::load_int(group + octet * 128 + lane * 4);
       float* to = out + octet * 8 * kPanelLanes + lane;
       for (int i = 0; i < 4; ++i) {
-        S::store(to + i * kPanelLanes, weight(S::and_int(words, nibble)));
-        S::store(to + (i + 4) * kPanelLanes, weight(S::and_int(S::template shift_right<4>(words), nibble)));
+        S::store(to + i * kPanelLanes, part.weight(S::and_int(words, nibble)));
+        S::store(to + (i + 4) * kPanelLanes,
+                 part.weight(S::and_int(S::template shift_right<4>(words), nibble)));
         words = S::template shift_right<8>(words);
       }
     }
   }
 }
 
-template <typename S, ScaleType kScale>
-void expand_q6(const std::byte* panel, int64_t first, int, float* out) {
-  constexpr int kScaleBytes = kPanelLanes * (kScale == ScaleType::f16 ? 2 : 4);
-  const std::byte* group = panel + first / kGroupCols * (768 + 2 * kScaleBytes);
+template <typename S, PackedFormat kFormat>
+void expand_q6(const std::byte* group, float* out) {
   const typename S::Int nibble = S::broadcast_int(15);
   const typename S::Int two_bits = S::broadcast_int(0x30);
   for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
     for (int half = 0; half < 2; ++half) {
-      const typename S::Float scale = load_scales<S, kScale>(group + 768 + half * kScaleBytes, lane);
+      const PartScale<S, kFormat> part(group, half * kFormat.scales_per_group / 2, lane);
       typename S::Int high_words = S::load_int(group + 512 + half * 128 + lane * 4);
       typename S::Int words[2] = {S::load_int(group + (2 * half) * 128 + lane * 4),
                                   S::load_int(group + (2 * half + 1) * 128 + lane * 4)};
       const auto store = [&](int col, typename S::Int low, typename S::Int high) {
-        const typename S::Int q = S::or_int(S::and_int(low, nibble), S::and_int(high, two_bits));
-        const typename S::Float value = S::to_float(S::sub_int(q, S::broadcast_int(32)));
-        S::store(out + (16 * half + col) * kPanelLanes + lane, S::mul(value, scale));
+        const typename S::Int code = S::or_int(S::and_int(low, nibble), S::and_int(high, two_bits));
+        S::store(out + (16 * half + col) * kPanelLanes + lane, part.weight(code));
       };
       for (int i = 0; i < 4; ++i) {
         store(i, words[0], S::template shift_left<4>(high_words));
@@ -114,10 +126,38 @@ void expand_q6(const std::byte* panel, int64_t first, int, float* out) {
   }
 }
 
+template <typename S, PackedFormat kFormat>
+void expand_quantized(const std::byte* panel, int64_t first, int, float* out) {
+  const std::byte* group = panel + first / kGroupCols * panel_bytes(kFormat, kGroup);
+  if constexpr (kFormat.layout == ComputeLayout::q8) {
+    expand_q8<S, kFormat>(group, out);
+  } else if constexpr (kFormat.layout == ComputeLayout::q6) {
+    expand_q6<S, kFormat>(group, out);
+  } else {
+    expand_q4<S, kFormat>(group, out);
+  }
+}
+
+constexpr PackedFormat with_scales(PackedFormat format, ScaleType type) {
+  format.scale_type = type;
+  return format;
+}
+
+// ops/ has checked that the format is one of kQuantizedFormats.
+template <typename S, size_t... kIndex>
+ExpandFunction<S> find_expand_quantized(const PackedFormat& format, std::index_sequence<kIndex...>) {
+  constexpr ExpandFunction<S> kFunctions[][2] = {
+      {expand_quantized<S, with_scales(kQuantizedFormats[kIndex], ScaleType::f16)>,
+       expand_quantized<S, with_scales(kQuantizedFormats[kIndex], ScaleType::f32)>}...};
+  const PackedFormat wanted = with_scales(format, ScaleType::f16);
+  size_t index = 0;
+  while (index + 1 < sizeof...(kIndex) && kQuantizedFormats[index] != wanted) ++index;
+  return kFunctions[index][format.scale_type == ScaleType::f16 ? 0 : 1];
+}
+
 // Null for f32, which needs no expansion.
 template <typename S>
 ExpandFunction<S> expand_function(const PackedFormat& format) {
-  const bool is_half = format.scale_type == ScaleType::f16;
   switch (format.layout) {
     case ComputeLayout::f32:
       return nullptr;
@@ -126,15 +166,11 @@ ExpandFunction<S> expand_function(const PackedFormat& format) {
     case ComputeLayout::bf16:
       return expand_bf16<S>;
     case ComputeLayout::q8:
-      return is_half ? expand_q8<S, ScaleType::f16> : expand_q8<S, ScaleType::f32>;
     case ComputeLayout::q6:
-      return is_half ? expand_q6<S, ScaleType::f16> : expand_q6<S, ScaleType::f32>;
     case ComputeLayout::q4:
       break;
   }
-  if (format.has_min)
-    return is_half ? expand_q4<S, ScaleType::f16, true> : expand_q4<S, ScaleType::f32, true>;
-  return is_half ? expand_q4<S, ScaleType::f16, false> : expand_q4<S, ScaleType::f32, false>;
+  return find_expand_quantized<S>(format, std::make_index_sequence<std::size(kQuantizedFormats)>{});
 }
 
 // Adds `count` columns to sums[kRows][32 lanes]. `in` points to the first of these columns of the first row.

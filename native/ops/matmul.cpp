@@ -20,6 +20,7 @@ constexpr int64_t kMinChunkProducts = 200'000;
 void check_matmul(const MatmulParams& params) {
   const PackedMatrix& weights = params.weights;
   check_that(weights.is_present() && weights.panel_factors != nullptr, "matmul: packed weights");
+  check_that(is_computable(weights.format), "matmul: a packed format that has a kernel");
   check_that(params.out.is_present(), "matmul: an output");
   const int64_t num_rows = params.out.num_rows;
   check_view("matmul: output", params.out, num_rows, weights.n);

@@ -19,7 +19,4 @@ struct PackedRow {
 // layout.
 void pack_panel(PackedMatrix& matrix, int64_t panel, const PackedRow (&rows)[kPanelRows]);
 
-// One block of a stored format as floats.
-void dequantize_block(StoredFormat format, const std::byte* block, float* out);
-
 }  // namespace autoglm

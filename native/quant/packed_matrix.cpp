@@ -25,10 +25,12 @@ void check_shape(const PackedFormat& format, int64_t n, int64_t k) {
 }  // namespace
 
 PackedFormat choose_packed_format(StoredFormat stored, Precision precision) {
-  const bool is_k_quant = stored == StoredFormat::q4_k || stored == StoredFormat::q6_k;
-  return {.layout = info_of(stored).layout,
-          .scale_type = is_k_quant && precision == Precision::exact ? ScaleType::f32 : ScaleType::f16,
-          .has_min = stored == StoredFormat::q4_1 || stored == StoredFormat::q4_k};
+  const StoredFormatInfo& info = info_of(stored);
+  if (info.scales_per_group == 0) return {.layout = info.layout};
+  return {.layout = info.layout,
+          .scale_type = precision == Precision::exact ? info.exact_scales : ScaleType::f16,
+          .scales_per_group = info.scales_per_group,
+          .has_min = info.has_min};
 }
 
 int64_t packed_matrix_bytes(const PackedFormat& format, int64_t n, int64_t k) {

@@ -9,7 +9,7 @@
 
 namespace autoglm {
 
-// exact keeps every scale as it is (Q4_K, Q6_K: products of two scales, in f32); fast stores all of them as
+// exact keeps every scale as it is (K-quants: products of two scales, in f32); fast stores all of them as
 // halves.
 PackedFormat choose_packed_format(StoredFormat stored, Precision precision);
 

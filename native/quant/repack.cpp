@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/checked.h"
+#include "quant/group_codes.h"
 #include "quant/pack_panel.h"
 #include "quant/packed_matrix.h"
 

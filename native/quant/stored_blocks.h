@@ -1,8 +1,9 @@
-// The stored block formats, one row of blocks at a time: fields as GGUF defines them.
+// Pieces of the stored block formats that more than a field access makes: fields as GGUF defines them.
 // Source: docs/formats.md; checked bit for bit against the `gguf` package
 // (test/fixtures/make_quant_blocks.py).
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,38 +22,27 @@ inline uint32_t load_u32(const std::byte* from) {
   std::memcpy(&value, from, sizeof(value));
   return value;
 }
-inline uint64_t load_u64(const std::byte* from) {
-  uint64_t value;
+inline float load_f32(const std::byte* from) { return std::bit_cast<float>(load_u32(from)); }
+// Rounded to nearest; beyond the range of a float it becomes infinite.
+inline float load_f64_as_float(const std::byte* from) {
+  double value;
   std::memcpy(&value, from, sizeof(value));
-  return value;
+  return static_cast<float>(value);
 }
 
-// A group of 32 weights as unsigned nibbles: byte i of `low` is weight i, of `high` weight i + 16.
-struct Nibbles32 {
-  uint64_t low[2];
-  uint64_t high[2];
-};
+// The values of the sixteen codes of IQ4_NL and IQ4_XS.
+inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
+// Twice the values of the sixteen 4-bit floats of MXFP4, which makes them whole.
+inline constexpr int8_t kDoubledE2M1Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-constexpr uint64_t kNibbleMask = 0x0f0f0f0f0f0f0f0f;
-
-// Q4_0 and Q4_1: byte j holds weights j and j + 16.
-inline Nibbles32 split_nibbles(const std::byte* bytes) {
-  const uint64_t first = load_u64(bytes);
-  const uint64_t second = load_u64(bytes + 8);
-  return {{first & kNibbleMask, second & kNibbleMask}, {first >> 4 & kNibbleMask, second >> 4 & kNibbleMask}};
+// Half of 2^(exponent - 127), also below the normal floats.
+inline float half_of_e8m0(uint8_t exponent) {
+  const uint32_t bits = exponent < 2 ? uint32_t{0x00200000} << exponent : (exponent - 1u) << 23;
+  return std::bit_cast<float>(bits);
 }
 
-// Q4_K: 32 bytes hold two groups, one in all low, one in all high nibbles.
-inline Nibbles32 half_nibbles(const std::byte* bytes, int shift) {
-  Nibbles32 out;
-  for (int i = 0; i < 2; ++i) {
-    out.low[i] = load_u64(bytes + 8 * i) >> shift & kNibbleMask;
-    out.high[i] = load_u64(bytes + 16 + 8 * i) >> shift & kNibbleMask;
-  }
-  return out;
-}
-
-// The 6-bit scale and min of group 0..7 of a Q4_K block.
+// The 6-bit scale and min of group 0..7 of a Q4_K or Q5_K block.
 struct SubScale {
   uint8_t scale;
   uint8_t min;
@@ -67,23 +57,11 @@ inline SubScale q4_k_sub_scale(const std::byte* packed, int group) {
           static_cast<uint8_t>(byte(group + 4) >> 4 | byte(group) >> 6 << 4)};
 }
 
-// Group 0..7 of a Q6_K block as unsigned 6-bit weights, one per byte.
-inline void q6_k_weights(const std::byte* block, int group, uint8_t (&out)[32]) {
-  const int half = group / 4;
-  const int quarter = group % 4;
-  const std::byte* low = block + 64 * half + 32 * (quarter & 1);
-  const std::byte* high = block + 128 + 32 * half;
-  const int low_shift = quarter < 2 ? 0 : 4;
-  for (int i = 0; i < 32; ++i) {
-    const int nibble = static_cast<int>(low[i]) >> low_shift & 15;
-    const int two_bits = static_cast<int>(high[i]) >> (2 * quarter) & 3;
-    out[i] = static_cast<uint8_t>(nibble | two_bits << 4);
-  }
+// The signed 6-bit scale of half group 0..15 of a Q3_K block.
+inline int q3_k_sub_scale(const std::byte* packed, int half_group) {
+  const int low = static_cast<int>(packed[half_group % 8]) >> half_group / 8 * 4 & 15;
+  const int high = static_cast<int>(packed[8 + half_group % 4]) >> half_group / 4 * 2 & 3;
+  return (low | high << 4) - 32;
 }
-
-constexpr int kQ6KScales = 192;  // int8 [16], one per 16 weights
-constexpr int kQ6KScale = 208;   // half
-constexpr int kQ4KSubScales = 4;
-constexpr int kQ4KNibbles = 16;
 
 }  // namespace autoglm

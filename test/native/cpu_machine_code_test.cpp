@@ -115,7 +115,7 @@ TEST(MachineCode, ProductLoopsKeepTheirSumsInRegisters) {
     }
   }
   check_function();
-  EXPECT_GE(num_loops, 18) << "a loop per layout and number of rows";
+  EXPECT_GE(num_loops, 40) << "a loop per layout and number of rows";
 }
 
 }  // namespace

@@ -16,9 +16,11 @@
 namespace autoglm::test {
 namespace {
 
-constexpr StoredFormat kFormats[] = {StoredFormat::f32,  StoredFormat::f16,  StoredFormat::bf16,
-                                     StoredFormat::q4_0, StoredFormat::q4_1, StoredFormat::q8_0,
-                                     StoredFormat::q4_k, StoredFormat::q6_k};
+constexpr StoredFormat kFormats[] = {
+#define AUTOGLM_STORED_FORMAT(name, ...) StoredFormat::name,
+#include "base/formats.def"
+#undef AUTOGLM_STORED_FORMAT
+};
 
 struct Shape {
   int64_t n, k, num_rows;
@@ -132,7 +134,7 @@ TEST_P(Matmul, EqualsTheFloat64SumForEveryFormatAndShape) {
           params.residual = TensorView<const float>(product.residual.data(), num_rows, shape.n);
         }
         matmul(execution, params);
-        const bool has_rounded_scales = precision == Precision::fast && info.elements_per_block == 256;
+        const bool has_rounded_scales = precision == Precision::fast && info.exact_scales == ScaleType::f32;
         expect_product(product, shape, has_epilogue, params.scale, has_rounded_scales);
         if (testing::Test::HasFatalFailure()) return;
       }

@@ -1,6 +1,7 @@
 // Random stored weights and their packed form, with the memory that holds both.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -59,18 +60,45 @@ inline std::vector<std::byte> random_stored(Random& random, StoredFormat format,
         std::memcpy(out.data() + at, reinterpret_cast<const char*>(&value) + 2, 2);
         break;
       }
+      case StoredFormat::f64: {
+        const double value = size * random.normal();
+        std::memcpy(out.data() + at, &value, 8);
+        break;
+      }
       case StoredFormat::q4_0:
         put_half(out, at, spread / 8);
         break;
+      case StoredFormat::q5_0:
+        put_half(out, at, spread / 16);
+        break;
       case StoredFormat::q4_1:
-        put_half(out, at, spread / 8);
+      case StoredFormat::q5_1:
+        put_half(out, at, spread / (format == StoredFormat::q4_1 ? 8 : 16));
         put_half(out, at + 2, random.uniform(-size, size));
+        break;
+      case StoredFormat::iq4_nl:
+        put_half(out, at, spread / 113);
+        break;
+      case StoredFormat::mxfp4:
+        // 2^(e - 127) times 6 at most.
+        out[at] = static_cast<std::byte>(127 + std::ilogb(spread / 6) - random.below(8));
+        break;
+      case StoredFormat::q2_k:
+        put_half(out, at + 80, spread / (2 * 15));
+        put_half(out, at + 82, random.uniform(-size, size) / 15);
+        break;
+      case StoredFormat::q3_k:
+        put_half(out, at + 108, spread / (4 * 32));
+        break;
+      case StoredFormat::iq4_xs:
+        put_half(out, at, spread / (113 * 32));
         break;
       case StoredFormat::q8_0:
         put_half(out, at, spread / 127);
         break;
       case StoredFormat::q4_k:
-        put_half(out, at, spread / (8 * 63));
+      case StoredFormat::q5_k:
+        put_half(out, at, spread / ((format == StoredFormat::q4_k ? 8 : 16) * 63));
         put_half(out, at + 2, random.uniform(-size, size) / 63);
         break;
       case StoredFormat::q6_k:

@@ -23,9 +23,10 @@ constexpr int64_t kNumBlocks = 1000;
 constexpr int64_t kHashedBlocks = 100;
 
 const std::map<std::string, StoredFormat> kByName = {
-    {"q4_0", StoredFormat::q4_0}, {"q4_1", StoredFormat::q4_1}, {"q8_0", StoredFormat::q8_0},
-    {"q4_k", StoredFormat::q4_k}, {"q6_k", StoredFormat::q6_k}, {"bf16", StoredFormat::bf16},
-    {"f16", StoredFormat::f16}};
+#define AUTOGLM_STORED_FORMAT(name, ...) {#name, StoredFormat::name},
+#include "base/formats.def"
+#undef AUTOGLM_STORED_FORMAT
+};
 
 std::string fnv1a(const void* data, size_t size) {
   uint64_t value = 0xcbf29ce484222325;
@@ -39,7 +40,7 @@ std::string fnv1a(const void* data, size_t size) {
 std::vector<std::byte> fixture_blocks(uint64_t seed, int64_t block_bytes, const std::string& halves) {
   std::vector<uint8_t> bytes = Random(seed).bytes(kNumBlocks * block_bytes);
   std::stringstream offsets(halves);
-  for (std::string offset; std::getline(offsets, offset, ',');) {
+  for (std::string offset; halves != "-" && std::getline(offsets, offset, ',');) {
     for (int64_t block = 0; block < kNumBlocks; ++block) {
       uint8_t& exponent = bytes[block * block_bytes + std::stoll(offset) + 1];
       if ((exponent & 0x78) == 0x78) exponent &= 0xbf;
@@ -72,7 +73,7 @@ TEST(StoredBlocks, DequantizeBitForBitAsTheGgufPackageDoes) {
           << name << ", blocks from " << first;
     }
   }
-  EXPECT_EQ(num_formats, 7);
+  EXPECT_EQ(num_formats, 17);
 }
 
 // Rows of a packed matrix as the embedding lookup sees them.
@@ -102,7 +103,9 @@ TEST(Repack, KeepsEveryWeightExactly) {
 // Fast K-quants round products of two scales to a half: 2^-11 of the scale's and of the min's part.
 TEST(Repack, FastKQuantsAreWithinTheirScalesRounding) {
   Random random(82);
-  for (const StoredFormat format : {StoredFormat::q4_k, StoredFormat::q6_k}) {
+  for (const StoredFormat format :
+       {StoredFormat::q2_k, StoredFormat::q3_k, StoredFormat::q4_k, StoredFormat::q5_k, StoredFormat::q6_k,
+        StoredFormat::iq4_xs, StoredFormat::mxfp4}) {
     for (const float size : {1e-7f, 0.1f, 6e4f}) {  // scales far below and above what a half can hold
       const PackedWeights weights = random_weights(random, format, Precision::fast, 40, 512, size);
       const std::vector<float> found = gather_all(weights.matrix);

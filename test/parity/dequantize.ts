@@ -8,6 +8,7 @@ export function dequantize(format: StoredFormat, bytes: Uint8Array, numElements:
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const values = new Float64Array(numElements);
   const decode = DECODERS[format];
+  if (decode === undefined) throw new Error(`no family fixture has ${format} tensors`);
   const { elements, size } = decode;
   for (let block = 0; block < numElements / elements; block += 1) {
     decode.block(view, block * size, values.subarray(block * elements, (block + 1) * elements));
@@ -57,7 +58,7 @@ function single(size: number, read: (view: DataView, at: number) => number): Blo
   };
 }
 
-const DECODERS: Readonly<Record<StoredFormat, BlockDecoder>> = {
+const DECODERS: Readonly<Partial<Record<StoredFormat, BlockDecoder>>> = {
   f32: single(4, (view, at) => view.getFloat32(at, true)),
   f16: single(2, (view, at) => half(view, at)),
   bf16: single(2, (view, at) => bfloat(view, at)),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine, type Model } from '../../dist/index.js';
-import { FIXTURES, fixturePath, fixtureReference, relativeError } from './fixtures';
+import { FIXTURES, fixturePath, fixtureReference, relativeError, STORED_FIXTURES } from './fixtures';
 import { expectGreedy } from './greedy';
 
 /** The bound of the project: the largest error, as a share of the reference's largest logit. */
@@ -15,7 +15,7 @@ afterAll(() => engine.close());
 // Goal: the whole path, from file to logits, computes what transformers computes in float32.
 // Method: every position that the reference kept; then greedy tokens wherever the reference's two best logits are
 // further apart than the bound.
-describe.each(FIXTURES)('%s', (name) => {
+describe.each([...FIXTURES, ...STORED_FIXTURES])('%s', (name) => {
   let model: Model;
   beforeAll(async () => {
     model = await engine.loadModel({

@@ -18,19 +18,36 @@ export interface FixtureReference {
   readonly prompts: readonly (ReferencePrompt & { readonly logits: readonly Float32Array[] })[];
 }
 
-/** Names of all fixtures: each has a model and a reference. */
-export const FIXTURES: readonly string[] = readdirSync(join(fixtures, 'references'))
-  .filter((name) => name.endsWith('.json'))
-  .map((name) => name.slice(0, -'.json'.length));
+/** Names of all family fixtures: each has a model and a reference. */
+export const FIXTURES: readonly string[] = fixtureNames(fixtures);
 
+const stored = join(fixtures, 'stored');
+
+/** Names of the fixtures that have a stored format each, made by test/fixtures/stored/make_stored_fixtures.py. */
+export const STORED_FIXTURES: readonly string[] = fixtureNames(stored);
+
+function fixtureNames(folder: string): readonly string[] {
+  return readdirSync(join(folder, 'references'))
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => name.slice(0, -'.json'.length));
+}
+
+function folderOf(name: string): string {
+  return STORED_FIXTURES.includes(name) ? stored : fixtures;
+}
+
+/** A GGUF file, the first of several, or a directory. */
 export function fixturePath(name: string): string {
-  const isFile = readdirSync(join(fixtures, 'models')).includes(`${name}.gguf`);
-  return join(fixtures, 'models', isFile ? `${name}.gguf` : name);
+  const models = join(folderOf(name), 'models');
+  const file = readdirSync(models).find((entry) =>
+    new RegExp(`^${name}(-00001-of-\\d+)?\\.gguf$`).test(entry),
+  );
+  return join(models, file ?? name);
 }
 
 /** What transformers computed for a fixture, written by test/fixtures/make_fixtures.py. */
 export function fixtureReference(name: string): FixtureReference {
-  const path = join(fixtures, 'references', name);
+  const path = join(folderOf(name), 'references', name);
   const { vocabSize, prompts } = JSON.parse(readFileSync(`${path}.json`, 'utf8')) as FixtureReference;
   const bytes = readFileSync(`${path}.f32`);
   const all = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));

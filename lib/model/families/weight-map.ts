@@ -19,7 +19,7 @@ export interface Placement {
   readonly isTransposed?: boolean;
 }
 
-const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16'];
+const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16', 'f64'];
 
 /**
  * Maps the roles of the decoder to the tensors of a checkpoint. Each use checks presence, shape and type against what

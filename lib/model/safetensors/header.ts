@@ -48,7 +48,7 @@ const DTYPES: ReadonlyMap<string, readonly [number, StoredFormat | null]> = new 
   ['U32', [32, null]],
   ['F32', [32, 'f32']],
   ['C64', [64, null]],
-  ['F64', [64, null]],
+  ['F64', [64, 'f64']],
   ['I64', [64, null]],
   ['U64', [64, null]],
 ]);
@@ -137,7 +137,12 @@ function placedTensor(file: string, entry: HeaderEntry, dataOffset: number): Saf
   const { name, dtype, shape, begin, end } = entry;
   const known = DTYPES.get(dtype);
   if (known === undefined) {
-    throw unsupportedModel(file, `tensor ${quoted(name)} of dtype ${quoted(dtype)}`, ['F32', 'F16', 'BF16']);
+    throw unsupportedModel(file, `tensor ${quoted(name)} of dtype ${quoted(dtype)}`, [
+      'F64',
+      'F32',
+      'F16',
+      'BF16',
+    ]);
   }
   const [bits, format] = known;
   let numBits = BigInt(bits);
