@@ -4,43 +4,36 @@ import {
   type Checkpoint,
   type GgufTokenizerSource,
   ROPE_VECTORS,
-  type StoredTensor,
 } from './checkpoint-types';
 import type { GgufMetadata } from './gguf/metadata';
-import { type GgufHeader, parseGguf } from './gguf/parse';
+import { type GgufParts, readGgufParts } from './gguf/parts';
 import { invalidModelFile, quoted, unsupportedModel } from './model-file-error';
 
 /** No head has more rotated pairs. */
 const MAX_ROPE_VECTOR = 4096;
 
-/** Opens a GGUF file: header, vocabulary, template. */
+/** Opens a GGUF file, or all parts of a split one whichever is named: headers, vocabulary, template. */
 export async function openGguf(path: string, signal?: AbortSignal): Promise<Checkpoint> {
-  const source = await FileSource.open(path, signal);
-  try {
-    const header = await parseGguf(source);
-    const { metadata } = header;
-    const architecture = metadata.string('general.architecture');
-    if (architecture === null)
-      throw metadata.fault('general.architecture', 'the name of an architecture', 'nothing');
-    refuseOtherContents(metadata);
-    refuseSplitFile(metadata, header);
-    const tokenizer = readTokenizer(metadata);
-    return {
-      path,
-      format: 'gguf',
-      files: [{ path, size: source.size, mtimeMs: source.mtimeMs }],
-      config: { kind: 'gguf', architecture, values: metadata },
-      generationConfig: null,
-      tensors: tensorsOfFile(header),
-      ropeVectors: await readRopeVectors(source, header),
-      tokenizer,
-      chatTemplates: readTemplates(metadata),
-      eosTokenIds: tokenizer === null ? [] : stopIds(tokenizer),
-      warnings: [],
-    };
-  } finally {
-    await source.close();
-  }
+  const parts = await readGgufParts(path, signal);
+  const { files, metadata, tensors } = parts;
+  const architecture = metadata.string('general.architecture');
+  if (architecture === null)
+    throw metadata.fault('general.architecture', 'the name of an architecture', 'nothing');
+  refuseOtherContents(metadata);
+  const tokenizer = readTokenizer(metadata);
+  return {
+    path,
+    format: 'gguf',
+    files,
+    config: { kind: 'gguf', architecture, values: metadata },
+    generationConfig: null,
+    tensors,
+    ropeVectors: await readRopeVectors(parts, signal),
+    tokenizer,
+    chatTemplates: readTemplates(metadata),
+    eosTokenIds: tokenizer === null ? [] : stopIds(tokenizer),
+    warnings: [],
+  };
 }
 
 /** Adapters, vision towers and vocabularies come as GGUF files too. */
@@ -50,43 +43,31 @@ function refuseOtherContents(metadata: GgufMetadata): void {
   throw unsupportedModel(metadata.file, `a GGUF file of type ${quoted(type)}`, ['model']);
 }
 
-function refuseSplitFile(metadata: GgufMetadata, header: GgufHeader): void {
-  const count = metadata.integer('split.count', 0, 65_535) ?? 0;
-  if (count <= 1) return;
-  const number = metadata.integer('split.no', 0, 65_535) ?? 0;
-  throw unsupportedModel(
-    metadata.file,
-    `part ${number + 1} of a GGUF split into ${count} files (${header.tensors.size} tensors here)`,
-    ['single GGUF files', 'sharded safetensors'],
-    'Merge the parts first, e.g. with llama-gguf-split --merge.',
-  );
-}
-
-function tensorsOfFile(header: GgufHeader): ReadonlyMap<string, StoredTensor> {
-  const tensors = new Map<string, StoredTensor>();
-  for (const [name, tensor] of header.tensors) tensors.set(name, { ...tensor, file: 0 });
-  return tensors;
-}
-
 async function readRopeVectors(
-  source: FileSource,
-  header: GgufHeader,
+  { files, tensors }: GgufParts,
+  signal: AbortSignal | undefined,
 ): Promise<ReadonlyMap<string, Float32Array>> {
   const vectors = new Map<string, Float32Array>();
   for (const name of Object.values(ROPE_VECTORS)) {
-    const tensor = header.tensors.get(name);
+    const tensor = tensors.get(name);
     if (tensor === undefined) continue;
+    const path = files[tensor.file]?.path ?? '';
     const length = tensor.shape[0] ?? 0;
     if (tensor.format !== 'f32' || tensor.shape.length !== 1 || length > MAX_ROPE_VECTOR) {
       throw invalidModelFile({
-        file: source.path,
+        file: path,
         where: `tensor ${quoted(name)}`,
         expected: `F32, 1..${MAX_ROPE_VECTOR} numbers`,
         found: `${tensor.typeName}, shape [${tensor.shape.join(', ')}]`,
       });
     }
     const bytes = new Uint8Array(tensor.byteLength);
-    await source.readInto(bytes, tensor.offset);
+    const source = await FileSource.open(path, signal);
+    try {
+      await source.readInto(bytes, tensor.offset);
+    } finally {
+      await source.close();
+    }
     vectors.set(name, new Float32Array(bytes.buffer));
   }
   return vectors;

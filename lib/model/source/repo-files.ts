@@ -1,4 +1,5 @@
 import { AutoglmError } from '../../errors';
+import { parseSplitName } from '../gguf/split-name';
 
 /** Small files of a checkpoint that the readers use. */
 const SMALL_FILES =
@@ -33,6 +34,11 @@ function weightFiles(names: readonly string[]): readonly string[] | null {
   if (names.includes('model.safetensors')) return ['model.safetensors'];
   const single = names.filter((name) => name.endsWith('.safetensors') && !name.includes('/'));
   return single.length === 1 ? single : null;
+}
+
+/** What has to be fetched beside a file: the other parts of a split GGUF file, in order. */
+export function otherParts(file: string): readonly string[] {
+  return (parseSplitName(file)?.parts ?? []).filter((part) => part !== file);
 }
 
 /** Why a repository without the weights of a checkpoint cannot be used, and what in it can. */

@@ -130,17 +130,6 @@ describe('a GGUF file', () => {
     });
   });
 
-  test('that is one part of several is refused with what to do', async () => {
-    const error = await rejectionOf(
-      opened([...vocabulary, integerKey('split.count', 3), integerKey('split.no', 1)]),
-    );
-    expect(error).toMatchObject({
-      code: 'unsupported_model',
-      message: expect.stringMatching(/part 2 of.*3 files/),
-    });
-    expect(error).toMatchObject({ hint: expect.stringContaining('Merge') });
-  });
-
   test('without a vocabulary opens without a tokenizer', async () => {
     const checkpoint = await opened([stringKey('general.architecture', 'llama')]);
     expect(checkpoint.tokenizer).toBeNull();

@@ -12,7 +12,7 @@ import {
 } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { hubCacheFolder } from '../cache-folders';
-import { isCompleteCheckpoint } from '../repo-files';
+import { isCompleteCheckpoint, otherParts } from '../repo-files';
 import type { HubName } from '../source-name';
 import type { FoundModel, SourceFacts } from '../source-types';
 
@@ -50,6 +50,10 @@ export async function findInHubCache(name: HubName, facts: SourceFacts): Promise
   const path = join(snapshot, name.file);
   const stats = await stat(path).catch(() => null);
   if (stats === null || !stats.isFile()) return null;
+  for (const part of otherParts(name.file)) {
+    const partStats = await stat(join(snapshot, part)).catch(() => null);
+    if (partStats === null || !partStats.isFile()) return null;
+  }
   return facts.size === null || stats.size === facts.size ? { path, revision: commit } : null;
 }
 

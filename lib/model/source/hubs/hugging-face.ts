@@ -2,7 +2,7 @@ import { mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AutoglmError } from '../../../errors';
 import { hubHomeFolder } from '../cache-folders';
-import { checkpointFiles, noWeightsError } from '../repo-files';
+import { checkpointFiles, noWeightsError, otherParts } from '../repo-files';
 import { type HubName, isPlainPath } from '../source-name';
 import { type FetchContext, type FoundModel, NO_FACTS, type SourceFacts } from '../source-types';
 import { downloadFile } from '../transfer/download';
@@ -31,6 +31,7 @@ export async function fetchFromHuggingFace(
   const revision = name.revision ?? DEFAULT_REVISION;
   if (name.file !== null) {
     const { commit, path } = await hub.fetchFile(name.repository, revision, name.file, facts);
+    for (const part of otherParts(name.file)) await hub.fetchFile(name.repository, commit, part, NO_FACTS);
     await writeRef(name.repository, revision, commit);
     return { path, revision: commit };
   }

@@ -1,5 +1,5 @@
 import { AutoglmError } from '../../../errors';
-import { checkpointFiles, noWeightsError } from '../repo-files';
+import { checkpointFiles, noWeightsError, otherParts } from '../repo-files';
 import { type HubName, isPlainPath } from '../source-name';
 import { type FetchContext, type FoundModel, NO_FACTS, type SourceFacts } from '../source-types';
 import { exchange } from '../transfer/http-exchange';
@@ -24,12 +24,12 @@ export async function fetchFromModelScope(
   return fetchIntoStore(name, facts, context, async () => {
     const listed = await listFiles(name, context);
     const paths = listed.map((file) => file.path);
-    const wanted = name.file === null ? checkpointFiles(paths) : [name.file];
+    const wanted = name.file === null ? checkpointFiles(paths) : [name.file, ...otherParts(name.file)];
     if (wanted === null) throw noWeightsError(name.repository, 'modelscope', paths);
     const downloads = wanted.map((path) => {
       const file = listed.find((candidate) => candidate.path === path);
       if (file === undefined) throw noSuchFile(name, path);
-      return toDownload(name, file, name.file === null ? NO_FACTS : facts);
+      return toDownload(name, file, path === name.file ? facts : NO_FACTS);
     });
     return { downloads, isDirectory: name.file === null };
   });

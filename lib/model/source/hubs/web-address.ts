@@ -1,20 +1,34 @@
 import { AutoglmError } from '../../../errors';
+import { otherParts } from '../repo-files';
 import { isPlainPath, type WebName } from '../source-name';
-import type { FetchContext, FoundModel, SourceFacts } from '../source-types';
-import { fetchIntoStore } from './store-fetch';
+import { type FetchContext, type FoundModel, NO_FACTS, type SourceFacts } from '../source-types';
+import { fetchIntoStore, type StoreDownload } from './store-fetch';
 
-/** Fetches one GGUF file from any web server. */
+/** Fetches a GGUF file from any web server, with the other parts beside it when it is one of several. */
 export async function fetchFromWeb(
   name: WebName,
   facts: SourceFacts,
   context: FetchContext,
 ): Promise<FoundModel> {
   const file = fileName(name);
-  const remote = { url: name.url, authorization: null, label: file, identity: null, facts };
+  const download = (part: string, url: string, partFacts: SourceFacts): StoreDownload => ({
+    name: part,
+    remote: { url, authorization: null, label: part, identity: null, facts: partFacts },
+  });
   return fetchIntoStore(name, facts, context, async () => ({
-    downloads: [{ name: file, remote }],
+    downloads: [
+      download(file, name.url, facts),
+      ...otherParts(file).map((part) => download(part, siblingUrl(name.url, part), NO_FACTS)),
+    ],
     isDirectory: false,
   }));
+}
+
+/** The same address with another file name; a query stays, as it may be what grants access. */
+function siblingUrl(address: string, file: string): string {
+  const url = new URL(address);
+  url.pathname = `${url.pathname.slice(0, url.pathname.lastIndexOf('/'))}/${encodeURIComponent(file)}`;
+  return url.href;
 }
 
 function fileName(name: WebName): string {

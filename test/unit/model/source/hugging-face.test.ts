@@ -71,6 +71,25 @@ describe('one file of a repository', () => {
     expect(readFileSync(join(repositoryFolder('org/gguf'), 'refs', 'v2'), 'utf8')).toBe(COMMIT);
   });
 
+  test('that is one part of several brings the others, and is cached only with all of them', async () => {
+    const part = (i: number): string => `q4/big-0000${i}-of-00003.gguf`;
+    hub.addRepository('org/split', {
+      [part(1)]: sampleBytes(3_000, 11),
+      [part(2)]: sampleBytes(3_000, 12),
+      [part(3)]: sampleBytes(3_000, 13),
+      'q8/big-00001-of-00003.gguf': sampleBytes(3_000, 14),
+    });
+    const { path } = await resolveSource(`hf:org/split:${part(2)}`);
+    expect(path.endsWith(part(2))).toBe(true);
+    const folder = join(repositoryFolder('org/split'), 'snapshots', COMMIT);
+    expect(readdirSync(join(folder, 'q4'))).toEqual([1, 2, 3].map((i) => part(i).slice(3)));
+    expect(readdirSync(folder)).toEqual(['q4']);
+    expect((await resolveSource(`hf:org/split:${part(2)}`)).isCached).toBe(true);
+    rmSync(join(folder, part(3)));
+    expect((await resolveSource(`hf:org/split:${part(2)}`)).isCached).toBe(false);
+    expect(statSync(join(folder, part(3))).size).toBe(3_000);
+  });
+
   test('is fetched again when its blob is gone', async () => {
     const { path } = await resolveSource('hf:org/gguf:model.gguf');
     rmSync(join(repositoryFolder('org/gguf'), 'blobs'), { recursive: true });
