@@ -8,6 +8,8 @@ export interface ConfigReader {
   /** The file the settings come from, for messages. */
   readonly file: string;
   has(key: string): boolean;
+  /** The key stands in the file, be it as null: some configs say "none" that way, where the default is a number. */
+  isStated(key: string): boolean;
   isList(key: string): boolean;
   /** A whole number in min..max. */
   integer(key: string, min: number, max: number): number | null;

@@ -65,6 +65,13 @@ export class JsonConfig implements ConfigReader {
     return this.#get(key) !== null;
   }
 
+  isStated(key: string): boolean {
+    const parts = key.split('.');
+    const last = parts.pop() as string;
+    const object = parts.length === 0 ? this.#object : this.#get(parts.join('.'));
+    return isObject(object) && Object.hasOwn(object, last);
+  }
+
   isList(key: string): boolean {
     return Array.isArray(this.#get(key));
   }

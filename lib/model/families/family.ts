@@ -24,10 +24,10 @@ export interface DecoderDescription {
 export interface Family {
   readonly name: string;
   /** `model_type` and `architectures` of config.json. */
-  readonly modelType: string;
-  readonly architecture: string;
-  /** `general.architecture` of GGUF files. */
-  readonly ggufArchitecture: string;
+  readonly modelTypes: readonly string[];
+  readonly architectures: readonly string[];
+  /** `general.architecture` of GGUF files, whose keys begin with it. */
+  readonly ggufArchitectures: readonly string[];
   fromHuggingface(checkpoint: Checkpoint, config: ConfigReader): DecoderDescription;
-  fromGguf(checkpoint: Checkpoint, metadata: GgufMetadata): DecoderDescription;
+  fromGguf(checkpoint: Checkpoint, metadata: GgufMetadata, architecture: string): DecoderDescription;
 }

@@ -1,7 +1,8 @@
+import { GLM_TRAITS, hasQkvBias } from './chatglm';
 import { type DenseTensors, type DenseTraits, describeDenseDecoder } from './dense-decoder';
 import type { Family } from './family';
 import { withFusedGateUp } from './fused-tensors';
-import { GLM_DEFAULTS, GLM_TRAITS, hasQkvBias } from './glm';
+import { GLM_DEFAULTS } from './glm';
 import { readGgufSettings } from './settings/gguf-settings';
 import { readHuggingfaceSettings } from './settings/huggingface-settings';
 import { GGUF_TENSORS, HUGGINGFACE_TENSORS } from './tensor-names';
@@ -21,9 +22,9 @@ const GGUF_GLM4: DenseTensors = {
 /** GLM-4-0414 and GLM-Z1: as GLM, with a norm on each sub-layer's output besides. */
 export const glm4: Family = {
   name: 'glm4',
-  modelType: 'glm4',
-  architecture: 'Glm4ForCausalLM',
-  ggufArchitecture: 'glm4',
+  modelTypes: ['glm4'],
+  architectures: ['Glm4ForCausalLM'],
+  ggufArchitectures: ['glm4'],
 
   fromHuggingface(checkpoint, config) {
     const settings = readHuggingfaceSettings(config, GLM_DEFAULTS);
@@ -36,8 +37,8 @@ export const glm4: Family = {
     return describeDenseDecoder(checkpoint, settings, traits, config.string('_name_or_path'));
   },
 
-  fromGguf(checkpoint, metadata) {
-    const settings = readGgufSettings(checkpoint, metadata, this.ggufArchitecture);
+  fromGguf(checkpoint, metadata, architecture) {
+    const settings = readGgufSettings(checkpoint, metadata, architecture);
     const traits: DenseTraits = {
       ...GLM_TRAITS,
       family: 'glm4',

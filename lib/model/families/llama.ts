@@ -14,9 +14,9 @@ const TRAITS: DenseTraits = {
 /** Llama 2 and 3, SmolLM2 and whatever else is built like them. */
 export const llama: Family = {
   name: 'llama',
-  modelType: 'llama',
-  architecture: 'LlamaForCausalLM',
-  ggufArchitecture: 'llama',
+  modelTypes: ['llama'],
+  architectures: ['LlamaForCausalLM'],
+  ggufArchitectures: ['llama'],
 
   fromHuggingface(checkpoint, config) {
     const settings = readHuggingfaceSettings(config, {
@@ -36,7 +36,7 @@ export const llama: Family = {
     return describeDenseDecoder(checkpoint, settings, traits, config.string('_name_or_path'));
   },
 
-  fromGguf(checkpoint, metadata) {
+  fromGguf(checkpoint, metadata, architecture) {
     const traits: DenseTraits = {
       ...TRAITS,
       hasQkvBias: checkpoint.tensors.has('blk.0.attn_q.bias'),
@@ -45,7 +45,7 @@ export const llama: Family = {
       tensors: GGUF_TENSORS,
       rowOrder: pairedRowOrder,
     };
-    const settings = readGgufSettings(checkpoint, metadata, this.ggufArchitecture);
+    const settings = readGgufSettings(checkpoint, metadata, architecture);
     return describeDenseDecoder(checkpoint, settings, traits, metadata.string('general.name'));
   },
 };
@@ -54,7 +54,7 @@ export const llama: Family = {
  * Llama converters interleave the two halves of each q and k head, so that rotated partners are neighbours: row
  * 2j + half of the file is row half * headDim / 2 + j of the model.
  */
-function pairedRowOrder(numHeads: number, headDim: number): Int32Array {
+export function pairedRowOrder(numHeads: number, headDim: number): Int32Array {
   const halfDim = headDim / 2;
   const order = new Int32Array(numHeads * headDim);
   for (let row = 0; row < order.length; row += 1) {

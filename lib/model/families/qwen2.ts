@@ -16,9 +16,9 @@ const TRAITS: DenseTraits = {
 /** Qwen2 and Qwen2.5: q, k and v always have biases. */
 export const qwen2: Family = {
   name: 'qwen2',
-  modelType: 'qwen2',
-  architecture: 'Qwen2ForCausalLM',
-  ggufArchitecture: 'qwen2',
+  modelTypes: ['qwen2'],
+  architectures: ['Qwen2ForCausalLM'],
+  ggufArchitectures: ['qwen2'],
 
   fromHuggingface(checkpoint, config) {
     const plain = readHuggingfaceSettings(config, {
@@ -32,8 +32,8 @@ export const qwen2: Family = {
     return describeDenseDecoder(checkpoint, settings, TRAITS, config.string('_name_or_path'));
   },
 
-  fromGguf(checkpoint, metadata) {
-    const settings = readGgufSettings(checkpoint, metadata, this.ggufArchitecture);
+  fromGguf(checkpoint, metadata, architecture) {
+    const settings = readGgufSettings(checkpoint, metadata, architecture);
     const traits: DenseTraits = { ...TRAITS, tensors: GGUF_TENSORS };
     return describeDenseDecoder(checkpoint, settings, traits, metadata.string('general.name'));
   },

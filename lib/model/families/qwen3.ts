@@ -16,9 +16,9 @@ const TRAITS: DenseTraits = {
 /** Qwen3: q and k are normed per head before rotation; the head size is independent of the hidden size. */
 export const qwen3: Family = {
   name: 'qwen3',
-  modelType: 'qwen3',
-  architecture: 'Qwen3ForCausalLM',
-  ggufArchitecture: 'qwen3',
+  modelTypes: ['qwen3'],
+  architectures: ['Qwen3ForCausalLM'],
+  ggufArchitectures: ['qwen3'],
 
   fromHuggingface(checkpoint, config) {
     const plain = readHuggingfaceSettings(config, {
@@ -34,8 +34,8 @@ export const qwen3: Family = {
     return describeDenseDecoder(checkpoint, settings, traits, config.string('_name_or_path'));
   },
 
-  fromGguf(checkpoint, metadata) {
-    const settings = readGgufSettings(checkpoint, metadata, this.ggufArchitecture);
+  fromGguf(checkpoint, metadata, architecture) {
+    const settings = readGgufSettings(checkpoint, metadata, architecture);
     const traits: DenseTraits = {
       ...TRAITS,
       hasQkvBias: checkpoint.tensors.has('blk.0.attn_q.bias'),

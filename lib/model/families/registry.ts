@@ -1,14 +1,34 @@
 import type { Checkpoint } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
 import { quoted, unsupportedModel } from '../model-file-error';
+import { chatglm } from './chatglm';
 import type { DecoderDescription, Family } from './family';
+import { gemma2 } from './gemma2';
+import { gemma3 } from './gemma3';
 import { glm } from './glm';
 import { glm4 } from './glm4';
+import { gpt2 } from './gpt2';
 import { llama } from './llama';
+import { mistral } from './mistral';
+import { phi3 } from './phi3';
 import { qwen2 } from './qwen2';
 import { qwen3 } from './qwen3';
+import { smollm3 } from './smollm3';
 
-const FAMILIES: readonly Family[] = [llama, qwen2, qwen3, glm, glm4];
+const FAMILIES: readonly Family[] = [
+  llama,
+  mistral,
+  smollm3,
+  qwen2,
+  qwen3,
+  gemma2,
+  gemma3,
+  phi3,
+  gpt2,
+  chatglm,
+  glm,
+  glm4,
+];
 
 /** Finds the family of a checkpoint and lets it describe the decoder. Reads no file. */
 export function describeDecoder(checkpoint: Checkpoint): DecoderDescription {
@@ -26,25 +46,25 @@ function describeWithFamily(checkpoint: Checkpoint): DecoderDescription {
     return familyOfConfig(config.values).fromHuggingface(checkpoint, config.values);
   }
   const { architecture, values } = config;
-  const family = FAMILIES.find(({ ggufArchitecture }) => ggufArchitecture === architecture);
+  const family = FAMILIES.find(({ ggufArchitectures }) => ggufArchitectures.includes(architecture));
   if (family === undefined) {
-    const supported = FAMILIES.map(({ ggufArchitecture }) => ggufArchitecture);
+    const supported = FAMILIES.flatMap(({ ggufArchitectures }) => ggufArchitectures);
     throw unsupportedModel(values.file, `GGUF architecture ${quoted(architecture)}`, supported);
   }
-  return family.fromGguf(checkpoint, values);
+  return family.fromGguf(checkpoint, values, architecture);
 }
 
 function familyOfConfig(config: ConfigReader): Family {
   const modelType = config.string('model_type');
   if (modelType === null) throw config.fault('model_type', 'the name of a model family', 'nothing');
-  const family = FAMILIES.find((candidate) => candidate.modelType === modelType);
+  const family = FAMILIES.find(({ modelTypes }) => modelTypes.includes(modelType));
   if (family === undefined) {
-    const supported = FAMILIES.map((candidate) => candidate.modelType);
+    const supported = FAMILIES.flatMap(({ modelTypes }) => modelTypes);
     throw unsupportedModel(config.file, `model_type ${quoted(modelType)}`, supported);
   }
   const [architecture] = config.strings('architectures') ?? [];
-  if (architecture !== undefined && architecture !== family.architecture) {
-    const supported = FAMILIES.map((candidate) => candidate.architecture);
+  if (architecture !== undefined && !family.architectures.includes(architecture)) {
+    const supported = FAMILIES.flatMap(({ architectures }) => architectures);
     throw unsupportedModel(config.file, `architecture ${quoted(architecture)}`, supported);
   }
   return family;

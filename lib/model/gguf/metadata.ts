@@ -116,6 +116,10 @@ export class GgufMetadata implements ConfigReader {
     return value.table;
   }
 
+  isStated(key: string): boolean {
+    return this.#values.has(key);
+  }
+
   isList(key: string): boolean {
     const kind = this.#values.get(key)?.kind;
     return kind === 'numbers' || kind === 'strings' || kind === 'booleans';

@@ -276,9 +276,13 @@ function normed(x: Vector, norm: NormSpec | null, weights: Weights, role: string
 function product(weights: Weights, role: string, biasRole: string | null, x: Vector): number[] {
   const matrix = get(weights, role);
   const bias = biasRole === null ? null : get(weights, biasRole);
-  return Array.from({ length: matrix.length / x.length }, (_, row) =>
-    x.reduce((sum, value, i) => sum + (matrix[row * x.length + i] as number) * value, bias?.[row] ?? 0),
-  );
+  const out = new Array<number>(matrix.length / x.length);
+  for (let row = 0; row < out.length; row += 1) {
+    let sum = bias?.[row] ?? 0;
+    for (let i = 0; i < x.length; i += 1) sum += (matrix[row * x.length + i] as number) * (x[i] as number);
+    out[row] = sum;
+  }
+  return out;
 }
 
 const softCapped = (x: number, cap: number): number => cap * Math.tanh(x / cap);

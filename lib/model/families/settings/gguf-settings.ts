@@ -90,9 +90,7 @@ export function readGgufSettings(
 function refuseKey(metadata: GgufMetadata, key: string): void {
   if (!metadata.has(key)) return;
   if (!metadata.isList(key) && metadata.number(key) === 0) return;
-  throw unsupportedModel(metadata.file, `key ${quoted(key)}`, [
-    'dense llama, qwen2, qwen3, chatglm and glm4 models',
-  ]);
+  throw unsupportedModel(metadata.file, `key ${quoted(key)}`, ['files without it']);
 }
 
 /** A setting given once, or once per layer; layers that differ are not supported. */

@@ -15,6 +15,9 @@ export interface HuggingfaceDefaults {
   readonly headDim: number | null;
   /** Null: as many as query heads. */
   readonly numKvHeads: number | null;
+  /** Without these two the config has to say. */
+  readonly numQHeads?: number;
+  readonly vocabSize?: number;
 }
 
 const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map<string, Activation>([
@@ -34,7 +37,7 @@ export function readHuggingfaceSettings(
   refuseQuantized(config);
   const hiddenSize = requireInteger(config, 'hidden_size', 1, BOUNDS.hiddenSize);
   const numLayers = requireInteger(config, 'num_hidden_layers', 1, BOUNDS.layers);
-  const numQHeads = requireInteger(config, 'num_attention_heads', 1, BOUNDS.heads);
+  const numQHeads = integerOr(config, 'num_attention_heads', BOUNDS.heads, defaults.numQHeads);
   const numKvHeads =
     config.integer('num_key_value_heads', 1, BOUNDS.heads) ?? defaults.numKvHeads ?? numQHeads;
   checkHeads(config, 'num_key_value_heads', numQHeads, numKvHeads);
@@ -45,7 +48,7 @@ export function readHuggingfaceSettings(
   const { rope, ...reach } = readRope(config, headDim, maxPositions, { base, partialRotaryFactor });
   const epsilon = config.number('rms_norm_eps') ?? defaults.epsilon;
   return {
-    vocabSize: requireInteger(config, 'vocab_size', 1, BOUNDS.vocabSize),
+    vocabSize: integerOr(config, 'vocab_size', BOUNDS.vocabSize, defaults.vocabSize),
     hiddenSize,
     intermediateSize: requireInteger(config, 'intermediate_size', 1, BOUNDS.intermediateSize),
     numLayers,
@@ -61,6 +64,9 @@ export function readHuggingfaceSettings(
     ...reach,
   };
 }
+
+const integerOr = (config: ConfigReader, key: string, max: number, fallback: number | undefined): number =>
+  fallback === undefined || config.has(key) ? requireInteger(config, key, 1, max) : fallback;
 
 export function refuseQuantized(config: ConfigReader): void {
   if (!config.has('quantization_config')) return;

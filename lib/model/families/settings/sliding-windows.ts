@@ -17,22 +17,27 @@ export function windowsByLayer(
   isSliding: (layer: number) => boolean,
 ): Windows {
   const types = config.strings('layer_types');
-  if (types !== null && types.length !== numLayers) {
+  if (types === null) return windowsWhere(numLayers, window, isSliding);
+  if (types.length !== numLayers) {
     throw config.fault(
       'layer_types',
       `one type for each of the ${numLayers} layers`,
       `${types.length} types`,
     );
   }
-  return Array.from({ length: numLayers }, (_, layer) => {
-    const type = types?.[layer];
-    if (type === undefined) return isSliding(layer) ? window : null;
+  return types.map((type) => {
     if (!LAYER_TYPES.includes(type)) {
       throw unsupportedModel(config.file, `layer type ${quoted(type)}`, LAYER_TYPES);
     }
     return type === 'sliding_attention' ? window : null;
   });
 }
+
+export const windowsWhere = (
+  numLayers: number,
+  window: number | null,
+  isSliding: (layer: number) => boolean,
+): Windows => Array.from({ length: numLayers }, (_, layer) => (isSliding(layer) ? window : null));
 
 /** Qwen2 and Qwen3: off unless `use_sliding_window`; layers below `max_window_layers` see everything. */
 export function qwenWindows(config: ConfigReader, numLayers: number): Windows {
