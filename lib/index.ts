@@ -1,8 +1,11 @@
 export { createEngine, loadModel } from './engine/create-engine';
 export type {
   BinaryInfo,
+  ChatDialect,
   ChatMessage,
   ChatRole,
+  ChatSupport,
+  ChatToolCall,
   Engine,
   EngineOptions,
   EngineStats,
@@ -25,6 +28,9 @@ export type {
   Timings,
   TokenizeOptions,
   TokenLogprob,
+  ToolCall,
+  ToolChoice,
+  ToolDefinition,
   Usage,
   Warning,
 } from './engine/types';

@@ -2,6 +2,7 @@ import { AutoglmError } from '../errors';
 import type { ChatTemplates } from '../model/checkpoint-types';
 import { type MarkedText, type Markup, MarkupMarker } from './mark-markup';
 import { ChatTemplate } from './template';
+import { chooseTemplate } from './templates/choose-template';
 
 /** What a model's prompts are made with. Plain data. */
 export interface PromptFormat {
@@ -41,7 +42,7 @@ export class PromptRenderer {
       });
     }
     const hasTools = tools !== null && tools.length > 0;
-    const source = chooseTemplate(templates, markup, hasTools);
+    const source = chooseTemplate(templates, markup, hasTools || messages.some(isOfTools));
     const marker = new MarkupMarker(markup, [messages, tools, templateOptions, source]);
     const rendered = this.#parse(source).render({
       // As in transformers, both are none rather than undefined when there are none.
@@ -66,33 +67,5 @@ export class PromptRenderer {
   }
 }
 
-const CHATML = `{% for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}`;
-
-const GLM4 = `[gMASK]<sop>{% for message in messages %}<|{{ message.role }}|>
-{{ message.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>
-{% endif %}`;
-
-/** Formats that a vocabulary gives away: its control tokens serve no other. */
-const FALLBACKS: readonly { readonly tokens: readonly string[]; readonly template: string }[] = [
-  { tokens: ['<|im_start|>', '<|im_end|>'], template: CHATML },
-  { tokens: ['[gMASK]', '<sop>', '<|system|>', '<|user|>', '<|assistant|>'], template: GLM4 },
-];
-
-/** The template named `tool_use` is for conversations with tools, the default one for all others. */
-function chooseTemplate(templates: ChatTemplates, markup: readonly Markup[], hasTools: boolean): string {
-  const { named } = templates;
-  if (hasTools && Object.hasOwn(named, 'tool_use')) return named.tool_use as string;
-  if (templates.default !== null) return templates.default;
-  const names = Object.keys(named);
-  const tokens = new Set(markup.map(({ content }) => content));
-  const fallback = FALLBACKS.find((format) => format.tokens.every((token) => tokens.has(token)));
-  if (names.length === 0 && fallback !== undefined) return fallback.template;
-  const found =
-    names.length === 0 ? 'no chat template' : `chat templates ${names.join(', ')} but no default one`;
-  throw new AutoglmError('template_failed', `the model has ${found}`, {
-    hint: 'Send a prompt instead of messages, or give a template with chatTemplate when loading the model.',
-  });
-}
+const isOfTools = ({ role, tool_calls: calls }: PromptInput['messages'][number]): boolean =>
+  role === 'tool' || (Array.isArray(calls) && calls.length > 0);

@@ -5,6 +5,12 @@ import { readTextFile } from './open-model';
 
 const ROLES: ReadonlySet<string> = new Set<ChatRole>(['system', 'user', 'assistant']);
 
+/** A piece of an answer as it comes. */
+export interface AnswerPiece {
+  readonly type: 'text' | 'reasoning';
+  readonly text: string;
+}
+
 /** A conversation with a model: its messages, and one answer at a time. */
 export class ChatSession {
   #messages: ChatMessage[];
@@ -31,17 +37,21 @@ export class ChatSession {
     this.#running?.abort();
   }
 
-  /** Asks, hands each piece of the answer to `onText`, and remembers both. A question that fails is forgotten. */
-  async ask(question: string, onText: (text: string) => void): Promise<GenerateResult> {
+  /** Asks, hands each piece of the answer to `onPiece`, and remembers both. A question that fails is forgotten. */
+  async ask(question: string, onPiece: (piece: AnswerPiece) => void): Promise<GenerateResult> {
     const controller = new AbortController();
     this.#running = controller;
     try {
       const messages = [...this.#messages, { role: 'user' as const, content: question }];
       const { signal } = controller;
       const generation = this.model.generate({ ...this.settings, messages, signal, onAbort: 'partial' });
-      for await (const text of generation.textStream) onText(text);
+      for await (const event of generation) {
+        if (event.type === 'text' || event.type === 'reasoning') onPiece(event);
+      }
       const result = await generation;
-      this.#messages = [...messages, { role: 'assistant', content: result.text }];
+      const { text, reasoning } = result;
+      const thoughts = reasoning === '' ? {} : { reasoning };
+      this.#messages = [...messages, { role: 'assistant', content: text, ...thoughts }];
       return result;
     } finally {
       this.#running = null;
@@ -76,7 +86,11 @@ export async function readConversation(path: string): Promise<ChatMessage[]> {
   }
   const messages = value?.messages;
   if (Array.isArray(messages) && messages.every(isMessage)) {
-    return messages.map(({ role, content }) => ({ role, content }));
+    return messages.map(({ role, content, reasoning }) => ({
+      role,
+      content: content ?? '',
+      ...(typeof reasoning === 'string' ? { reasoning } : {}),
+    }));
   }
   throw new AutoglmError('invalid_parameter', `${path}: expected a conversation as /save writes it`);
 }

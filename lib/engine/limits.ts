@@ -8,3 +8,9 @@ export const MAX_LOGIT_BIAS = 1024;
 export const MAX_UNREAD_TOKENS = 1024;
 /** Bytes one `logits` call may return. */
 export const MAX_LOGITS_BYTES = 2 ** 30;
+/** Functions one call may offer. */
+export const MAX_TOOLS = 128;
+/** Objects and arrays inside each other in the schema of a tool and in the arguments of a call. */
+export const MAX_JSON_DEPTH = 32;
+/** Characters of all tools of a call as JSON. */
+export const MAX_TOOLS_LENGTH = 1_048_576;

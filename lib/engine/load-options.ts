@@ -1,3 +1,4 @@
+import { DIALECT_NAMES, type DialectName } from '../chat/dialects/dialect';
 import type { KvDtype } from '../native/abi';
 import {
   abortSignal,
@@ -47,6 +48,7 @@ export interface ParsedLoadOptions {
   readonly source: string;
   readonly offline: boolean;
   readonly chatTemplate: string | null;
+  readonly chatDialect: DialectName | 'none' | null;
   readonly onProgress: (progress: LoadProgress) => void;
   readonly signal: AbortSignal | null;
   readonly settings: LoadSettings;
@@ -86,6 +88,7 @@ const LOAD_OPTIONS = {
   maxChunkTokens: integer(1, 8192),
   offline: boolean,
   chatTemplate: text(1, 2 ** 20),
+  chatDialect: oneOf<DialectName | 'none'>(...DIALECT_NAMES, 'none'),
   onProgress: callback,
   signal: abortSignal,
 };
@@ -101,6 +104,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
     source: options.source,
     offline: options.offline ?? false,
     chatTemplate: options.chatTemplate ?? null,
+    chatDialect: options.chatDialect ?? null,
     onProgress: (options.onProgress ?? (() => {})) as (progress: LoadProgress) => void,
     signal: options.signal ?? null,
     settings: {

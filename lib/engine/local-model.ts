@@ -1,5 +1,9 @@
+import { DIALECTS } from '../chat/dialects/registry';
+import type { MarkedText } from '../chat/mark-markup';
+import { endsInReasoning, forcedCallText } from '../chat/prompt-ending';
 import { AutoglmError } from '../errors';
 import { RequestKind } from '../native/abi';
+import { controlTokens } from '../tokenizer/control-tokens';
 import { decodeTokens } from '../tokenizer/stream-decoder';
 import type { EngineThread } from './engine-thread';
 import { MAX_LOGITS_BYTES } from './limits';
@@ -13,11 +17,14 @@ import {
   plainObject,
   text,
 } from './parameters';
+import type { EncodedPrompt } from './requests/answer-format';
 import { evaluate } from './requests/evaluation';
-import { type ModelFacts, type PromptInput, parseMessages, parseTokens } from './requests/generate-options';
+import { checkTakesTools, type ModelFacts, type PromptInput, parseTokens } from './requests/generate-options';
 import { type GenerationHost, TextGeneration } from './requests/generation';
+import { parseMessages, toTemplateMessage } from './requests/message-options';
 import type { RequestTable } from './requests/request-table';
 import { TokenSpeller } from './requests/token-speller';
+import { NO_TOOLS, type ParsedTools, parseTools, toTemplateTool } from './requests/tool-options';
 import type { LoadedText, TextService } from './text/types';
 import type {
   ChatMessage,
@@ -28,6 +35,7 @@ import type {
   ModelInfo,
   ModelStats,
   TokenizeOptions,
+  ToolDefinition,
 } from './types';
 
 export interface LocalModelParts {
@@ -51,6 +59,7 @@ const TOKENIZE_OPTIONS = { addSpecialTokens: boolean, parseSpecialTokens: boolea
 const DETOKENIZE_OPTIONS = { skipSpecialTokens: boolean };
 const COUNT_INPUT = {
   messages: { allowed: 'an array', accepts: Array.isArray } as Check<unknown[]>,
+  tools: { allowed: 'an array', accepts: Array.isArray } as Check<unknown[]>,
   templateOptions: plainObject,
 };
 const anyText = text(0, Number.MAX_SAFE_INTEGER);
@@ -83,12 +92,15 @@ export class LocalModel implements Model {
       vocabSize: parts.info.vocabSize,
       contextLength: parts.info.contextLength,
       hasChatTemplate: loaded.hasChatTemplate,
+      chat: loaded.chat,
       generationDefaults: loaded.generationDefaults,
       maxTextLength: loaded.maxTextLength,
     };
     this.#host = {
       facts: this.#facts,
       tokenTable: loaded.tokenTable,
+      controlTokens: controlTokens(loaded.tokenTable),
+      chat: loaded.chat,
       speller: new TokenSpeller(loaded.tokenTable),
       eosTokens: new Set(loaded.eosTokens),
       requests,
@@ -128,29 +140,34 @@ export class LocalModel implements Model {
       | string
       | {
           readonly messages: readonly ChatMessage[];
+          readonly tools?: readonly ToolDefinition[];
           readonly templateOptions?: Readonly<Record<string, unknown>>;
         },
   ): Promise<number> {
     return this.#guard(async () => {
       if (typeof input === 'string') return (await this.tokenize(input)).length;
-      const { messages, templateOptions = {} } = parseObject('options', input, COUNT_INPUT);
-      const parsed = parseMessages(messages, this.#facts);
-      const prompt: PromptInput = { kind: 'messages', messages: parsed, templateOptions };
-      return (await this.#encode(prompt, null)).length;
+      const { messages, tools, templateOptions = {} } = parseObject('options', input, COUNT_INPUT);
+      const parsed = parseMessages(messages, this.#facts.maxTextLength);
+      const offered = this.#parseTools(tools);
+      const prompt: PromptInput = { kind: 'messages', messages: parsed, tools: offered, templateOptions };
+      return (await this.#encode(prompt, null)).tokens.length;
     });
   }
 
   renderPrompt(
     messages: readonly ChatMessage[],
     templateOptions: Readonly<Record<string, unknown>> = {},
+    tools: readonly ToolDefinition[] = [],
   ): Promise<string> {
     return this.#guard(async () => {
       if (!plainObject.accepts(templateOptions)) {
         throw invalidParameter('templateOptions', plainObject.allowed, templateOptions);
       }
-      const list = parseMessages(messages, this.#facts);
+      const list = parseMessages(messages, this.#facts.maxTextLength);
+      const offered = this.#parseTools(tools);
       return this.#parts.text.render(this.id, {
-        messages: list.map((message) => ({ ...message })),
+        messages: list.map(toTemplateMessage),
+        tools: offered.tools.map(toTemplateTool),
         templateOptions,
       });
     });
@@ -254,22 +271,55 @@ export class LocalModel implements Model {
     this.#generations.add(generation);
   }
 
-  async #encode(input: PromptInput, signal: AbortSignal | null): Promise<Int32Array> {
+  #parseTools(given: unknown): ParsedTools {
+    const tools = given === undefined ? [] : parseTools(given);
+    if (tools.length > 0) checkTakesTools(this.#facts.chat);
+    return { ...NO_TOOLS, tools };
+  }
+
+  async #encode(input: PromptInput, signal: AbortSignal | null): Promise<EncodedPrompt> {
     const { text } = this.#parts;
     const abort = signal === null ? {} : { signal };
     switch (input.kind) {
       case 'tokens':
-        return input.tokens;
+        return { tokens: input.tokens, ...AS_TEXT };
       case 'prompt': {
         const { parseSpecialTokens } = input;
-        return text.tokenize(this.id, input.text, { addSpecialTokens: true, parseSpecialTokens, ...abort });
+        const options = { addSpecialTokens: true, parseSpecialTokens, ...abort };
+        return { tokens: await text.tokenize(this.id, input.text, options), ...AS_TEXT };
       }
       case 'messages': {
-        const messages = input.messages.map((message) => ({ ...message }));
-        const { templateOptions } = input;
-        return (await text.renderAndTokenize(this.id, { messages, templateOptions, ...abort })).tokens;
+        const { prompt, begun, tokens } = await text.renderAndTokenize(this.id, {
+          messages: input.messages.map(toTemplateMessage),
+          tools: input.tools.tools.map(toTemplateTool),
+          templateOptions: input.templateOptions,
+          begin: (rendered) => this.#begin(rendered, input.tools),
+          ...abort,
+        });
+        return { tokens, begun, beginsInReasoning: endsInReasoning(prompt, this.#facts.chat.think) };
       }
     }
+  }
+
+  /** What is written in the model's name after the prompt. */
+  #begin(prompt: MarkedText, { forced, tools }: ParsedTools): string {
+    if (forced === null) return '';
+    const { dialect, think, toolTemplate } = this.#facts.chat;
+    const tool = forced === 'any' ? null : forced.name;
+    const head =
+      dialect === null
+        ? null
+        : forcedCallText(prompt, { dialect: DIALECTS[dialect], think, template: toolTemplate ?? '', tool });
+    if (head !== null) return head;
+    const what = tool === null ? `any of ${tools.length} tools` : `'${tool}'`;
+    throw new AutoglmError(
+      'invalid_parameter',
+      `toolChoice: a call of ${what} cannot be forced with this model`,
+      {
+        hint: tool === null ? "Name the tool, or use 'auto'." : "Use 'auto'.",
+        details: { path: 'toolChoice', dialect },
+      },
+    );
   }
 
   /** Runs a call that `close` cuts short. */
@@ -286,6 +336,9 @@ export class LocalModel implements Model {
     });
   }
 }
+
+/** Prompts that are no conversation: everything the model says is text. */
+const AS_TEXT = { beginsInReasoning: false, begun: '' } as const;
 
 /** Rows of the computed positions, put in the order in which they were asked for. */
 function inOrder(

@@ -6,7 +6,7 @@ import type { ParsedLoadOptions } from './load-options';
 import { LocalModel } from './local-model';
 import { RequestTable } from './requests/request-table';
 import type { LoadedText, TextService } from './text/types';
-import type { LoadPhase, LoadProgress, Logger, ModelInfo } from './types';
+import type { ChatSupport, LoadPhase, LoadProgress, Logger, ModelInfo } from './types';
 import type { LoadSummary } from './worker/protocol';
 
 export interface ModelLoadParts {
@@ -84,8 +84,9 @@ async function openCheckpoint(
   const { port1, port2 } = new MessageChannel();
   const failure = new AbortController();
   const signal = AbortSignal.any([parts.signal, failure.signal]);
-  const { chatTemplate } = options;
-  const opening = text.loadModel({ modelId: id, path, chatTemplate, decoderPort: port1, signal });
+  const { chatTemplate, chatDialect } = options;
+  const request = { modelId: id, path, chatTemplate, chatDialect, decoderPort: port1, signal };
+  const opening = text.loadModel(request);
   const reading = loadWeights(options, { number, thread, signal }, port2, tell);
   for (const half of [opening, reading]) half.catch((error: unknown) => failure.abort(error));
   const [loaded, summary] = await Promise.allSettled([opening, reading]);
@@ -177,9 +178,14 @@ function modelInfo(
     precision: options.settings.precision,
     layouts: summary.layouts,
     hasChatTemplate: loaded.hasChatTemplate,
+    chat: chatSupport(loaded),
     eosTokens: loaded.eosTokens,
     warnings: loaded.warnings,
   };
+}
+
+function chatSupport({ chat: { dialect, think, toolTemplate } }: LoadedText): ChatSupport {
+  return { dialect, takesTools: dialect !== null && toolTemplate !== null, reasons: think !== null };
 }
 
 function logSummary(logger: Logger, id: string, summary: LoadSummary): void {

@@ -1,4 +1,9 @@
+import type { DialectName } from '../chat/dialects/dialect';
+import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout, KvDtype } from '../native/abi';
+
+export type { ToolCall, ToolDefinition };
+export type ChatDialect = DialectName;
 
 /** Structured log line; nothing is ever written to stdout or stderr by the library itself. */
 export interface LogRecord {
@@ -64,16 +69,34 @@ export interface LoadModelOptions {
   readonly offline?: boolean;
   /** Template to use instead of the checkpoint's (Jinja). */
   readonly chatTemplate?: string;
+  /** How the model writes tool calls. Default: what its template and control tokens show. */
+  readonly chatDialect?: ChatDialect | 'none';
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
 }
 
 export type ChatRole = 'system' | 'user' | 'assistant' | 'tool' | 'developer';
+/** A call in a conversation's history. */
+export interface ChatToolCall {
+  readonly id?: string;
+  readonly name: string;
+  /** JSON text of an object, or the object. */
+  readonly arguments: string | Readonly<Record<string, unknown>>;
+}
 export interface ChatMessage {
   readonly role: ChatRole;
-  readonly content: string;
+  /** Null or absent only beside an assistant's tool calls. */
+  readonly content?: string | null;
   readonly name?: string;
+  /** An assistant's. */
+  readonly toolCalls?: readonly ChatToolCall[];
+  /** Of a message of role `tool`: the call whose result it is. */
+  readonly toolCallId?: string;
+  /** An assistant's thoughts before its answer; templates decide which of them the model sees again. */
+  readonly reasoning?: string;
 }
+/** `required`: any tool; a name: that one. Both begin the answer with the head of a call. */
+export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string };
 
 /** Sampling settings; each absent one takes the model's generation_config.json value, else the default given. */
 export interface SamplingOptions {
@@ -104,6 +127,12 @@ export interface GenerateOptions extends SamplingOptions {
   readonly tokens?: readonly number[] | Int32Array;
   /** Variables for the chat template, e.g. { enable_thinking: false }. */
   readonly templateOptions?: Readonly<Record<string, unknown>>;
+  /** Functions the model may call, at most 128; with messages only. */
+  readonly tools?: readonly ToolDefinition[];
+  /** Default `auto`. */
+  readonly toolChoice?: ToolChoice;
+  /** False ends the answer after its first call. Default true. */
+  readonly parallelToolCalls?: boolean;
   /** Special tokens written in `prompt` are parsed as such. Default false: they are plain text. */
   readonly parseSpecialTokens?: boolean;
   /** New tokens at most. Default: what is left of the context. */
@@ -138,10 +167,13 @@ export interface TokenLogprob {
   }[];
 }
 
-export type FinishReason = 'stop' | 'length' | 'abort';
+/** `tool-calls`: the answer ended by itself and has calls. */
+export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'abort';
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Completion tokens that belong to the reasoning. */
+  readonly reasoningTokens: number;
   /** Prompt tokens that were not computed because the prefix cache had them. */
   readonly cachedTokens: number;
 }
@@ -160,18 +192,29 @@ export interface Warning {
   readonly message: string;
 }
 
+/** What the tokens of an event were; log-probabilities come when they were asked for. */
+interface EventTokens {
+  readonly tokens: readonly number[];
+  readonly logprobs?: readonly TokenLogprob[];
+}
+
 /**
- * A text event holds what was added since the reader's last one: a slow reader gets fewer and longer events. Its tokens
- * may be ahead of its text, which waits for whole characters and for what may become a stop string; the token that ends
- * a generation has no text.
+ * An event holds what was added since the reader's last one: a slow reader gets fewer and longer events. Tokens come with
+ * the next event that has them and may be ahead of its text, which waits for whole characters and for what may become a
+ * stop string or a tag; the token that ends a generation has no text. Deltas of `tool-input` are JSON text that goes on as
+ * the model writes it; `tool-call` follows once it is whole. What turns out to be no call comes again as text, after a
+ * warning.
  */
 export type GenerateEvent =
-  | {
-      readonly type: 'text';
-      readonly text: string;
-      readonly tokens: readonly number[];
-      readonly logprobs?: readonly TokenLogprob[];
-    }
+  | ({ readonly type: 'text'; readonly text: string } & EventTokens)
+  | ({ readonly type: 'reasoning'; readonly text: string } & EventTokens)
+  | ({
+      readonly type: 'tool-input';
+      readonly id: string;
+      readonly name: string;
+      readonly delta: string;
+    } & EventTokens)
+  | { readonly type: 'tool-call'; readonly call: ToolCall }
   | { readonly type: 'warning'; readonly warning: Warning }
   | {
       readonly type: 'finish';
@@ -181,7 +224,12 @@ export type GenerateEvent =
     };
 
 export interface GenerateResult {
+  /** The answer, without reasoning and tool calls. */
   readonly text: string;
+  /** Empty when the model did not reason, or not aloud. */
+  readonly reasoning: string;
+  /** Whole calls, in order. */
+  readonly toolCalls: readonly ToolCall[];
   /** Every generated token, also the end-of-text token and those of a stop string. */
   readonly tokens: readonly number[];
   readonly logprobs?: readonly TokenLogprob[];
@@ -206,6 +254,15 @@ export interface Generation extends AsyncIterable<GenerateEvent>, PromiseLike<Ge
   abort(reason?: unknown): void;
 }
 
+export interface ChatSupport {
+  /** How the model writes tool calls; null when that is not known. */
+  readonly dialect: ChatDialect | null;
+  /** The chat template has a place for tools, and calls are understood. */
+  readonly takesTools: boolean;
+  /** Reasoning is told from the answer. */
+  readonly reasons: boolean;
+}
+
 export interface ModelInfo {
   readonly source: string;
   readonly files: readonly string[];
@@ -224,6 +281,7 @@ export interface ModelInfo {
   readonly precision: 'fast' | 'exact';
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   readonly hasChatTemplate: boolean;
+  readonly chat: ChatSupport;
   readonly eosTokens: readonly number[];
   /** What was passed over in the files, e.g. a tokenizer that is absent. */
   readonly warnings: readonly Warning[];
@@ -280,6 +338,7 @@ export interface Model extends AsyncDisposable {
       | string
       | {
           readonly messages: readonly ChatMessage[];
+          readonly tools?: readonly ToolDefinition[];
           readonly templateOptions?: Readonly<Record<string, unknown>>;
         },
   ): Promise<number>;
@@ -287,6 +346,7 @@ export interface Model extends AsyncDisposable {
   renderPrompt(
     messages: readonly ChatMessage[],
     templateOptions?: Readonly<Record<string, unknown>>,
+    tools?: readonly ToolDefinition[],
   ): Promise<string>;
   /** Float32Array [positions * vocabSize]: raw next-token logits. */
   logits(tokens: readonly number[] | Int32Array, options?: LogitsOptions): Promise<Float32Array>;

@@ -106,6 +106,9 @@ const WIRE_NAMES: Readonly<Record<string, string>> = {
   cacheSalt: 'cache_salt',
   templateOptions: 'chat_template_kwargs',
   tokens: 'prompt',
+  toolChoice: 'tool_choice',
+  toolCalls: 'tool_calls',
+  toolCallId: 'tool_call_id',
 };
 
 function typeOf(status: number): string {
@@ -122,7 +125,9 @@ const textOrNull = (value: unknown): string | null =>
 function wireParam(details: Readonly<Record<string, unknown>>): string | null {
   const path = textOrNull(details.param ?? details.path);
   if (path === null || path === '') return null;
-  const spelled = path.replace(/[A-Za-z]+/g, (word) => WIRE_NAMES[word] ?? word);
+  const spelled = path
+    .replace(/[A-Za-z]+/g, (word) => WIRE_NAMES[word] ?? word)
+    .replace(/^(tools\[\d+\]|messages\[\d+\]\.tool_calls\[\d+\])\.(?!id\b)/, '$1.function.');
   return spelled.split(' ').at(-1) ?? null;
 }
 

@@ -51,10 +51,11 @@ export class StopMatcher {
     return { text: all.slice(0, safe), stop: null };
   }
 
-  /** What was held back, once no more text comes. */
+  /** What was held back, once no more text comes or what comes does not go on from it. */
   end(): string {
     const held = this.#held;
     this.#held = '';
+    this.#state = this.#root;
     return held;
   }
 }

@@ -4,9 +4,13 @@ import type { TokenTable } from './token-table';
 export interface StreamDecoderOptions {
   /** Leaves control tokens out. Default true. */
   readonly skipSpecialTokens?: boolean;
+  /** Control tokens that are not left out. */
+  readonly shownTokens?: ReadonlySet<number>;
   /** The tokens go on from a text before them, so that a leading space of SentencePiece vocabularies is kept. Default false. */
   readonly continuesText?: boolean;
 }
+
+const NONE: ReadonlySet<number> = new Set();
 
 /**
  * Turns token ids into text as they come. Never emits part of a character: the bytes of one that is not complete wait for
@@ -16,6 +20,7 @@ export interface StreamDecoderOptions {
 export class StreamDecoder {
   readonly #table: TokenTable;
   readonly #skipsSpecial: boolean;
+  readonly #shown: ReadonlySet<number>;
   #dropsSpace: boolean;
   /** The first bytes of a character, at most 3. */
   #pending: Uint8Array = new Uint8Array(0);
@@ -24,10 +29,11 @@ export class StreamDecoder {
 
   constructor(
     table: TokenTable,
-    { skipSpecialTokens = true, continuesText = false }: StreamDecoderOptions = {},
+    { skipSpecialTokens = true, shownTokens = NONE, continuesText = false }: StreamDecoderOptions = {},
   ) {
     this.#table = table;
     this.#skipsSpecial = skipSpecialTokens;
+    this.#shown = shownTokens;
     this.#dropsSpace = table.hasLeadingSpace && !continuesText;
   }
 
@@ -77,7 +83,7 @@ export class StreamDecoder {
   }
 
   #isSkipped(id: number): boolean {
-    return this.#skipsSpecial && this.#table.isSpecial[id] === 1;
+    return this.#skipsSpecial && this.#table.isSpecial[id] === 1 && !this.#shown.has(id);
   }
 
   #text(bytes: Uint8Array): string {

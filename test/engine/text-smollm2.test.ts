@@ -22,7 +22,7 @@ let tokenizer: Tokenizer;
 beforeAll(async () => {
   const { path } = await resolveSource(SMOLLM2_SOURCE);
   const { signal } = new AbortController();
-  opened = await openModel({ path, chatTemplate: null, decoderPort: null, signal });
+  opened = await openModel({ path, chatTemplate: null, chatDialect: null, decoderPort: null, signal });
   tokenizer = opened.tokenizer as Tokenizer;
 });
 

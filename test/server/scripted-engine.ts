@@ -77,6 +77,7 @@ export class ScriptedModel implements Model {
       precision: 'fast',
       layouts: {},
       hasChatTemplate: true,
+      chat: { dialect: null, takesTools: false, reasons: false },
       eosTokens: [0],
       warnings: [],
     };
@@ -216,11 +217,18 @@ class ScriptedGeneration implements Generation {
       this.#emit({ type: 'text', text, tokens: [i], ...(own.length === 0 ? {} : { logprobs: own }) });
       this.call.numTokensMade += 1;
     }
-    const usage: Usage = { promptTokens: 9, completionTokens: tokens.length, cachedTokens: 4 };
+    const usage: Usage = {
+      promptTokens: 9,
+      completionTokens: tokens.length,
+      reasoningTokens: 0,
+      cachedTokens: 4,
+    };
     const timings = { queueMs: 1, prefillMs: 2, ttftMs: 3, decodeMs: 4, totalMs: 7, tokensPerSecond: 100 };
     this.#emit({ type: 'finish', finishReason, usage, timings });
     return {
       text: tokens.join(''),
+      reasoning: '',
+      toolCalls: [],
       tokens: tokens.map((_, i) => i),
       ...(options.logprobs === undefined ? {} : { logprobs }),
       finishReason,

@@ -14,6 +14,7 @@ export const hermes: Dialect = {
   },
   controlTokens: ['<tool_call>', '</tool_call>'],
   beginsWithNewline: false,
+  emptyReasoning: '',
   idLength: null,
   callHead: (tool) =>
     tool === null ? '<tool_call>\n' : `<tool_call>\n{"name": ${JSON.stringify(tool)}, "arguments": `,

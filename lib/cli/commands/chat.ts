@@ -1,6 +1,7 @@
 import { createInterface, type Interface } from 'node:readline';
 import type { ChatMessage } from '../../engine/types';
 import { AutoglmError } from '../../errors';
+import { AnswerPrinter } from '../answer-printer';
 import { ChatSession, readConversation } from '../chat-session';
 import { reportFailure } from '../failure';
 import { Interrupt } from '../interrupt';
@@ -117,7 +118,9 @@ class Conversation {
 
   async #answer(question: string): Promise<void> {
     try {
-      const result = await this.session.ask(question, (text) => process.stdout.write(text));
+      const printer = new AnswerPrinter();
+      const result = await this.session.ask(question, (piece) => printer.write(piece));
+      printer.end();
       process.stdout.write('\n');
       for (const warning of result.warnings) note(`${colors.yellow('warning:')} ${warning.message}`);
       const stopped = result.finishReason === 'abort' ? ', stopped' : '';

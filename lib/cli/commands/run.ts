@@ -1,5 +1,6 @@
 import type { GenerateOptions, GenerateResult, Generation, Model } from '../../engine/types';
 import { AutoglmError } from '../../errors';
+import { AnswerPrinter } from '../answer-printer';
 import { EXIT_INTERRUPTED } from '../failure';
 import { formatSeconds } from '../figures';
 import { Interrupt } from '../interrupt';
@@ -57,11 +58,14 @@ function promptInput(
 
 /** Writes the text as it comes, with one newline at its end. */
 export async function printText(generation: Generation): Promise<GenerateResult> {
+  const printer = new AnswerPrinter();
   let last = '';
-  for await (const text of generation.textStream) {
-    process.stdout.write(text);
-    if (text !== '') last = text;
+  for await (const event of generation) {
+    if (event.type !== 'text' && event.type !== 'reasoning') continue;
+    printer.write(event);
+    if (event.type === 'text' && event.text !== '') last = event.text;
   }
+  printer.end();
   if (!last.endsWith('\n')) process.stdout.write('\n');
   return generation;
 }

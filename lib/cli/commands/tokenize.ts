@@ -44,7 +44,8 @@ export async function tokenize(
       },
     });
     display.clear();
-    const { tokenizer } = await openModel({ path, chatTemplate: null, decoderPort: null, signal });
+    const request = { path, chatTemplate: null, chatDialect: null, decoderPort: null, signal };
+    const { tokenizer } = await openModel(request);
     if (tokenizer === null) throw new AutoglmError('unsupported_model', `${source} has no tokenizer`);
     const options = { addSpecialTokens: flags.bos === true, parseSpecialTokens: flags.special === true };
     const ids = tokenizer.encode(text, options);

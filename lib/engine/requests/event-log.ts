@@ -1,8 +1,11 @@
+import type { OutputPiece } from '../../chat/tool-types';
 import type { AutoglmError } from '../../errors';
 import { MAX_UNREAD_TOKENS } from '../limits';
-import type { GenerateEvent, TokenLogprob, Warning } from '../types';
+import type { GenerateEvent, TokenLogprob, ToolCall, Warning } from '../types';
 
 type FinishEvent = Extract<GenerateEvent, { type: 'finish' }>;
+/** A part of the answer; warnings have a list of their own. */
+export type AnswerPiece = Exclude<OutputPiece, { type: 'warning' }>;
 type Ending = { readonly finish: FinishEvent } | { readonly error: AutoglmError };
 
 /** How far one reader has come. */
@@ -36,7 +39,7 @@ export class EventLog {
   readonly tokens: number[] = [];
   readonly logprobs: TokenLogprob[] = [];
   readonly warnings: Warning[] = [];
-  readonly #pieces: string[] = [];
+  readonly #pieces: AnswerPiece[] = [];
   readonly #owner: EventLogOwner;
   readonly #cursors = new Set<Cursor>();
   #ending: Ending | null = null;
@@ -50,11 +53,23 @@ export class EventLog {
   }
 
   get text(): string {
-    return this.#pieces.join('');
+    return this.#joined('text');
   }
 
-  add(text: string, token: number | null, logprob: TokenLogprob | null): void {
-    if (text !== '') this.#pieces.push(text);
+  get reasoning(): string {
+    return this.#joined('reasoning');
+  }
+
+  get toolCalls(): readonly ToolCall[] {
+    return this.#pieces.flatMap((piece) => (piece.type === 'tool-call' ? [piece.call] : []));
+  }
+
+  #joined(type: 'text' | 'reasoning'): string {
+    return this.#pieces.map((piece) => (piece.type === type ? piece.text : '')).join('');
+  }
+
+  add(pieces: readonly AnswerPiece[], token: number | null, logprob: TokenLogprob | null): void {
+    for (const piece of pieces) this.#pieces.push(piece);
     if (token !== null) this.tokens.push(token);
     if (logprob !== null) this.logprobs.push(logprob);
     this.#wake();
@@ -116,7 +131,7 @@ export class EventLog {
         return { type: 'warning', warning };
       }
       if (cursor.numPieces < this.#pieces.length || cursor.numTokens < this.tokens.length)
-        return this.#takeText(cursor);
+        return this.#takePieces(cursor);
     }
     if (this.#ending === null) return null;
     cursor.hasEnded = true;
@@ -125,17 +140,27 @@ export class EventLog {
     return this.#ending.finish;
   }
 
-  #takeText(cursor: Cursor): GenerateEvent {
-    const text = this.#pieces.slice(cursor.numPieces).join('');
+  #takePieces(cursor: Cursor): GenerateEvent {
+    const first = this.#pieces[cursor.numPieces];
+    if (first?.type === 'tool-call') {
+      cursor.numPieces += 1;
+      return first;
+    }
+    const start = cursor.numPieces;
+    while (isSameEvent(first, this.#pieces[cursor.numPieces])) cursor.numPieces += 1;
+    const pieces = this.#pieces.slice(start, cursor.numPieces);
+    return { ...joinedPieces(pieces), ...this.#takeTokens(cursor) };
+  }
+
+  #takeTokens(cursor: Cursor): { tokens: readonly number[]; logprobs?: readonly TokenLogprob[] } {
     const tokens = this.tokens.slice(cursor.numTokens);
     const logprobs = this.logprobs.slice(cursor.numTokens); // one per token, or none at all
-    cursor.numPieces = this.#pieces.length;
     cursor.numTokens = this.tokens.length;
     if (!this.#isAwaited && cursor.numTokens > this.#numRead) {
       this.#numRead = cursor.numTokens;
       this.#owner.read(this.#numRead);
     }
-    return { type: 'text', text, tokens, ...(logprobs.length > 0 ? { logprobs } : {}) };
+    return { tokens, ...(logprobs.length > 0 ? { logprobs } : {}) };
   }
 
   async #leave(cursor: Cursor): Promise<void> {
@@ -152,6 +177,23 @@ export class EventLog {
     this.#change = new Change();
     tell();
   }
+}
+
+type StreamedPiece = Exclude<AnswerPiece, { type: 'tool-call' }>;
+
+function isSameEvent(first: AnswerPiece | undefined, next: AnswerPiece | undefined): boolean {
+  if (first === undefined || next === undefined || first.type !== next.type) return false;
+  return first.type !== 'tool-input' || first.id === (next as typeof first).id;
+}
+
+/** One piece out of several of one kind; without any, an empty text for tokens that have none yet. */
+function joinedPieces(pieces: readonly AnswerPiece[]): StreamedPiece {
+  const [first] = pieces;
+  if (first?.type === 'tool-input') {
+    return { ...first, delta: pieces.map((piece) => (piece as typeof first).delta).join('') };
+  }
+  const text = pieces.map((piece) => (piece as { readonly text: string }).text).join('');
+  return { type: first?.type === 'reasoning' ? 'reasoning' : 'text', text };
 }
 
 /** Tokens a reader that has taken `numRead` may be sent before it takes more. */

@@ -1,9 +1,11 @@
 import { randomInt } from 'node:crypto';
+import type { ChatFormat } from '../../chat/chat-format';
 import { AutoglmError } from '../../errors';
 import { Limits } from '../../native/abi';
 import { MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS } from '../limits';
 import {
   abortSignal,
+  anything,
   boolean,
   type Check,
   integer,
@@ -15,15 +17,18 @@ import {
   plainObject,
   text,
 } from '../parameters';
-import type { ChatMessage, GenerateOptions, SamplingOptions } from '../types';
+import type { GenerateOptions, SamplingOptions } from '../types';
 import type { SamplingSettings } from '../worker/protocol';
+import { checkWellFormed, messageArray, type ParsedMessage, parseMessages } from './message-options';
+import { NO_TOOLS, type ParsedTools, parseToolChoice, parseTools, toolArray } from './tool-options';
 
 /** What a prompt is made from. */
 export type PromptInput =
   | { readonly kind: 'prompt'; readonly text: string; readonly parseSpecialTokens: boolean }
   | {
       readonly kind: 'messages';
-      readonly messages: readonly ChatMessage[];
+      readonly messages: readonly ParsedMessage[];
+      readonly tools: ParsedTools;
       readonly templateOptions: Readonly<Record<string, unknown>>;
     }
   | { readonly kind: 'tokens'; readonly tokens: Int32Array };
@@ -52,6 +57,7 @@ export interface ModelFacts {
   readonly vocabSize: number;
   readonly contextLength: number;
   readonly hasChatTemplate: boolean;
+  readonly chat: ChatFormat;
   readonly generationDefaults: SamplingOptions;
   /** Characters a text may have. */
   readonly maxTextLength: number;
@@ -70,19 +76,6 @@ const SAMPLING_DEFAULTS = {
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 /** randomInt takes ranges below 2^48. */
 const RANDOM_SEEDS = 2 ** 48 - 1;
-
-const MAX_MESSAGES = 100_000;
-
-const anyArray: Check<readonly unknown[]> = {
-  allowed: `an array of 1..${MAX_MESSAGES} messages`,
-  accepts: (value): value is readonly unknown[] =>
-    Array.isArray(value) && value.length >= 1 && value.length <= MAX_MESSAGES,
-};
-
-const anyText: Check<string> = {
-  allowed: 'a string',
-  accepts: (value): value is string => typeof value === 'string',
-};
 
 const someText: Check<string> = {
   allowed: 'a string that is not empty',
@@ -110,9 +103,12 @@ function isStopString(value: unknown): boolean {
 
 const GENERATE_OPTIONS = {
   prompt: someText,
-  messages: anyArray,
+  messages: messageArray,
   tokens: tokenList,
   templateOptions: plainObject,
+  tools: toolArray,
+  toolChoice: anything,
+  parallelToolCalls: boolean,
   parseSpecialTokens: boolean,
   maxTokens: integer(1, 2 ** 31 - 1),
   stop: stopStrings,
@@ -175,39 +171,52 @@ function parseInput(options: CheckedOptions, facts: ModelFacts): PromptInput {
       },
     );
   }
+  if (messages !== undefined) {
+    const list = parseMessages(messages, facts.maxTextLength);
+    const templateOptions = options.templateOptions ?? {};
+    return { kind: 'messages', messages: list, tools: parseToolOptions(options, facts), templateOptions };
+  }
+  for (const name of TOOL_OPTIONS) {
+    if (options[name] === undefined) continue;
+    throw new AutoglmError('invalid_parameter', `${name} needs messages: prompts and tokens have no tools`, {
+      details: { path: name },
+    });
+  }
   if (prompt !== undefined) {
-    checkWellFormed('prompt', prompt, facts);
+    checkWellFormed('prompt', prompt, facts.maxTextLength);
     return { kind: 'prompt', text: prompt, parseSpecialTokens: options.parseSpecialTokens ?? false };
   }
-  if (tokens !== undefined) return { kind: 'tokens', tokens: parseTokens(tokens, facts, 'tokens') };
-  const list = parseMessages(messages, facts);
-  return { kind: 'messages', messages: list, templateOptions: options.templateOptions ?? {} };
+  return { kind: 'tokens', tokens: parseTokens(tokens, facts, 'tokens') };
 }
 
-/** Longer texts are refused by the text worker, which knows how long a token can be. */
-function checkWellFormed(path: string, value: string, { maxTextLength }: ModelFacts): void {
-  if (value.length <= maxTextLength && !isWellFormed(value)) {
-    throw invalidParameter(path, 'text without lone surrogates', value);
+const TOOL_OPTIONS = ['tools', 'toolChoice', 'parallelToolCalls'] as const;
+
+function parseToolOptions(options: CheckedOptions, { chat }: ModelFacts): ParsedTools {
+  const { toolChoice, parallelToolCalls = true } = options;
+  const given = options.tools === undefined ? [] : parseTools(options.tools);
+  if (given.length === 0 && toolChoice === undefined) return NO_TOOLS;
+  const parsed = parseToolChoice(toolChoice, given, parallelToolCalls);
+  if (parsed.tools.length > 0) checkTakesTools(chat);
+  return parsed;
+}
+
+/** Tools that the model would not see, or calls that nobody would understand, are refused rather than ignored. */
+export function checkTakesTools({ toolTemplate, dialect }: ChatFormat): void {
+  if (toolTemplate === null) {
+    throw new AutoglmError(
+      'invalid_parameter',
+      'tools: the chat template of this model has no place for them',
+      {
+        hint: 'Load the model with a chatTemplate that has, or describe the functions in a message.',
+        details: { path: 'tools' },
+      },
+    );
   }
-}
-
-const MESSAGE = {
-  role: oneOf('system', 'user', 'assistant', 'tool', 'developer'),
-  content: anyText,
-  name: text(1, 256),
-};
-
-export function parseMessages(messages: unknown, facts: ModelFacts): readonly ChatMessage[] {
-  if (!anyArray.accepts(messages)) throw invalidParameter('messages', anyArray.allowed, messages);
-  const list = messages.map((message, i): ChatMessage => {
-    const { role, content, name } = parseObject(`messages[${i}]`, message, MESSAGE);
-    if (role === undefined) throw invalidParameter(`messages[${i}].role`, MESSAGE.role.allowed, undefined);
-    if (content === undefined)
-      throw invalidParameter(`messages[${i}].content`, MESSAGE.content.allowed, undefined);
-    checkWellFormed(`messages[${i}].content`, content, facts);
-    return { role, content, ...(name === undefined ? {} : { name }) };
+  if (dialect !== null) return;
+  throw new AutoglmError('invalid_parameter', 'tools: it is not known how this model writes tool calls', {
+    hint: 'Name the dialect with chatDialect when loading the model.',
+    details: { path: 'tools' },
   });
-  return list;
 }
 
 /** A copy, so that the caller may go on using its array. */

@@ -1,8 +1,5 @@
 import { AutoglmError } from '../../errors';
 import { RequestKind } from '../../native/abi';
-import { StopMatcher } from '../../tokenizer/stop-matcher';
-import { StreamDecoder } from '../../tokenizer/stream-decoder';
-import type { TokenTable } from '../../tokenizer/token-table';
 import { monotonicMs } from '../clock';
 import { MAX_UNREAD_TOKENS } from '../limits';
 import { invalidParameter } from '../parameters';
@@ -13,11 +10,14 @@ import type {
   GenerateResult,
   Generation,
   Timings,
+  TokenLogprob,
   Usage,
 } from '../types';
 import type { DeltaSink } from '../worker/deltas';
 import type { LogprobRecord } from '../worker/step-result';
-import { creditFor, EventLog, type EventLogOwner } from './event-log';
+import { type AnswerSource, answerReader, type EncodedPrompt } from './answer-format';
+import type { AnswerParts, AnswerReader } from './answer-reader';
+import { type AnswerPiece, creditFor, EventLog, type EventLogOwner } from './event-log';
 import {
   contextLengthExceeded,
   type ModelFacts,
@@ -29,16 +29,15 @@ import type { RequestTable } from './request-table';
 import type { TokenSpeller } from './token-speller';
 
 /** What a generation needs of its model. */
-export interface GenerationHost {
+export interface GenerationHost extends AnswerSource {
   readonly facts: ModelFacts;
-  readonly tokenTable: TokenTable;
   readonly speller: TokenSpeller;
   readonly eosTokens: ReadonlySet<number>;
   readonly requests: RequestTable;
   /** Throws when the model is closed or its queue is full; otherwise the generation is pending until `left`. */
   enter(generation: TextGeneration): void;
   left(generation: TextGeneration): void;
-  encode(input: PromptInput, signal: AbortSignal): Promise<Int32Array>;
+  encode(input: PromptInput, signal: AbortSignal): Promise<EncodedPrompt>;
 }
 
 /** The reader's credit is renewed when this many tokens have been taken since it was last told. */
@@ -56,9 +55,9 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   #resolve: (result: GenerateResult) => void = () => {};
   #reject: (error: AutoglmError) => void = () => {};
   readonly #log = new EventLog(this);
-  readonly #decoder: StreamDecoder;
   #options: ParsedGenerate | null = null;
-  #stops = new StopMatcher([]);
+  /** Null before submission. */
+  #answer: AnswerReader | null = null;
   #stopTokens: ReadonlySet<number> = new Set();
   #stopString: string | null = null;
   /** Null before submission. */
@@ -67,6 +66,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   #hasEnded = false;
   #numPromptTokens = 0;
   #numCachedTokens = 0;
+  #numReasoningTokens = 0;
   #startedAt: number | null = null;
   #firstTokenAt: number | null = null;
   #numRead = 0;
@@ -74,7 +74,6 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
 
   constructor(host: GenerationHost, input: string | GenerateOptions) {
     this.#host = host;
-    this.#decoder = new StreamDecoder(host.tokenTable);
     this.#result = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -122,28 +121,29 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     this.#host.enter(this);
     const options = parseGenerate(input, this.#host.facts);
     this.#options = options;
-    this.#stops = new StopMatcher(options.stop);
     if (!options.ignoreEos) this.#stopTokens = this.#host.eosTokens;
     options.signal?.addEventListener('abort', this.#onSignal, { once: true });
     if (options.signal?.aborted) this.#onSignal();
-    const tokens = this.#abortReason === null ? await this.#encode(options) : new Int32Array(0);
+    const prompt = this.#abortReason === null ? await this.#encode(options) : null;
     if (this.#hasEnded) return;
-    if (this.#abortReason !== null) this.#endAborted(monotonicMs());
-    else this.#submit(options, tokens);
+    if (prompt === null || this.#abortReason !== null) this.#endAborted(monotonicMs());
+    else this.#submit(options, prompt);
   }
 
   readonly #onSignal = (): void => this.abort(this.#options?.signal?.reason);
 
-  async #encode({ input }: ParsedGenerate): Promise<Int32Array> {
+  /** Null after an abort. */
+  async #encode({ input }: ParsedGenerate): Promise<EncodedPrompt | null> {
     try {
       return await this.#host.encode(input, this.#preparation.signal);
     } catch (error) {
-      if (this.#abortReason !== null) return new Int32Array(0);
+      if (this.#abortReason !== null) return null;
       throw error;
     }
   }
 
-  #submit(options: ParsedGenerate, tokens: Int32Array): void {
+  #submit(options: ParsedGenerate, prompt: EncodedPrompt): void {
+    const { tokens } = prompt;
     const { contextLength } = this.#host.facts;
     if (tokens.length === 0) throw invalidParameter('the prompt', 'at least one token long', 'no tokens');
     if (tokens.length >= contextLength) throw contextLengthExceeded(tokens.length, contextLength);
@@ -153,6 +153,9 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     if (options.maxTokens !== null && options.maxTokens > left)
       this.#warnOfClampedLength(options.maxTokens, left);
     this.#numPromptTokens = tokens.length;
+    this.#answer = answerReader(this.#host, options, prompt);
+    this.#warnOfStrictTools(options);
+    this.#add(this.#answer.begin(prompt.begun), null, null);
     const { sampling, numLogprobs, biasTokens, biasValues, priority, salt } = options;
     this.#requestId = this.#host.requests.submit(
       {
@@ -186,6 +189,16 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     });
   }
 
+  #warnOfStrictTools({ input }: ParsedGenerate): void {
+    if (input.kind !== 'messages') return;
+    const strict = input.tools.tools.filter((tool) => tool.strict === true);
+    if (strict.length === 0) return;
+    this.#log.warn({
+      code: 'strict_not_enforced',
+      message: `nothing enforces the schemas of strict tools: check the arguments of ${strict.map(({ name }) => name).join(', ')}`,
+    });
+  }
+
   // DeltaSink: what the engine worker says of the request.
 
   started(at: number, cachedTokens: number): void {
@@ -197,15 +210,16 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     if (this.#hasEnded || this.#abortReason !== null) return;
     this.#firstTokenAt ??= at;
     const logprob = logprobs === null ? null : this.#host.speller.logprob(token, logprobs);
-    if (this.#stopTokens.has(token)) {
-      this.#log.add('', token, logprob);
+    if (this.#answer?.isReasoning === true) this.#numReasoningTokens += 1;
+    // A head may have more rows than the vocabulary has tokens: such an id says nothing.
+    const saysNothing = this.#stopTokens.has(token) || token >= this.#host.tokenTable.isSpecial.length;
+    if (this.#answer === null || saysNothing) {
+      this.#log.add([], token, logprob);
       return;
     }
-    // A head may have more rows than the vocabulary has tokens: such an id says nothing.
-    const hasText = token < this.#host.tokenTable.isSpecial.length;
-    const { text, stop } = this.#stops.push(hasText ? this.#decoder.push([token]) : '');
-    this.#log.add(text, token, logprob);
-    if (stop !== null) this.#stopAt(at, stop);
+    const parts = this.#answer.push(token);
+    const isLast = this.#add(parts, token, logprob);
+    if (isLast) this.#stopAt(at, parts.stop);
     else this.#holdWhileRead();
   }
 
@@ -214,10 +228,24 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
       this.#endAborted(at);
       return;
     }
-    const { text, stop } = this.#stops.push(this.#decoder.end());
-    this.#log.add(stop === null ? text + this.#stops.end() : text, null, null);
-    this.#stopString = stop;
-    this.#finish(at, stop === null ? reason : 'stop');
+    const parts = this.#answer?.end();
+    if (parts !== undefined) this.#add(parts, null, null);
+    this.#stopString = parts?.stop ?? null;
+    this.#finish(at, this.#stopString === null ? reason : 'stop');
+  }
+
+  /** Returns whether the answer ends here: with a stop string, or with the only call it may have. */
+  #add({ pieces, stop }: AnswerParts, token: number | null, logprob: TokenLogprob | null): boolean {
+    const input = this.#options?.input;
+    const hasOneCall = input?.kind === 'messages' && !input.tools.isParallel;
+    const firstCall = hasOneCall ? pieces.findIndex(({ type }) => type === 'tool-call') : -1;
+    const kept: AnswerPiece[] = [];
+    for (const piece of firstCall < 0 ? pieces : pieces.slice(0, firstCall + 1)) {
+      if (piece.type === 'warning') this.#log.warn({ code: piece.code, message: piece.message });
+      else kept.push(piece);
+    }
+    this.#log.add(kept, token, logprob);
+    return stop !== null || firstCall >= 0;
   }
 
   evaluated(): void {
@@ -258,25 +286,30 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     );
   }
 
-  #stopAt(at: number, stop: string): void {
+  #stopAt(at: number, stop: string | null): void {
     this.#stopString = stop;
     if (this.#requestId !== null) this.#host.requests.abandon(this.#requestId);
     this.#finish(at, 'stop');
   }
 
-  #finish(at: number, finishReason: FinishReason): void {
+  #finish(at: number, reason: Exclude<FinishReason, 'tool-calls'>): void {
     const usage: Usage = {
       promptTokens: this.#numPromptTokens,
       completionTokens: this.#log.tokens.length,
+      reasoningTokens: this.#numReasoningTokens,
       cachedTokens: this.#numCachedTokens,
     };
     const timings = this.#timings(at);
-    const { warnings, tokens, logprobs, text } = this.#log;
+    const { warnings, tokens, logprobs, text, reasoning, toolCalls } = this.#log;
+    const isByCalls = reason === 'stop' && this.#stopString === null && toolCalls.length > 0;
+    const finishReason: FinishReason = isByCalls ? 'tool-calls' : reason;
     this.#leave();
     this.#log.end({ finish: { type: 'finish', finishReason, usage, timings } });
     const { sampling, numLogprobs } = this.#options as ParsedGenerate;
     this.#resolve({
       text,
+      reasoning,
+      toolCalls,
       tokens,
       ...(numLogprobs >= 0 ? { logprobs } : {}),
       finishReason,

@@ -1,5 +1,8 @@
 import type { MessagePort } from 'node:worker_threads';
+import { chatFormatOf } from '../../chat/chat-format';
+import type { DialectName } from '../../chat/dialects/dialect';
 import type { PromptFormat } from '../../chat/prompt';
+import { builtInTemplate } from '../../chat/templates/choose-template';
 import { AutoglmError, serializeError } from '../../errors';
 import { openCheckpoint } from '../../model/checkpoint';
 import type { Checkpoint, CheckpointWarning } from '../../model/checkpoint-types';
@@ -22,6 +25,7 @@ export interface OpenedModel {
 export interface OpenRequest {
   readonly path: string;
   readonly chatTemplate: string | null;
+  readonly chatDialect: DialectName | 'none' | null;
   readonly decoderPort: MessagePort | null;
   readonly signal: AbortSignal;
 }
@@ -30,12 +34,7 @@ export interface OpenRequest {
  * Opens a checkpoint. The decoder's parts go to the port before the tokenizer is built, so that the weights are read
  * meanwhile.
  */
-export async function openModel({
-  path,
-  chatTemplate,
-  decoderPort,
-  signal,
-}: OpenRequest): Promise<OpenedModel> {
+export async function openModel({ path, decoderPort, signal, ...chat }: OpenRequest): Promise<OpenedModel> {
   let checkpoint: Checkpoint;
   let decoder: DecoderDescription;
   try {
@@ -53,7 +52,7 @@ export async function openModel({
   } finally {
     decoderPort?.close();
   }
-  return describe(checkpoint, decoder, chatTemplate);
+  return describe(checkpoint, decoder, chat);
 }
 
 function post(port: MessagePort | null, message: DecoderMessage): void {
@@ -63,7 +62,7 @@ function post(port: MessagePort | null, message: DecoderMessage): void {
 function describe(
   checkpoint: Checkpoint,
   { spec, tensors, info }: DecoderDescription,
-  chatTemplate: string | null,
+  { chatTemplate, chatDialect }: Pick<OpenRequest, 'chatTemplate' | 'chatDialect'>,
 ): OpenedModel {
   const { tokenizer: source } = checkpoint;
   const { contextLength, vocabSize } = spec;
@@ -79,7 +78,8 @@ function describe(
     eosTokens: checkpoint.eosTokenIds,
     bosToken: tokenizer?.bosToken ?? null,
     generationDefaults: defaults.settings,
-    hasChatTemplate: templates.default !== null || Object.keys(templates.named).length > 0,
+    hasChatTemplate: hasTemplate(format),
+    chat: chatFormatOf(format, chatDialect),
     maxTextLength: tokenizer?.limit.maxTextLength ?? maxTextLengthFor(contextLength),
     warnings: [
       ...checkpoint.warnings,
@@ -89,6 +89,11 @@ function describe(
     ],
   };
   return { tokenizer, loaded, format };
+}
+
+function hasTemplate({ templates, markup }: PromptFormat): boolean {
+  if (templates.default !== null || Object.keys(templates.named).length > 0) return true;
+  return builtInTemplate(markup) !== null;
 }
 
 function checkpointInfo(

@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { DialectName } from '../../chat/dialects/dialect';
 import type { MarkedText } from '../../chat/mark-markup';
 import type { PromptFormat, PromptInput } from '../../chat/prompt';
 import type { SerializedError } from '../../errors';
@@ -15,6 +16,7 @@ export type TextCommand =
       readonly modelId: string;
       readonly path: string;
       readonly chatTemplate: string | null;
+      readonly chatDialect: DialectName | 'none' | null;
       /** Null when the model is opened again for its tokenizer alone. */
       readonly decoderPort: MessagePort | null;
     }

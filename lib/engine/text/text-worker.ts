@@ -30,11 +30,11 @@ port.on('message', (message: Numbered<TextCommand> | TextNotice) => {
   }
 });
 
-async function load({ call, modelId, path, chatTemplate, decoderPort }: Command<'load'>): Promise<void> {
+async function load({ call, modelId, ...request }: Command<'load'>): Promise<void> {
   const controller = new AbortController();
   loads.set(call, { modelId, controller });
   try {
-    const opened = await openModel({ path, chatTemplate, decoderPort, signal: controller.signal });
+    const opened = await openModel({ ...request, signal: controller.signal });
     if (controller.signal.aborted) throw new AutoglmError('aborted', 'loading was aborted');
     tokenizers.set(modelId, opened.tokenizer);
     const value: TextResults['load'] = { loaded: opened.loaded, format: opened.format };

@@ -54,6 +54,7 @@ export class TextWorkers implements TextService {
     modelId,
     path,
     chatTemplate,
+    chatDialect,
     decoderPort,
     signal,
   }: TextModelRequest): Promise<LoadedText> {
@@ -64,7 +65,7 @@ export class TextWorkers implements TextService {
       // The render worker will be wanted soon, and starting takes a while.
       this.#render.start();
       const { loaded, format } = await this.#load(
-        { type: 'load', modelId, path, chatTemplate, decoderPort },
+        { type: 'load', modelId, path, chatTemplate, chatDialect, decoderPort },
         signal,
         () => {
           generation = this.#text.generation;
@@ -89,9 +90,11 @@ export class TextWorkers implements TextService {
   }
 
   async renderAndTokenize(modelId: string, request: RenderRequest): Promise<RenderedPrompt> {
-    const { text, plainRanges } = await this.#renderMarked(modelId, request);
+    const prompt = await this.#renderMarked(modelId, request);
+    const begun = request.begin?.(prompt) ?? '';
+    const { text, plainRanges } = prompt;
     const options = { addSpecialTokens: false, parseSpecialTokens: true, plainRanges };
-    return { text, tokens: await this.#tokenize(modelId, text, options, request.signal) };
+    return { prompt, begun, tokens: await this.#tokenize(modelId, text + begun, options, request.signal) };
   }
 
   unloadModel(modelId: string): void {
@@ -158,7 +161,7 @@ export class TextWorkers implements TextService {
   async #reopen(modelId: string, model: LoadedModel): Promise<void> {
     const { path } = model;
     await this.#load(
-      { type: 'load', modelId, path, chatTemplate: null, decoderPort: null },
+      { type: 'load', modelId, path, chatTemplate: null, chatDialect: null, decoderPort: null },
       undefined,
       () => {
         model.textGeneration = this.#text.generation;

@@ -1,4 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { ChatFormat } from '../../chat/chat-format';
+import type { DialectName } from '../../chat/dialects/dialect';
+import type { MarkedText } from '../../chat/mark-markup';
 import type { SerializedError } from '../../errors';
 import type { CheckpointWarning } from '../../model/checkpoint-types';
 import type { NativeFile, NativeTensor } from '../../native/addon';
@@ -14,6 +17,8 @@ export interface TextModelRequest {
   readonly path: string;
   /** Jinja template to use instead of the checkpoint's; null for the checkpoint's own. */
   readonly chatTemplate: string | null;
+  /** Null for what the checkpoint shows. */
+  readonly chatDialect: DialectName | 'none' | null;
   /** One DecoderMessage is posted here, then the port is closed. The port itself is transferred. */
   readonly decoderPort: MessagePort;
   readonly signal?: AbortSignal;
@@ -58,6 +63,7 @@ export interface LoadedText {
   /** Settings of generation_config.json. */
   readonly generationDefaults: SamplingOptions;
   readonly hasChatTemplate: boolean;
+  readonly chat: ChatFormat;
   /** Characters (UTF-16 units) a text may have; longer ones are refused before they are tokenized. */
   readonly maxTextLength: number;
   /** What was passed over in the files. */
@@ -80,11 +86,16 @@ export interface RenderRequest {
   readonly templateOptions?: Readonly<Record<string, unknown>>;
   /** Ends with the head of an assistant turn. Default true. */
   readonly addGenerationPrompt?: boolean;
+  /** What is written in the assistant's name after a prompt; control tokens in it are such. Default: nothing. */
+  readonly begin?: (prompt: MarkedText) => string;
   readonly signal?: AbortSignal;
 }
 
 export interface RenderedPrompt {
-  readonly text: string;
+  /** What the template made. */
+  readonly prompt: MarkedText;
+  /** What `begin` added to it. */
+  readonly begun: string;
   readonly tokens: Int32Array;
 }
 

@@ -1,4 +1,4 @@
-import type { GenerateOptions, Generation, Model, Usage, Warning } from '../../engine/types';
+import type { GenerateEvent, GenerateOptions, Generation, Model, Usage, Warning } from '../../engine/types';
 import { AutoglmError } from '../../errors';
 import type { Call } from '../call';
 import { toHttpFailure } from '../http-errors';
@@ -6,7 +6,7 @@ import type { ServerMetrics } from '../metrics';
 import type { ServerLimits } from '../options';
 import { EventStream } from '../wire/event-stream';
 import { seedOfChoice } from '../wire/sampling';
-import { type ResponseShape, toWireUsage } from '../wire/shapes';
+import { type AnswerPiece, type ResponseShape, toWireUsage } from '../wire/shapes';
 
 /** Everything one request needs to turn generations into an answer. */
 export interface Answer {
@@ -44,6 +44,7 @@ function total(usages: readonly Usage[], choicesPerPrompt: number): Usage {
   return {
     promptTokens: wire.prompt_tokens,
     completionTokens: wire.completion_tokens,
+    reasoningTokens: wire.completion_tokens_details.reasoning_tokens,
     cachedTokens: wire.prompt_tokens_details.cached_tokens,
   };
 }
@@ -67,6 +68,25 @@ export async function answerWhole(answer: Answer): Promise<object> {
   }
 }
 
+type StreamedEvent = Extract<GenerateEvent, { readonly tokens: readonly number[] }>;
+
+/** What a chunk says of an event; null when that is nothing. `calls` numbers the calls that were seen. */
+function wirePiece(event: StreamedEvent, calls: Map<string, number>, textOffset: number): AnswerPiece | null {
+  const logprobs = event.logprobs ?? null;
+  if (event.type === 'tool-input') {
+    const { id, name, delta: text } = event;
+    const isNew = !calls.has(id);
+    if (isNew) calls.set(id, calls.size);
+    else if (text === '' && logprobs === null) return null;
+    return { channel: { index: calls.get(id) ?? 0, id, name, isNew }, text, logprobs, textOffset };
+  }
+  const { text } = event;
+  // A token that ends no character and no log-probability to report: nothing to say.
+  if (text === '' && logprobs === null) return null;
+  const channel = event.type === 'text' ? 'content' : 'reasoning_content';
+  return { channel, text, logprobs, textOffset };
+}
+
 /**
  * Forwards one choice's events at the reader's pace. It must not touch `generation.result`: to wait for the whole
  * result tells the engine not to pause for a slow reader.
@@ -79,6 +99,7 @@ async function pump(
 ): Promise<Usage> {
   const { shape, metrics, model, call } = answer;
   const warnings: Warning[] = [];
+  const calls = new Map<string, number>();
   let textOffset = 0;
   let isOpen = false;
   let lastAt: number | null = null;
@@ -90,16 +111,14 @@ async function pump(
       if (opening !== null) await stream.send(opening);
     }
     if (event.type === 'warning') warnings.push(event.warning);
-    if (event.type === 'text') {
+    if ('tokens' in event) {
       const now = performance.now();
       if (lastAt !== null) metrics.observeInterTokenLatency(model.id, now - lastAt);
       lastAt = now;
-      // A token that ends no character and no log-probability to report: nothing to say.
-      if (event.text === '' && event.logprobs === undefined) continue;
-      await stream.send(
-        shape.text(index, { text: event.text, logprobs: event.logprobs ?? null, textOffset }),
-      );
-      textOffset += event.text.length;
+      const piece = wirePiece(event, calls, textOffset);
+      if (piece === null) continue;
+      await stream.send(shape.piece(index, piece));
+      if (piece.channel === 'content') textOffset += piece.text.length;
     }
     if (event.type === 'finish') {
       metrics.observeFinish(model.id, event);

@@ -5,6 +5,7 @@ const id = z.string();
 const created = z.int().meta({ description: 'Unix time in seconds.' });
 const index = z.int().min(0);
 const finishReason = z.enum(['stop', 'length']);
+const chatFinishReason = z.enum(['stop', 'length', 'tool_calls']);
 const bytes = z.array(z.int());
 
 export const usageSchema = z.strictObject({
@@ -14,6 +15,9 @@ export const usageSchema = z.strictObject({
   prompt_tokens_details: z.strictObject({
     cached_tokens: z.int().meta({ description: 'Prompt tokens the prefix cache had.' }),
     audio_tokens: z.literal(0),
+  }),
+  completion_tokens_details: z.strictObject({
+    reasoning_tokens: z.int().meta({ description: 'Completion tokens that belong to the reasoning.' }),
   }),
 });
 export type WireUsage = z.output<typeof usageSchema>;
@@ -30,6 +34,20 @@ const chatLogprobs = z.strictObject({
 });
 export type ChatLogprobs = z.output<typeof chatLogprobs>;
 
+const reasoningContent = z.string().optional().meta({ description: 'Extension. What the model thought.' });
+const toolCall = z.strictObject({
+  id: z.string(),
+  type: z.literal('function'),
+  function: z.strictObject({ name: z.string(), arguments: z.string() }),
+});
+/** The first one of a call has its id and name; arguments are to be joined. */
+const toolCallDelta = z.strictObject({
+  index,
+  id: z.string().optional(),
+  type: z.literal('function').optional(),
+  function: z.strictObject({ name: z.string().optional(), arguments: z.string() }),
+});
+
 export const chatCompletionSchema = z.strictObject({
   id,
   object: z.literal('chat.completion'),
@@ -41,12 +59,14 @@ export const chatCompletionSchema = z.strictObject({
       index,
       message: z.strictObject({
         role: z.literal('assistant'),
-        content: z.string(),
+        content: z.string().nullable().meta({ description: 'null when the answer is tool calls alone.' }),
+        reasoning_content: reasoningContent,
+        tool_calls: z.array(toolCall).optional(),
         refusal: z.null(),
         annotations: z.array(z.never()),
       }),
       logprobs: chatLogprobs.nullable(),
-      finish_reason: finishReason,
+      finish_reason: chatFinishReason,
     }),
   ),
   usage: usageSchema,
@@ -63,9 +83,14 @@ export const chatChunkSchema = z.strictObject({
   choices: z.array(
     z.strictObject({
       index,
-      delta: z.strictObject({ role: z.literal('assistant').optional(), content: z.string().optional() }),
+      delta: z.strictObject({
+        role: z.literal('assistant').optional(),
+        content: z.string().optional(),
+        reasoning_content: reasoningContent,
+        tool_calls: z.array(toolCallDelta).optional(),
+      }),
       logprobs: chatLogprobs.nullable(),
-      finish_reason: finishReason.nullable(),
+      finish_reason: chatFinishReason.nullable(),
     }),
   ),
   usage: usageSchema.nullable().optional(),

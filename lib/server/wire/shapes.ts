@@ -17,7 +17,19 @@ export interface ResponseHead {
   readonly system_fingerprint: string;
 }
 
-export interface TextPiece {
+/** A tool call of a streamed answer. */
+export interface CallPlace {
+  /** Counts the calls of the answer. */
+  readonly index: number;
+  readonly id: string;
+  readonly name: string;
+  /** Nothing was sent of it yet. */
+  readonly isNew: boolean;
+}
+
+export interface AnswerPiece {
+  /** Of `text` for `call`: more of its arguments. */
+  readonly channel: 'content' | 'reasoning_content' | CallPlace;
   readonly text: string;
   readonly logprobs: readonly TokenLogprob[] | null;
   /** Characters of this answer before this piece. */
@@ -33,7 +45,7 @@ export interface Ending {
 export interface ResponseShape {
   /** A chunk sent before any text of a choice, null where the endpoint has none. */
   opening(index: number): object | null;
-  text(index: number, piece: TextPiece): object;
+  piece(index: number, piece: AnswerPiece): object;
   ending(index: number, ending: Ending): object;
   usage(usage: WireUsage): object;
   whole(results: readonly GenerateResult[], usage: WireUsage): object;
@@ -44,8 +56,10 @@ export function toWireUsage(usages: readonly Usage[], choicesPerPrompt: number):
   let promptTokens = 0;
   let cachedTokens = 0;
   let completionTokens = 0;
+  let reasoningTokens = 0;
   for (const [i, usage] of usages.entries()) {
     completionTokens += usage.completionTokens;
+    reasoningTokens += usage.reasoningTokens;
     if (i % choicesPerPrompt !== 0) continue;
     promptTokens += usage.promptTokens;
     cachedTokens += usage.cachedTokens;
@@ -55,12 +69,18 @@ export function toWireUsage(usages: readonly Usage[], choicesPerPrompt: number):
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
+    completion_tokens_details: { reasoning_tokens: reasoningTokens },
   };
 }
 
-function finished(reason: FinishReason): 'stop' | 'length' {
+function chatFinished(reason: FinishReason): 'stop' | 'length' | 'tool_calls' {
   if (reason === 'abort') throw new AutoglmError('aborted', 'the answer was stopped before its end');
-  return reason;
+  return reason === 'tool-calls' ? 'tool_calls' : reason;
+}
+
+function finished(reason: FinishReason): 'stop' | 'length' {
+  const spelled = chatFinished(reason);
+  return spelled === 'tool_calls' ? 'stop' : spelled;
 }
 
 const withWarnings = (warnings: readonly Warning[]): { warnings?: { code: string; message: string }[] } =>
@@ -79,12 +99,40 @@ function chatLogprobs(logprobs: readonly TokenLogprob[] | null | undefined): Cha
   };
 }
 
+type ChatDelta = ChatChunk['choices'][number]['delta'];
+
+function chatDelta({ channel, text }: AnswerPiece): ChatDelta {
+  if (channel === 'content') return { content: text };
+  if (channel === 'reasoning_content') return { reasoning_content: text };
+  const { index, id, name, isNew } = channel;
+  if (!isNew) return { tool_calls: [{ index, function: { arguments: text } }] };
+  return { tool_calls: [{ index, id, type: 'function', function: { name, arguments: text } }] };
+}
+
+type ChatAnswer = ChatCompletion['choices'][number]['message'];
+
+function chatMessage({ text, reasoning, toolCalls }: GenerateResult): ChatAnswer {
+  const calls = toolCalls.map(({ id, name, arguments: given }) => ({
+    id,
+    type: 'function' as const,
+    function: { name, arguments: given },
+  }));
+  return {
+    role: 'assistant',
+    content: text === '' && calls.length > 0 ? null : text,
+    ...(reasoning === '' ? {} : { reasoning_content: reasoning }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls }),
+    refusal: null,
+    annotations: [],
+  };
+}
+
 /** `usageInChunks`: OpenAI's clients expect `usage: null` in each chunk once they asked for the last one's. */
 export function chatShape(head: ResponseHead, usageInChunks: boolean): ResponseShape {
   const { id, created, model, system_fingerprint } = head;
   const chunk = (
     index: number,
-    delta: ChatChunk['choices'][number]['delta'],
+    delta: ChatDelta,
     rest: Partial<ChatChunk['choices'][number]> = {},
   ): ChatChunk => ({
     id,
@@ -97,10 +145,9 @@ export function chatShape(head: ResponseHead, usageInChunks: boolean): ResponseS
   });
   return {
     opening: (index) => chunk(index, { role: 'assistant', content: '' }),
-    text: (index, { text, logprobs }) =>
-      chunk(index, { content: text }, { logprobs: chatLogprobs(logprobs) }),
+    piece: (index, piece) => chunk(index, chatDelta(piece), { logprobs: chatLogprobs(piece.logprobs) }),
     ending: (index, { finishReason, warnings }) => ({
-      ...chunk(index, {}, { finish_reason: finished(finishReason) }),
+      ...chunk(index, {}, { finish_reason: chatFinished(finishReason) }),
       ...withWarnings(warnings),
     }),
     usage: (usage): ChatChunk => ({
@@ -118,11 +165,11 @@ export function chatShape(head: ResponseHead, usageInChunks: boolean): ResponseS
       created,
       model,
       system_fingerprint,
-      choices: results.map(({ text, logprobs, finishReason }, index) => ({
+      choices: results.map((result, index) => ({
         index,
-        message: { role: 'assistant', content: text, refusal: null, annotations: [] },
-        logprobs: chatLogprobs(logprobs),
-        finish_reason: finished(finishReason),
+        message: chatMessage(result),
+        logprobs: chatLogprobs(result.logprobs),
+        finish_reason: chatFinished(result.finishReason),
       })),
       usage,
       ...withWarnings(results.flatMap((result) => result.warnings)),
@@ -140,7 +187,7 @@ function topByText(token: TokenLogprob): Record<string, number> {
 }
 
 function completionLogprobs(
-  { logprobs, textOffset }: TextPiece,
+  { logprobs, textOffset }: Pick<AnswerPiece, 'logprobs' | 'textOffset'>,
   hasAlternatives: boolean,
 ): CompletionLogprobs | null {
   if (logprobs === null) return null;
@@ -177,7 +224,7 @@ export function completionShape(
   });
   return {
     opening: () => null,
-    text: (index, piece) =>
+    piece: (index, piece) =>
       chunk({
         index,
         text: piece.text,
@@ -194,7 +241,7 @@ export function completionShape(
         results.map(({ text, logprobs, finishReason }, index) => ({
           index,
           text,
-          logprobs: completionLogprobs({ text, logprobs: logprobs ?? null, textOffset: 0 }, hasAlternatives),
+          logprobs: completionLogprobs({ logprobs: logprobs ?? null, textOffset: 0 }, hasAlternatives),
           finish_reason: finished(finishReason),
         })),
       ),

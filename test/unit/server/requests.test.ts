@@ -114,7 +114,7 @@ describe('what is missing or of the wrong kind', () => {
     expect(refusalOf(chatWith({ messages: [{ role: 'user' }] })).param).toBe('messages[0].content');
     expect(refusalOf(chatWith({ messages: [{ role: 'king', content: 'a' }] }))).toMatchObject({
       param: 'messages[0].role',
-      allowed: 'one of system, developer, user, assistant',
+      allowed: 'one of system, developer, user, assistant, tool',
     });
     expect(refusalOf(chatWith({ messages: [{ role: 'user', content: [{ type: 'text' }] }] })).param).toBe(
       'messages[0].content[0].text',
@@ -127,9 +127,8 @@ describe('what is missing or of the wrong kind', () => {
 
 describe('fields that are not served', () => {
   const refused: readonly [string, unknown][] = [
-    ['tools', [{ type: 'function' }]],
-    ['tool_choice', 'auto'],
     ['functions', [{}]],
+    ['function_call', 'auto'],
     ['response_format', { type: 'json_object' }],
     ['response_format', { type: 'json_schema', json_schema: {} }],
     ['modalities', ['text', 'audio']],
@@ -158,10 +157,10 @@ describe('fields that are not served', () => {
     expect(completionWith({ echo: false, best_of: 1, suffix: '' })).not.toThrow();
   });
 
-  test('in messages are tools and media, by their place', () => {
+  test('in messages are functions and media, by their place', () => {
     const cases: readonly [object, string][] = [
-      [{ role: 'tool', content: 'a', tool_call_id: 'x' }, 'messages[0].role'],
-      [{ role: 'assistant', content: 'a', tool_calls: [{}] }, 'messages[0].tool_calls'],
+      [{ role: 'function', content: 'a', name: 'x' }, 'messages[0].role'],
+      [{ role: 'assistant', content: 'a', function_call: {} }, 'messages[0].function_call'],
       [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }, 'messages[0].content[0].type'],
       [{ role: 'user', content: 'a', weight: 1 }, 'messages[0].weight'],
     ];

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { EventLog } from '../../../../lib/engine/requests/event-log';
+import { type AnswerPiece, EventLog } from '../../../../lib/engine/requests/event-log';
 import type { GenerateEvent } from '../../../../lib/engine/types';
 import { AutoglmError } from '../../../../lib/errors';
 
-const usage = { promptTokens: 1, completionTokens: 2, cachedTokens: 0 };
+const usage = { promptTokens: 1, completionTokens: 2, reasoningTokens: 0, cachedTokens: 0 };
 const timings = { queueMs: 0, prefillMs: 0, ttftMs: 0, decodeMs: 0, totalMs: 0, tokensPerSecond: 0 };
 const finish: Extract<GenerateEvent, { type: 'finish' }> = {
   type: 'finish',
@@ -11,6 +11,8 @@ const finish: Extract<GenerateEvent, { type: 'finish' }> = {
   usage,
   timings,
 };
+
+const text = (value: string): AnswerPiece[] => (value === '' ? [] : [{ type: 'text', text: value }]);
 
 function createLog(): { log: EventLog; reads: number[]; abandonments: number[] } {
   const reads: number[] = [];
@@ -40,11 +42,11 @@ describe('the log of a generation', () => {
       warning: { code: 'w', message: 'careful' },
     });
     const pending = reader.next();
-    log.add('Hel', 1, null);
+    log.add(text('Hel'), 1, null);
     expect((await pending).value).toEqual({ type: 'text', text: 'Hel', tokens: [1] });
-    log.add('', 2, null);
+    log.add(text(''), 2, null);
     expect((await reader.next()).value).toEqual({ type: 'text', text: '', tokens: [2] });
-    log.add('lo', null, null);
+    log.add(text('lo'), null, null);
     log.end({ finish });
     expect(await drain(reader)).toEqual([{ type: 'text', text: 'lo', tokens: [] }, finish]);
     expect(await reader.next()).toEqual({ done: true, value: undefined });
@@ -53,9 +55,9 @@ describe('the log of a generation', () => {
   test('gives slow and late readers the same text in fewer events', async () => {
     const { log } = createLog();
     const slow = log.reader();
-    for (let i = 0; i < 5; i += 1) log.add(String(i), i, null);
+    for (let i = 0; i < 5; i += 1) log.add(text(String(i)), i, null);
     expect((await slow.next()).value).toEqual({ type: 'text', text: '01234', tokens: [0, 1, 2, 3, 4] });
-    log.add('5', 5, null);
+    log.add(text('5'), 5, null);
     log.end({ finish });
     expect(await drain(slow)).toEqual([{ type: 'text', text: '5', tokens: [5] }, finish]);
     expect(await drain(log.reader())).toEqual([
@@ -67,7 +69,7 @@ describe('the log of a generation', () => {
   test('delivers what came before a failure, then throws it, to every reader once', async () => {
     const { log } = createLog();
     const readers = [log.reader(), log.reader()];
-    log.add('a', 1, null);
+    log.add(text('a'), 1, null);
     log.end({ error: new AutoglmError('numeric_error', 'NaN') });
     for (const reader of readers) {
       expect((await reader.next()).value).toMatchObject({ text: 'a' });
@@ -79,10 +81,10 @@ describe('the log of a generation', () => {
   test('delivers nothing after it was held, not even what had been added before', async () => {
     const { log } = createLog();
     const reader = log.reader();
-    log.add('a', 1, null);
+    log.add(text('a'), 1, null);
     log.hold();
     const pending = reader.next();
-    log.add('b', 2, null);
+    log.add(text('b'), 2, null);
     log.end({ finish: { ...finish, finishReason: 'abort' } });
     expect((await pending).value).toMatchObject({ type: 'finish', finishReason: 'abort' });
   });
@@ -91,7 +93,7 @@ describe('the log of a generation', () => {
     const { log, reads } = createLog();
     const fast = log.reader();
     const slow = log.reader();
-    for (let i = 0; i < 10; i += 1) log.add('x', i, null);
+    for (let i = 0; i < 10; i += 1) log.add(text('x'), i, null);
     await fast.next();
     expect(reads).toEqual([10]);
     await slow.next();

@@ -7,6 +7,7 @@ const facts: ModelFacts = {
   vocabSize: 100,
   contextLength: 32,
   hasChatTemplate: true,
+  chat: { dialect: 'hermes', think: null, toolTemplate: '{{ tools }}' },
   generationDefaults: { temperature: 0.3, topK: 20 },
   maxTextLength: 1000,
 };
@@ -51,7 +52,10 @@ describe('options of generate', () => {
   test('text alone is a message to a chat model, and a raw prompt to one without a template', () => {
     expect(parseGenerate('hi', facts).input).toEqual({
       kind: 'messages',
-      messages: [{ role: 'user', content: 'hi' }],
+      messages: [
+        { role: 'user', content: 'hi', name: null, reasoning: null, toolCalls: [], toolCallId: null },
+      ],
+      tools: { tools: [], forced: null, isParallel: true },
       templateOptions: {},
     });
     expect(parseGenerate('hi', { ...facts, hasChatTemplate: false }).input).toEqual({
