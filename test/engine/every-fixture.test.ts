@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Engine, GenerateOptions, LoadModelOptions, Model } from '../../lib/engine/types';
+import { FIXTURES, fixturePath } from '../parity/fixtures';
+import { createEngine, endless, randomTokens, seededRandom } from './engine-under-test';
+
+// Goal: batching, chunks, cached prefixes and preemption are invisible in the numbers of every family: windows, rope
+// tables of short and long requests, layers without rotation, learned positions, experts.
+// Method: ids and log-probabilities of one set of requests, each alone, compared bit for bit with those of the same
+// requests together in small steps, with cached prefixes, and in a cache too small for them. Prompts begin alike,
+// reach past every fixture's window, and lie on both sides of the length where longrope changes its table.
+
+const NUM_NEW_TOKENS = 24;
+const PROMPT_LENGTHS = [3, 40, 90, 110, 118, 150];
+
+const requests: readonly GenerateOptions[] = (() => {
+  const tokens = randomTokens(Math.max(...PROMPT_LENGTHS), seededRandom(33));
+  return PROMPT_LENGTHS.map((length, i) =>
+    endless(tokens.slice(0, length), {
+      maxTokens: NUM_NEW_TOKENS,
+      logprobs: 2,
+      seed: i,
+      temperature: i % 2 === 0 ? 0 : 0.8,
+    }),
+  );
+})();
+
+type Answer = readonly (readonly number[])[];
+
+async function answer(model: Model, request: GenerateOptions): Promise<Answer> {
+  const { logprobs = [] } = await model.generate(request);
+  return logprobs.map(({ token, logprob, top }) => [
+    token,
+    logprob,
+    ...top.flatMap((each) => [each.token, each.logprob]),
+  ]);
+}
+
+const together = (model: Model): Promise<Answer[]> =>
+  Promise.all(requests.map((request) => answer(model, request)));
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await createEngine({ threads: 2 });
+});
+afterAll(() => engine.close());
+
+async function withFixture<T>(
+  name: string,
+  options: Partial<LoadModelOptions>,
+  body: (model: Model) => Promise<T>,
+): Promise<T> {
+  const model = await engine.loadModel({ source: fixturePath(name), contextLength: 176, ...options });
+  try {
+    return await body(model);
+  } finally {
+    await model.close();
+  }
+}
+
+describe.each(FIXTURES)('%s', (name) => {
+  test('answers alone, together, from cached prefixes and after preemption are the same', async () => {
+    const alone: Answer[] = [];
+    const pageBytes = await withFixture(name, { kvCache: { prefixCache: false } }, async (model) => {
+      for (const request of requests) alone.push(await answer(model, request));
+      return model.info.kvBytesPerToken * 16;
+    });
+    await withFixture(name, { maxStepTokens: 48 }, async (model) => {
+      expect(await together(model), 'together, in steps of 48 positions').toEqual(alone);
+      const before = (await model.stats()).prefixHitTokens;
+      expect(await together(model), 'with cached prefixes').toEqual(alone);
+      expect((await model.stats()).prefixHitTokens).toBeGreaterThan(before);
+    });
+    // Eleven pages are one full sequence; the first three requests begin together with ten and come to need fourteen.
+    await withFixture(name, { kvCache: { memory: 12 * pageBytes, prefixCache: false } }, async (model) => {
+      expect(await together(model), 'in 12 pages').toEqual(alone);
+      expect((await model.stats()).numPreemptions).toBeGreaterThan(0);
+    });
+  });
+});
