@@ -31,6 +31,7 @@ export async function openGguf(path: string, signal?: AbortSignal): Promise<Chec
     ropeVectors: await readRopeVectors(parts, signal),
     tokenizer,
     chatTemplates: readTemplates(metadata),
+    sentenceTransformers: null,
     eosTokenIds: tokenizer === null ? [] : stopIds(tokenizer),
     warnings: [],
   };

@@ -7,13 +7,15 @@ import type {
   CheckpointFile,
   CheckpointWarning,
   JsonObject,
+  JsonValue,
   StoredTensor,
 } from './checkpoint-types';
 import type { ConfigReader } from './config-reader';
-import { JsonConfig, parseJsonObject } from './json-config';
+import { JsonConfig, parseJsonList, parseJsonObject } from './json-config';
 import { invalidModelFile, quoted } from './model-file-error';
 import { parseSafetensors, SAFETENSORS_LIMITS } from './safetensors/header';
 import { readShardIndex, refuseExtraShards } from './safetensors/shard-index';
+import { readSentenceTransformers } from './sentence-transformers';
 import { readTokenizerFiles } from './tokenizer-files';
 
 const MAX_CONFIG_BYTES = 4 << 20;
@@ -51,8 +53,19 @@ export async function openSafetensors(
     });
   }
   const configReader = new JsonConfig(join(directory, 'config.json'), config);
-  const weights =
-    weightsFile === null ? await readDirectory(directory, signal) : await readFiles([weightsFile], signal);
+  const readList = async (name: string): Promise<readonly JsonValue[] | null> => {
+    const file = join(directory, name);
+    const text = await readSmallText(file, MAX_CONFIG_BYTES, signal);
+    return text === null ? null : parseJsonList(file, text);
+  };
+  const sentenceTransformers = await readSentenceTransformers(directory, { readObject, readList });
+  const denseFolders = sentenceTransformers?.denseModules.map(({ folder }) => folder) ?? [];
+  const weights = await withModules(
+    weightsFile === null ? await readDirectory(directory, signal) : await readFiles([weightsFile], signal),
+    directory,
+    denseFolders,
+    signal,
+  );
   const generationConfig = await readObject('generation_config.json');
   const tokenizerConfig = await readObject('tokenizer_config.json');
   const tokenizer = await readTokenizerFiles(directory, tokenizerConfig, readObject, signal);
@@ -68,9 +81,29 @@ export async function openSafetensors(
     ropeVectors: new Map(),
     tokenizer,
     chatTemplates: readTemplates(directory, tokenizerConfig, templateText),
+    sentenceTransformers,
     eosTokenIds: readEosIds(directory, generationConfig, configReader),
     warnings: weights.warnings,
   };
+}
+
+/** Adds the weights of modules that have a folder of their own; their tensors' names begin with the folder's. */
+async function withModules(
+  weights: WeightFiles,
+  directory: string,
+  folders: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<WeightFiles> {
+  const files = [...weights.files];
+  const tensors = new Map(weights.tensors);
+  for (const folder of folders) {
+    const module = await readFiles([join(directory, folder, SINGLE_FILE)], signal);
+    for (const [name, tensor] of module.tensors) {
+      tensors.set(`${folder}/${name}`, { ...tensor, name: `${folder}/${name}`, file: files.length });
+    }
+    files.push(...module.files);
+  }
+  return { ...weights, files, tensors };
 }
 
 async function readDirectory(directory: string, signal: AbortSignal | undefined): Promise<WeightFiles> {

@@ -1,6 +1,7 @@
 import type { StoredFormat } from '../native/abi';
 import type { ConfigReader } from './config-reader';
 import type { GgufMetadata } from './gguf/metadata';
+import type { SentenceTransformersFiles } from './sentence-transformers';
 import type { StringTable } from './string-table';
 
 export type JsonValue =
@@ -138,6 +139,8 @@ export interface Checkpoint {
   /** Null when the checkpoint has no tokenizer. */
   readonly tokenizer: TokenizerSource | null;
   readonly chatTemplates: ChatTemplates;
+  /** Null for checkpoints that were not published for embeddings, and for GGUF. */
+  readonly sentenceTransformers: SentenceTransformersFiles | null;
   /** Tokens that end an answer, in the order found; may be empty. */
   readonly eosTokenIds: readonly number[];
   readonly warnings: readonly CheckpointWarning[];

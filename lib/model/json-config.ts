@@ -7,10 +7,22 @@ const MAX_DEPTH = 64;
 
 /** Parses the text of a JSON file whose top level must be an object. Nesting is bounded before anything is built. */
 export function parseJsonObject(file: string, text: string): JsonObject {
+  const value = parseJson(file, text);
+  if (isObject(value)) return value;
+  throw invalidModelFile({ file, where: 'top level', expected: 'an object', found: describe(value) });
+}
+
+/** The same for a file whose top level is a list. */
+export function parseJsonList(file: string, text: string): readonly JsonValue[] {
+  const value = parseJson(file, text);
+  if (Array.isArray(value)) return value;
+  throw invalidModelFile({ file, where: 'top level', expected: 'a list', found: describe(value) });
+}
+
+function parseJson(file: string, text: string): JsonValue {
   requireShallow(file, text);
-  let value: unknown;
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text) as JsonValue;
   } catch (error) {
     throw invalidModelFile({
       file,
@@ -20,13 +32,6 @@ export function parseJsonObject(file: string, text: string): JsonObject {
       cause: error,
     });
   }
-  if (isObject(value as JsonValue)) return value as JsonObject;
-  throw invalidModelFile({
-    file,
-    where: 'top level',
-    expected: 'an object',
-    found: describe(value as JsonValue),
-  });
 }
 
 function requireShallow(file: string, text: string): void {

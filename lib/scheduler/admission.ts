@@ -12,6 +12,7 @@ export function admitWaiting(state: SchedulerState, draft: StepDraft): void {
   for (const request of [...state.waiting.requests]) {
     if (draft.budget === 0) return;
     if (request.isPaused) continue;
+    if (!draft.hasRoomFor(request)) return;
     // Its last tokens are still in flight, and its pages with them.
     if (request.isDraining) return;
     if (state.rows.numFree === 0) {

@@ -18,6 +18,13 @@ export function checkConfig(config: SchedulerConfig): void {
     if (config[name] >= 1) continue;
     throw new AutoglmError('invalid_parameter', `expected ${name} to be at least 1, got ${config[name]}`);
   }
+  if (!config.splitsInputs && config.maxStepTokens < config.contextLength) {
+    const expected = `at least ${config.contextLength}, the longest input, which is not split`;
+    throw new AutoglmError(
+      'invalid_parameter',
+      `expected maxStepTokens to be ${expected}, got ${config.maxStepTokens}`,
+    );
+  }
   const minimum = minPlanWords(config);
   if (config.maxPlanWords >= minimum) return;
   throw new AutoglmError(
@@ -28,7 +35,11 @@ export function checkConfig(config: SchedulerConfig): void {
 }
 
 /** Words of a step in which every row runs and one request is admitted with the longest history. */
-export function minPlanWords({ contextLength, maxRows, maxStepTokens }: SchedulerConfig): number {
+export function minPlanWords({
+  contextLength,
+  maxRows,
+  maxStepTokens,
+}: Pick<SchedulerConfig, 'contextLength' | 'maxRows' | 'maxStepTokens'>): number {
   const numPageUpdates = pagesFor(contextLength) + pagesFor(maxStepTokens) + 2 * maxRows;
   const numFixed = PlanHeader.numWords + Admission.numWords + contextLength;
   return numFixed + maxRows * Entry.numWords + numPageUpdates * PageUpdate.numWords;

@@ -28,8 +28,14 @@ export class StepDraft {
 
   /** Positions one request may take: a long prompt must not hold up those who decode. */
   chunkFor(request: RequestState): number {
+    if (!this.#state.config.splitsInputs) return request.numRemaining;
     const cap = this.numDecodes > 0 ? this.#state.config.maxChunkTokens : this.budget;
     return Math.min(request.numRemaining, this.budget, cap);
+  }
+
+  /** False when the input has to be computed whole and the step has no room for it. */
+  hasRoomFor(request: RequestState): boolean {
+    return this.#state.config.splitsInputs || request.numTokens <= this.budget;
   }
 
   /** Gives the request its next `count` positions with their pages; when there are no pages it sits this step out. */

@@ -24,7 +24,11 @@ export function planStep(state: SchedulerState): StepPlan | null {
 function planRunning(state: SchedulerState, draft: StepDraft): void {
   const running = [...state.running];
   const canRun = (request: RequestState): boolean =>
-    draft.budget > 0 && request.phase === 'running' && !request.isPaused && request.planCount === 0;
+    draft.budget > 0 &&
+    request.phase === 'running' &&
+    !request.isPaused &&
+    request.planCount === 0 &&
+    draft.hasRoomFor(request);
   for (const request of running) {
     if (request.numRemaining !== 1 || !canRun(request)) continue;
     draft.place(request, 1);

@@ -11,6 +11,8 @@ export interface SchedulerConfig {
   readonly maxStepTokens: number;
   /** Positions of one prompt chunk while others decode. */
   readonly maxChunkTokens: number;
+  /** False for encoders, whose tokens see each other: a step computes an input whole. */
+  readonly splitsInputs: boolean;
   /** Tokens a sequence may reach, prompt and output together. */
   readonly contextLength: number;
   readonly maxQueuedRequests: number;
@@ -24,7 +26,7 @@ export interface SchedulerConfig {
 
 export interface ScheduledRequest {
   readonly id: RequestId;
-  /** 0 generate, 1 logits, 2 score: RequestKind in lib/native/abi.ts. */
+  /** 0 generate, 1 logits, 2 score, 3 pool: RequestKind in lib/native/abi.ts. */
   readonly kind: number;
   readonly promptTokens: Int32Array;
   /** New tokens wanted at most; 0 for evaluation requests. */

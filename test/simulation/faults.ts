@@ -295,6 +295,18 @@ const PLAN_FAULTS: readonly Fault[] = [
   ),
   fault('idle pages found count as free too', 'admission.ts', ' + match.numIdle', ''),
   fault(
+    'an input that must stay whole goes into a step without room for it',
+    'step-draft.ts',
+    'splitsInputs || request.numTokens <= this.budget',
+    'splitsInputs || request.numTokens > 0',
+  ),
+  fault(
+    'an input that must stay whole is cut',
+    'step-draft.ts',
+    'if (!this.#state.config.splitsInputs) return request.numRemaining;',
+    'if (!this.#state.config.splitsInputs) return Math.ceil(request.numRemaining / 2);',
+  ),
+  fault(
     'histories overflow the plan',
     'admission.ts',
     'return draft.numWords + needed <= config.maxPlanWords;',
@@ -338,8 +350,8 @@ const PLAN_FAULTS: readonly Fault[] = [
   fault(
     'a paused request is planned',
     'step-planner.ts',
-    '!request.isPaused && request.planCount === 0',
-    'request.planCount === 0',
+    "request.phase === 'running' &&\n    !request.isPaused &&",
+    "request.phase === 'running' &&",
   ),
   fault(
     'deadlines of waiting requests are ignored',

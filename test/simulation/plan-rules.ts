@@ -56,8 +56,16 @@ export function checkPlan(context: PlanContext, plan: StepPlan): void {
       preempted: [...context.preempted],
     },
   );
-  checkDecodesFirst(context, plan);
+  if (config.splitsInputs) checkDecodesFirst(context, plan);
+  else checkWholeInputs(context, plan);
   checkAdmissionOrder(context, plan);
+}
+
+function checkWholeInputs(context: PlanContext, plan: StepPlan): void {
+  for (const { id, start, count } of plan.entries) {
+    const numTokens = trackedOf(context, id).request.promptTokens.length;
+    demand(start === 0 && count === numTokens, 'an input is computed whole', { id, start, count, numTokens });
+  }
 }
 
 /** Each running decode is in a step before any prompt chunk, and a chunk beside decodes is capped. */

@@ -57,11 +57,10 @@ export function makeScenario(random: Random): Scenario {
     maxQueuedTokens: random.pick([60, 300, 5_000]),
     prefixCache: random.chance(0.8),
     agingMs: random.pick([1, 20, 1_000]),
-    maxPlanWords: 0,
   };
-  const maxPlanWords = minPlanWords(limits) + sometimes(random, 0.7, random.int(0, 400));
-  return {
-    config: { ...limits, maxPlanWords },
+  const numSpareWords = sometimes(random, 0.7, random.int(0, 400));
+  return withEncoder(random, {
+    config: { ...limits, splitsInputs: true, maxPlanWords: minPlanWords(limits) + numSpareWords },
     queueDepth: random.chance(0.3) ? 1 : 2,
     numActions: random.int(60, 260),
     maxRequests: random.int(2, 30),
@@ -79,7 +78,22 @@ export function makeScenario(random: Random): Scenario {
     maxOutput,
     prefixes: Array.from({ length: random.int(1, 3) }, () => someTokens(random, random.int(0, maxPrompt))),
     runsEarly: random.chance(0.5),
-  };
+  });
+}
+
+/** Some runs are of an encoder: every request is an evaluation that a step computes whole. */
+function withEncoder(random: Random, scenario: Scenario): Scenario {
+  if (!random.chance(0.15)) return scenario;
+  const { config } = scenario;
+  const maxStepTokens = Math.max(config.maxStepTokens, config.contextLength + random.int(0, 60));
+  const limits = { ...config, maxStepTokens, splitsInputs: false };
+  const maxPlanWords = Math.max(config.maxPlanWords, minPlanWords(limits));
+  return { ...scenario, evaluation: 1, config: { ...limits, maxPlanWords } };
+}
+
+function kindOf(random: Random, { config }: Scenario, isEvaluation: boolean): number {
+  if (!config.splitsInputs) return RequestKind.pool;
+  return isEvaluation ? random.pick([RequestKind.logits, RequestKind.score]) : RequestKind.generate;
 }
 
 export function makeRequest(random: Random, scenario: Scenario, id: number, now: number): SimulatedRequest {
@@ -93,7 +107,7 @@ export function makeRequest(random: Random, scenario: Scenario, id: number, now:
   if (random.chance(0.15)) promptTokens[random.int(0, promptTokens.length - 1)] = NUM_PROMPT_TOKENS + 1;
   return {
     id: id as RequestId,
-    kind: isEvaluation ? random.pick([RequestKind.logits, RequestKind.score]) : RequestKind.generate,
+    kind: kindOf(random, scenario, isEvaluation),
     promptTokens,
     maxTokens: isEvaluation ? 0 : random.int(1, scenario.maxOutput),
     priority: random.int(-scenario.maxPriority, scenario.maxPriority),

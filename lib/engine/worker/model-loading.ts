@@ -3,6 +3,7 @@ import { AutoglmError, reviveError } from '../../errors';
 import { estimateMemory } from '../../model/memory-estimate';
 import type { ComputeLayout } from '../../native/abi';
 import type { EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
+import { isBidirectional } from '../../native/decoder-spec';
 import { fromNativeError } from '../../native/native-error';
 import { monotonicMs } from '../clock';
 import type { DecoderMessage } from '../text/types';
@@ -47,7 +48,7 @@ export async function loadModel(
     kvBytesPerToken: estimate.kvBytesPerToken,
     freeBytes: Math.max(0, freeMemory() - estimate.weightBytes),
   });
-  const scheduler = schedulerConfig(settings, sizing);
+  const scheduler = schedulerConfig(settings, sizing, !isBidirectional(spec));
   const numWords = planCapacity(scheduler);
   const plans = [new PlanBuffer(numWords), new PlanBuffer(numWords)] as const;
   const results = [ResultBuffer.shared(scheduler.maxRows), ResultBuffer.shared(scheduler.maxRows)] as const;

@@ -8,15 +8,24 @@ import type { LoadSettings } from './protocol';
 const AGING_MS = 10_000;
 
 /** Settings of a model's scheduler. Waiting prompts may hold as many tokens as the running requests could. */
-export function schedulerConfig(settings: LoadSettings, sizing: KvSizing): SchedulerConfig {
+export function schedulerConfig(
+  settings: LoadSettings,
+  sizing: KvSizing,
+  splitsInputs: boolean,
+): SchedulerConfig {
   const { contextLength, numPages } = sizing;
+  // An input that is not split fits into a step by itself.
+  const maxStepTokens = splitsInputs
+    ? settings.maxStepTokens
+    : Math.max(settings.maxStepTokens, contextLength);
   const maxRows = settings.maxConcurrency;
   const pagesPerRow = Math.ceil(contextLength / Limits.pageSize);
   return {
     numPages,
     maxRows,
-    maxStepTokens: settings.maxStepTokens,
+    maxStepTokens,
     maxChunkTokens: settings.maxChunkTokens,
+    splitsInputs,
     contextLength,
     maxQueuedRequests: settings.maxQueuedRequests,
     maxQueuedTokens: maxRows * contextLength,
@@ -27,7 +36,7 @@ export function schedulerConfig(settings: LoadSettings, sizing: KvSizing): Sched
       PlanHeader.numWords +
       2 * (contextLength + pagesPerRow * PageUpdate.numWords) +
       maxRows * (Admission.numWords + Entry.numWords + 2 * PageUpdate.numWords) +
-      settings.maxStepTokens * PageUpdate.numWords,
+      maxStepTokens * PageUpdate.numWords,
   };
 }
 

@@ -1,6 +1,7 @@
 import type { AttentionSpec, DecoderSpec, LayerSpec, NormSpec, RopeTable } from '../../native/decoder-spec';
 import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
 import type { DecoderDescription } from './family';
+import { isClassifier, POOLED_TENSORS } from './pooled-output';
 import type { DecoderSettings } from './settings/decoder-settings';
 import { ropeTables } from './settings/rope-scaling';
 import { type RowRange, WeightMap } from './weight-map';
@@ -83,20 +84,30 @@ export function describeDenseDecoder(
   }
   mapNorm(weights, 'final_norm', tensors.finalNorm, hiddenSize, traits.norm.hasBias);
   const isTied = settings.isTied ?? !weights.has(`${tensors.head}.weight`);
-  if (!isTied) weights.matrix('head', `${tensors.head}.weight`, [vocabSize, hiddenSize]);
+  const hasHead = hasLanguageHead(checkpoint, tensors.head, isTied);
+  if (hasHead && !isTied) weights.matrix('head', `${tensors.head}.weight`, [vocabSize, hiddenSize]);
   else weights.use(`${tensors.head}.weight`);
   for (let layer = 0; layer < settings.numLayers; layer += 1) mapLayer(weights, layer, settings, traits);
   for (const vector of checkpoint.ropeVectors.keys()) weights.use(vector);
   return {
-    spec: decoderSpec(settings, traits, isTied),
+    spec: { ...decoderSpec(settings, traits, isTied), ...(hasHead ? {} : { head: null }) },
     tensors: weights.tensors,
     info: {
       family: traits.family,
       name,
       numParameters: weights.numParameters,
-      warnings: [...settings.warnings, ...unusedWarning(checkpoint, weights, traits)],
+      warnings: [...settings.warnings, ...unusedTensorsWarning(checkpoint, weights, traits.ignorable)],
     },
   };
+}
+
+/** Classifiers have none, and decoders saved for embeddings may have none; every other file must have one. */
+function hasLanguageHead(checkpoint: Checkpoint, head: string, isTied: boolean): boolean {
+  const { config, tensors } = checkpoint;
+  if (isClassifier(checkpoint)) return false;
+  const isBare =
+    config.kind === 'huggingface' && (config.values.strings('architectures')?.[0] ?? '').endsWith('Model');
+  return !isBare || isTied || tensors.has(`${head}.weight`);
 }
 
 function mapNorm(weights: WeightMap, role: string, name: string, length: number, hasBias: boolean): void {
@@ -201,12 +212,12 @@ function layerSpec(settings: DecoderSettings, traits: DenseTraits, norm: NormSpe
 
 const MAX_NAMES_SHOWN = 5;
 
-function unusedWarning(
+export function unusedTensorsWarning(
   checkpoint: Checkpoint,
   weights: WeightMap,
-  traits: DenseTraits,
+  ignorable: RegExp | null,
 ): readonly CheckpointWarning[] {
-  const unused = weights.unusedNames.filter((name) => !traits.ignorable?.test(name));
+  const unused = weights.unusedNames.filter((name) => !ignorable?.test(name) && !POOLED_TENSORS.test(name));
   if (unused.length === 0) return [];
   const shown = unused.slice(0, MAX_NAMES_SHOWN).join(', ');
   const rest = unused.length > MAX_NAMES_SHOWN ? `, and ${unused.length - MAX_NAMES_SHOWN} more` : '';

@@ -1,6 +1,7 @@
 import type { Checkpoint } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
 import { quoted, unsupportedModel } from '../model-file-error';
+import { bert } from './bert';
 import { chatglm } from './chatglm';
 import type { DecoderDescription, Family } from './family';
 import { gemma2 } from './gemma2';
@@ -11,8 +12,10 @@ import { gpt2 } from './gpt2';
 import { llama } from './llama';
 import { mistral } from './mistral';
 import { phi3 } from './phi3';
+import { type ModelDescription, withPooledOutput } from './pooled-output';
 import { qwen2 } from './qwen2';
 import { qwen3 } from './qwen3';
+import { roberta } from './roberta';
 import { smollm3 } from './smollm3';
 
 const FAMILIES: readonly Family[] = [
@@ -28,11 +31,14 @@ const FAMILIES: readonly Family[] = [
   chatglm,
   glm,
   glm4,
+  bert,
+  roberta,
 ];
 
 /** Finds the family of a checkpoint and lets it describe the decoder. Reads no file. */
-export function describeDecoder(checkpoint: Checkpoint): DecoderDescription {
-  const description = describeWithFamily(checkpoint);
+export function describeDecoder(opened: Checkpoint): ModelDescription {
+  const checkpoint = withModelPrefix(opened);
+  const description = withPooledOutput(checkpoint, describeWithFamily(checkpoint));
   const { vocabSize } = description.spec;
   const outside = checkpoint.eosTokenIds.find((id) => id >= vocabSize);
   if (outside === undefined) return description;
@@ -63,9 +69,32 @@ function familyOfConfig(config: ConfigReader): Family {
     throw unsupportedModel(config.file, `model_type ${quoted(modelType)}`, supported);
   }
   const [architecture] = config.strings('architectures') ?? [];
-  if (architecture !== undefined && !family.architectures.includes(architecture)) {
+  if (architecture !== undefined && !isOfFamily(architecture, family)) {
     const supported = FAMILIES.flatMap(({ architectures }) => architectures);
     throw unsupportedModel(config.file, `architecture ${quoted(architecture)}`, supported);
   }
   return family;
+}
+
+const LANGUAGE_MODEL = /(ForCausalLM|LMHeadModel)$/;
+
+/** An architecture of the family, or its layers without a head or with one for whole texts. */
+function isOfFamily(architecture: string, { architectures }: Family): boolean {
+  return architectures.some((own) => {
+    const stem = own.replace(LANGUAGE_MODEL, '').replace(/Model$/, '');
+    const others = [own, `${stem}ForSequenceClassification`];
+    if (LANGUAGE_MODEL.test(own)) others.push(`${stem}Model`);
+    return others.includes(architecture);
+  });
+}
+
+/** A decoder saved without a head (Qwen3-Embedding) leaves out the first part of its tensors' names. */
+function withModelPrefix(checkpoint: Checkpoint): Checkpoint {
+  const { tensors, config } = checkpoint;
+  if (config.kind !== 'huggingface' || !tensors.has('embed_tokens.weight')) return checkpoint;
+  const renamed = [...tensors].map(([name, tensor]) => {
+    const isModule = name.startsWith('score.') || name.startsWith('lm_head.') || name.includes('/');
+    return [isModule ? name : `model.${name}`, tensor] as const;
+  });
+  return { ...checkpoint, tensors: new Map(renamed) };
 }

@@ -3,19 +3,23 @@ import { parseSplitName } from '../gguf/split-name';
 
 /** Small files of a checkpoint that the readers use. */
 const SMALL_FILES =
-  /^(config|generation_config|special_tokens_map|added_tokens|vocab|tokenizer[\w-]*)\.json$|^(tokenizer\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
+  /^(config|generation_config|special_tokens_map|added_tokens|vocab|modules|sentence_\w+_config|config_sentence_transformers|tokenizer[\w-]*)\.json$|^(tokenizer\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
+/** Modules of sentence-transformers: how hidden states become an embedding. */
+const MODULE_FILES = /^\d+_\w+\/(config\.json|model\.safetensors)$/;
 /** A checkpoint has one of these; see `readTokenizerFiles`. */
 const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt'];
 const SHARD = /^(.+)-(\d{5})-of-(\d{5})\.safetensors$/;
 
 /**
  * The files of a repository that a checkpoint needs, small ones first: once the weights are there, everything is. Looks
- * at the top folder only. Null when the weights are not among `names`.
+ * at the top folder, and below it only for modules of embedding models. Null when the weights are not among `names`.
  */
 export function checkpointFiles(names: readonly string[]): readonly string[] | null {
   const weights = weightFiles(names);
   if (weights === null) return null;
-  const small = names.filter((name) => SMALL_FILES.test(name)).sort();
+  const hasModules = names.includes('modules.json');
+  const isSmall = (name: string) => SMALL_FILES.test(name) || (hasModules && MODULE_FILES.test(name));
+  const small = names.filter(isSmall).sort();
   return [...small, ...weights];
 }
 

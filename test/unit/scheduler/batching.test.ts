@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Finish, RequestKind } from '../../../lib/native/abi';
 import { Driver, tokens } from './scheduler-driver';
 
@@ -179,4 +179,40 @@ test('results out of order and results that name another row are refused', () =>
   expect(plan?.step).toBe(1);
   const wrong = { ...entry, generation: 9 };
   expect(() => driver.core.apply({ step: 1, entries: [wrong] })).toThrow(/generation 9/);
+});
+
+describe('inputs that are not split', () => {
+  const pool = { kind: RequestKind.pool, maxTokens: 0 };
+  const config = { splitsInputs: false, contextLength: 60, maxStepTokens: 64 };
+
+  test('each is computed in one step, as many as fit, in the order of the queue', () => {
+    const driver = new Driver(config);
+    for (const [n, length] of [40, 20, 30, 4].entries()) driver.add(n, tokens(length, n), pool);
+    const steps: [number, number, number][][] = [];
+    for (let plan = driver.plan(); plan !== null; plan = driver.plan()) {
+      steps.push(plan.entries.map(({ id, start, count }) => [id, start, count]));
+      driver.finish();
+    }
+    expect(steps).toEqual([
+      [
+        [0, 0, 40],
+        [1, 0, 20],
+      ],
+      [
+        [2, 0, 30],
+        [3, 0, 4],
+      ],
+    ]);
+    for (const n of [0, 1, 2, 3])
+      expect(driver.last(n)).toEqual({ type: 'finished', id: n, reason: 'evaluated' });
+  });
+
+  test('a step limit below the context is refused, since the longest input would never fit', () => {
+    expect(() => new Driver({ ...config, maxStepTokens: 59 })).toThrow(/maxStepTokens to be at least 60/);
+  });
+
+  test('an input longer than the context is refused with both counts', () => {
+    const driver = new Driver(config);
+    expect(() => driver.add(1, tokens(61), pool)).toThrow(/at most 60 prompt tokens .* got 61/);
+  });
 });

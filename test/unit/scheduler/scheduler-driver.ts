@@ -16,6 +16,7 @@ const LIMITS = {
   maxRows: 8,
   maxStepTokens: 64,
   maxChunkTokens: 32,
+  splitsInputs: true,
   contextLength: 512,
   maxQueuedRequests: 32,
   maxQueuedTokens: 4096,

@@ -1,5 +1,5 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { RemoteName } from '../source-name';
 import type { FetchContext, FoundModel, SourceFacts } from '../source-types';
 import { downloadFile, type RemoteFile } from '../transfer/download';
@@ -35,6 +35,7 @@ export async function fetchIntoStore(
     const files: StoredFile[] = [];
     for (const { name: file, remote } of downloads) {
       const target = join(directory, file);
+      await mkdir(dirname(target), { recursive: true });
       const partial = `${target}.incomplete`;
       // A fetch that was killed after this file: its bytes are checked again, not fetched again.
       if (remote.identity !== null) await reopenFinished(target, partial, remote.identity);
@@ -48,7 +49,11 @@ export async function fetchIntoStore(
 /** Removes what an earlier, unfinished fetch left and this one does not go on with. */
 async function removeOthers(directory: string, downloads: readonly StoreDownload[]): Promise<void> {
   const kept = new Set(
-    downloads.flatMap(({ name }) => [name, `${name}.incomplete`, `${name}.incomplete.json`]),
+    downloads.flatMap(({ name }) =>
+      name.includes('/')
+        ? [name.slice(0, name.indexOf('/'))]
+        : [name, `${name}.incomplete`, `${name}.incomplete.json`],
+    ),
   );
   for (const entry of await readdir(directory)) {
     if (!kept.has(entry)) await rm(join(directory, entry), { recursive: true, force: true });

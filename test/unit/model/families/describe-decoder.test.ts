@@ -396,10 +396,10 @@ describe('what is not supported is named, with what is', () => {
       /"constructor"/,
     ],
     [
-      'a classifier',
+      'a tagger of tokens',
       'llama-f32',
-      { config: { architectures: ['LlamaForSequenceClassification'] } },
-      /"LlamaForSequenceClassification".*LlamaForCausalLM/,
+      { config: { architectures: ['LlamaForTokenClassification'] } },
+      /"LlamaForTokenClassification".*LlamaForCausalLM/,
     ],
     [
       'a quantized checkpoint',

@@ -1,0 +1,182 @@
+import type { NativeTensor } from '../../native/addon';
+import { isBidirectional, type PooledLayerSpec } from '../../native/decoder-spec';
+import type { Checkpoint, StoredTensor } from '../checkpoint-types';
+import type { ConfigReader } from '../config-reader';
+import { invalidModelFile, quoted, unsupportedModel } from '../model-file-error';
+import type { PoolingName } from '../sentence-transformers';
+import type { DecoderDescription } from './family';
+import { WeightMap } from './weight-map';
+
+/** What the vector of a `pool` request is. */
+export type PooledOutput = EmbeddingOutput | LabelsOutput;
+
+export interface EmbeddingOutput {
+  readonly kind: 'embedding';
+  /** Null: the files do not say, so the caller has to. */
+  readonly pooling: PoolingName | null;
+  /** The files ask for vectors of length 1. */
+  readonly normalizes: boolean;
+  /** Tokens of one input; null for what the context holds. */
+  readonly maxLength: number | null;
+  readonly prompts: Readonly<Record<string, string>>;
+  readonly defaultPrompt: string | null;
+}
+
+/** One number per label. */
+export interface LabelsOutput {
+  readonly kind: 'labels';
+  readonly pooling: PoolingName;
+  readonly labels: readonly string[];
+  /** How the numbers become scores. */
+  readonly scoring: 'softmax' | 'sigmoid';
+}
+
+export interface ModelDescription extends DecoderDescription {
+  readonly pooled: PooledOutput;
+}
+
+/** Tensors that only pooled layers use; a family's own description does not know them. */
+export const POOLED_TENSORS = /^(score|classifier)\.|(^|\.)pooler\.|^[\w.-]+\/linear\./;
+
+export const isClassifier = (checkpoint: Checkpoint): boolean =>
+  architectureOf(checkpoint).endsWith('ForSequenceClassification');
+
+function architectureOf({ config }: Checkpoint): string {
+  return config.kind === 'huggingface' ? (config.values.strings('architectures')?.[0] ?? '') : '';
+}
+
+/** Adds to a description what makes a vector of its hidden states. */
+export function withPooledOutput(checkpoint: Checkpoint, description: DecoderDescription): ModelDescription {
+  const { config } = checkpoint;
+  if (config.kind === 'gguf') return { ...description, pooled: ggufEmbedding(checkpoint) };
+  if (isClassifier(checkpoint)) return classifier(checkpoint, config.values, description);
+  const files = checkpoint.sentenceTransformers;
+  if (files === null) return { ...description, pooled: UNDECLARED };
+  const layers = new PooledLayerList(checkpoint, description);
+  for (const { folder, inSize, outSize, hasBias, hasTanh } of files.denseModules) {
+    layers.add(`${folder}/linear`, { outSize, hasBias, hasTanh }, inSize);
+  }
+  const { pooling, normalizes, maxLength, prompts, defaultPrompt } = files;
+  const pooled: EmbeddingOutput = {
+    kind: 'embedding',
+    pooling,
+    normalizes,
+    maxLength,
+    prompts,
+    defaultPrompt,
+  };
+  return { ...layers.description, pooled };
+}
+
+const UNDECLARED: EmbeddingOutput = {
+  kind: 'embedding',
+  pooling: null,
+  normalizes: false,
+  maxLength: null,
+  prompts: {},
+  defaultPrompt: null,
+};
+
+/** `pooling_type` of GGUF files, by value; they do not say whether to normalize, and every engine does. */
+function ggufEmbedding({ config }: Checkpoint): EmbeddingOutput {
+  if (config.kind !== 'gguf') return UNDECLARED;
+  const { values, architecture } = config;
+  const key = `${architecture}.pooling_type`;
+  const type = values.integer(key, 0, 4) ?? 0;
+  if (type === 4) {
+    throw unsupportedModel(
+      values.file,
+      `${key} 4 (rank)`,
+      ['0 (none)', '1 (mean)', '2 (cls)', '3 (last)'],
+      'Use the safetensors checkpoint of the reranker.',
+    );
+  }
+  const pooling = ([null, 'mean', 'first', 'last'] as const)[type] ?? null;
+  return { ...UNDECLARED, pooling, normalizes: pooling !== null };
+}
+
+/** The layers of `pool` requests and their weights, in order. */
+class PooledLayerList {
+  readonly #description: DecoderDescription;
+  readonly #weights: WeightMap;
+  readonly #layers: PooledLayerSpec[] = [];
+
+  constructor(
+    readonly checkpoint: Checkpoint,
+    description: DecoderDescription,
+  ) {
+    this.#description = description;
+    this.#weights = new WeightMap(checkpoint);
+  }
+
+  add(name: string, layer: PooledLayerSpec, inSize = this.size): void {
+    const role = `pooled.${this.#layers.length}`;
+    if (inSize !== this.size) {
+      throw invalidModelFile({
+        file: this.checkpoint.path,
+        where: `module ${quoted(name)}`,
+        expected: `${this.size} inputs`,
+        found: `${inSize}`,
+      });
+    }
+    this.#weights.matrix(role, `${name}.weight`, [layer.outSize, inSize]);
+    if (layer.hasBias) this.#weights.vector(`${role}.bias`, `${name}.bias`, layer.outSize);
+    this.#layers.push(layer);
+  }
+
+  /** Numbers of the vector so far. */
+  get size(): number {
+    return this.#layers.at(-1)?.outSize ?? this.#description.spec.hiddenSize;
+  }
+
+  get description(): DecoderDescription {
+    const { spec, tensors, info } = this.#description;
+    const added: readonly NativeTensor[] = this.#weights.tensors;
+    return {
+      spec: { ...spec, pooledLayers: this.#layers },
+      tensors: [...tensors, ...added],
+      info: { ...info, numParameters: info.numParameters + this.#weights.numParameters },
+    };
+  }
+}
+
+const MAX_LABELS = 1 << 16;
+
+/** BERT's pooler and classifier, RoBERTa's two-layer head, or the `score` matrix of decoders. */
+function classifier(
+  checkpoint: Checkpoint,
+  config: ConfigReader,
+  description: DecoderDescription,
+): ModelDescription {
+  const layers = new PooledLayerList(checkpoint, description);
+  const tensorOf = (name: string): StoredTensor | undefined => checkpoint.tensors.get(`${name}.weight`);
+  const head = ['score', 'classifier.out_proj', 'classifier'].find((name) => tensorOf(name) !== undefined);
+  const numLabels = head === undefined ? 0 : (tensorOf(head)?.shape[0] ?? 0);
+  if (head === undefined || numLabels < 1 || numLabels > MAX_LABELS) {
+    throw invalidModelFile({
+      file: checkpoint.path,
+      where: 'the classification head',
+      expected: `a tensor score, classifier or classifier.out_proj of 1..${MAX_LABELS} rows`,
+      found: head === undefined ? 'none of them' : `${numLabels} rows`,
+    });
+  }
+  const { hiddenSize } = description.spec;
+  const hidden: PooledLayerSpec = { outSize: hiddenSize, hasBias: true, hasTanh: true };
+  const pooler = ['bert.pooler.dense', 'pooler.dense'].find((name) => tensorOf(name) !== undefined);
+  if (head === 'classifier.out_proj') layers.add('classifier.dense', hidden);
+  else if (head === 'classifier' && pooler !== undefined) layers.add(pooler, hidden);
+  const hasBias = checkpoint.tensors.has(`${head}.bias`);
+  layers.add(head, { outSize: numLabels, hasBias, hasTanh: false });
+  const isMultiLabel = config.string('problem_type') === 'multi_label_classification';
+  const pooled: LabelsOutput = {
+    kind: 'labels',
+    pooling: isBidirectional(description.spec) ? 'first' : 'last',
+    labels: readLabels(config, numLabels),
+    scoring: numLabels === 1 || isMultiLabel ? 'sigmoid' : 'softmax',
+  };
+  return { ...layers.description, pooled };
+}
+
+function readLabels(config: ConfigReader, numLabels: number): readonly string[] {
+  return Array.from({ length: numLabels }, (_, i) => config.string(`id2label.${i}`) ?? `LABEL_${i}`);
+}
