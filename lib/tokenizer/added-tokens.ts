@@ -1,3 +1,4 @@
+import { type TextPlace, WHOLE_TEXT } from './stages/sentencepiece-text';
 import { StringTrie } from './string-trie';
 import type { AddedTokenJson } from './vocabulary/tokenizer-json';
 import { trimEnd, trimStart } from './white-space';
@@ -12,8 +13,8 @@ export type Section =
       readonly text: string;
       /** Nothing stands before it. */
       readonly isFirst: boolean;
-      /** It goes on after a symbol that is a part of the same text. */
-      readonly continues: boolean;
+      /** Symbols around it that are parts of the same text. */
+      readonly place: TextPlace;
     };
 
 /**
@@ -37,18 +38,19 @@ export class AddedTokenSplitter {
   }
 
   /** Nothing that overlaps a plain range is taken for a token. `isFirst`: nothing stands before the text. */
-  split(text: string, plainRanges: TextRanges, isFirst = true, continues = false): Section[] {
-    if (this.#isEmpty) return text === '' ? [] : [{ text, isFirst, continues }];
+  split(text: string, plainRanges: TextRanges, isFirst = true): Section[] {
+    if (this.#isEmpty) return text === '' ? [] : [{ text, isFirst, place: WHOLE_TEXT }];
     const sections: Section[] = [];
     let start = 0;
     let last: AddedTokenJson | null = null;
-    const pushText = (end: number, stripsEnd: boolean): void => {
+    const pushText = (end: number, next: AddedTokenJson | null): void => {
       let piece = text.slice(start, end);
       if (last?.rstrip === true) piece = trimStart(piece);
-      if (stripsEnd) piece = trimEnd(piece);
-      if (piece === '') return;
-      const goesOn = last === null ? continues : last.isTextSymbol === true;
-      sections.push({ text: piece, isFirst: isFirst && last === null, continues: goesOn });
+      if (next?.lstrip === true) piece = trimEnd(piece);
+      const place = { continues: last?.isTextSymbol === true, isContinued: next?.isTextSymbol === true };
+      // A text that begins with a symbol has an empty piece before it: the space that goes before a text.
+      if (piece === '' && (place.continues || !place.isContinued)) return;
+      sections.push({ text: piece, isFirst: isFirst && last === null, place });
     };
     let range = 0;
     for (let i = 0; i < text.length; ) {
@@ -65,14 +67,14 @@ export class AddedTokenSplitter {
       }
       const end = i + token.content.length;
       if (token.single_word !== true || isWord(text, i, end)) {
-        pushText(i, token.lstrip === true);
+        pushText(i, token);
         sections.push({ token: token.id });
         start = end;
         last = token;
       }
       i = end;
     }
-    pushText(text.length, false);
+    pushText(text.length, null);
     return sections;
   }
 }

@@ -8,7 +8,8 @@ export interface Spelling {
   readonly isByteAlphabet: boolean;
   /** `<0x00>` to `<0xFF>` are bytes. */
   readonly hasByteTokens: boolean;
-  readonly hasLeadingSpace: boolean;
+  /** Spaces that are left out at the start of a text. */
+  readonly numLeadingSpaces: number;
   readonly hasTrailingSpace: boolean;
   /** The text of a piece, at most one UTF-16 unit longer than it. */
   readonly textOf: (piece: string, isAdded: boolean) => string;
@@ -17,7 +18,7 @@ export interface Spelling {
 const PLAIN: Spelling = {
   isByteAlphabet: false,
   hasByteTokens: false,
-  hasLeadingSpace: false,
+  numLeadingSpaces: 0,
   hasTrailingSpace: false,
   textOf: (piece) => piece,
 };
@@ -58,7 +59,7 @@ export function spellingOf(decoder: ComponentJson | null): Spelling {
 }
 
 function spacedWords(textOf: (piece: string) => string): Spelling {
-  return { ...PLAIN, hasLeadingSpace: true, textOf: (piece) => textOf(` ${piece}`) };
+  return { ...PLAIN, numLeadingSpaces: 1, textOf: (piece) => textOf(` ${piece}`) };
 }
 
 function metaspace(decoder: ComponentJson): Spelling {
@@ -67,7 +68,7 @@ function metaspace(decoder: ComponentJson): Spelling {
   return {
     ...PLAIN,
     hasByteTokens: true,
-    hasLeadingSpace: scheme !== 'never',
+    numLeadingSpaces: scheme === 'never' ? 0 : 1,
     textOf: (piece) => piece.replaceAll(mark, ' '),
   };
 }
@@ -96,7 +97,7 @@ function wordPiece(decoder: ComponentJson): Spelling {
   };
   const textOf = (piece: string): string =>
     cleanUp(prefix !== '' && piece.startsWith(prefix) ? piece.slice(prefix.length) : ` ${piece}`);
-  return { ...PLAIN, hasLeadingSpace: true, textOf };
+  return { ...PLAIN, numLeadingSpaces: 1, textOf };
 }
 
 function suffixed(decoder: ComponentJson): Spelling {
@@ -119,8 +120,8 @@ function withPart(spelling: Spelling, part: ComponentJson): Spelling {
     case 'ByteFallback':
       return { ...spelling, hasByteTokens: true };
     case 'Strip':
-      if (part.content === ' ' && Number(part.start ?? 0) <= 1 && Number(part.stop ?? 0) === 0) {
-        return { ...spelling, hasLeadingSpace: part.start === 1 };
+      if (part.content === ' ' && typeof part.start === 'number' && (part.stop ?? 0) === 0) {
+        return { ...spelling, numLeadingSpaces: part.start };
       }
       break;
     case 'Replace': {

@@ -21,7 +21,7 @@ export class StreamDecoder {
   readonly #table: TokenTable;
   readonly #skipsSpecial: boolean;
   readonly #shown: ReadonlySet<number>;
-  #dropsSpace: boolean;
+  #numDroppedSpaces: number;
   /** The first bytes of a character, at most 3. */
   #pending: Uint8Array = new Uint8Array(0);
   /** A space that is text only if more text comes. */
@@ -34,7 +34,7 @@ export class StreamDecoder {
     this.#table = table;
     this.#skipsSpecial = skipSpecialTokens;
     this.#shown = shownTokens;
-    this.#dropsSpace = table.hasLeadingSpace && !continuesText;
+    this.#numDroppedSpaces = continuesText ? 0 : table.numLeadingSpaces;
   }
 
   push(tokenIds: ArrayLike<number>): string {
@@ -87,10 +87,11 @@ export class StreamDecoder {
   }
 
   #text(bytes: Uint8Array): string {
-    const decoded = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
-    if (decoded === '') return '';
-    const text = this.#dropsSpace && decoded.startsWith(' ') ? decoded.slice(1) : decoded;
-    this.#dropsSpace = false;
+    let text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
+    for (; text.startsWith(' ') && this.#numDroppedSpaces > 0; this.#numDroppedSpaces -= 1)
+      text = text.slice(1);
+    if (text === '') return '';
+    this.#numDroppedSpaces = 0;
     if (!this.#table.hasTrailingSpace) return text;
     const all = this.#heldSpace + text;
     this.#heldSpace = all.endsWith(' ') ? ' ' : '';

@@ -12,8 +12,8 @@ export interface TokenTable {
   readonly offsets: Uint32Array;
   /** 1 for control tokens (end of text, role marks, ...), whose bytes are not part of what a model says. */
   readonly isSpecial: Uint8Array;
-  /** Words are written with the space before them: a decoder drops one at the start of a text. */
-  readonly hasLeadingSpace: boolean;
+  /** Words are written with the space before them: a decoder drops so many at the start of a text. */
+  readonly numLeadingSpaces: number;
   /** Words are written with the space after them: a decoder drops one at the end of a text. */
   readonly hasTrailingSpace: boolean;
 }
@@ -47,8 +47,8 @@ export function makeTokenTable(
     end += writePiece(piece, isAdded[id] === 1, spelling, bytes, end);
     offsets[id + 1] = end;
   }
-  const { hasLeadingSpace, hasTrailingSpace } = spelling;
-  return { bytes: bytes.slice(0, end), offsets, isSpecial, hasLeadingSpace, hasTrailingSpace };
+  const { numLeadingSpaces, hasTrailingSpace } = spelling;
+  return { bytes: bytes.slice(0, end), offsets, isSpecial, numLeadingSpaces, hasTrailingSpace };
 }
 
 const encoder = new TextEncoder();

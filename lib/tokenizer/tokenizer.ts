@@ -6,6 +6,7 @@ import { makeTextModel, type TextModel } from './models/text-model';
 import { spellingOf } from './spelling';
 import { makeNormalizer, type Normalizer } from './stages/normalizer';
 import { makePreTokenizer, type PreTokenizer } from './stages/pre-tokenizer';
+import { type TextPlace, WHOLE_TEXT } from './stages/sentencepiece-text';
 import { checkText, maxTextLengthFor, type TextLimit } from './text-check';
 import { makeTokenTable, type TokenTable } from './token-table';
 import { boundaryTokensOf } from './vocabulary/boundary-tokens';
@@ -88,12 +89,12 @@ export class Tokenizer {
 
   #makeNormalizedSplitter(tokens: readonly AddedTokenJson[]): AddedTokenSplitter | null {
     if (tokens.length === 0) return null;
-    const spelt = tokens.map((token) => ({ ...token, content: this.#normalize(token.content, false) }));
+    const spelt = tokens.map((token) => ({ ...token, content: this.#normalize(token.content, WHOLE_TEXT) }));
     return new AddedTokenSplitter(spelt);
   }
 
-  #normalize(text: string, continues: boolean): string {
-    return this.#normalizer === null ? text : this.#normalizer(text, continues);
+  #normalize(text: string, place: TextPlace): string {
+    return this.#normalizer === null ? text : this.#normalizer(text, place);
   }
 
   #encodeSection(section: Section, ids: number[]): void {
@@ -101,8 +102,8 @@ export class Tokenizer {
       ids.push(section.token);
       return;
     }
-    const { text, isFirst, continues } = section;
-    const normalized = this.#normalize(text, continues);
+    const { text, isFirst, place } = section;
+    const normalized = this.#normalize(text, place);
     if (this.#normalizedSplitter === null) {
       this.#encodeText(normalized, isFirst, ids);
       return;

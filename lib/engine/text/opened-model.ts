@@ -132,7 +132,7 @@ function emptyTable(numTokens: number): TokenTable {
     bytes: new Uint8Array(0),
     offsets: new Uint32Array(numTokens + 1),
     isSpecial: new Uint8Array(numTokens),
-    hasLeadingSpace: false,
+    numLeadingSpaces: 0,
     hasTrailingSpace: false,
   };
 }

@@ -25,7 +25,8 @@ export class UnigramModel implements TextModel {
     this.#bytes = json.byte_fallback ? byteTokens(json.vocab) : null;
     this.#trie = new PieceTrie();
     let lowest = Number.POSITIVE_INFINITY;
-    let highest = Number.NEGATIVE_INFINITY;
+    // The reference begins at the smallest positive float, so that scores below zero leave it there.
+    let highest = 2 ** -126;
     for (const id of json.vocab.values()) {
       const score = json.scores[id] as number;
       if (!json.isScored(id)) continue;
@@ -42,11 +43,11 @@ export class UnigramModel implements TextModel {
     // A user-defined symbol beats every other way to write it.
     for (const symbol of json.userDefined) {
       const id = json.vocab.get(symbol) as number;
-      this.#scores[id] = this.#round(Buffer.byteLength(symbol) * this.#round(highest) - 0.1);
+      this.#scores[id] = this.#round(Buffer.byteLength(symbol) * highest) - 0.1;
     }
   }
 
-  /** SentencePiece computes in 32 bits, and near-ties depend on it. */
+  /** SentencePiece keeps sums in 32 bits but compares them before they are rounded: near-ties depend on it. */
   #round(score: number): number {
     return this.#json.isSinglePrecision ? Math.fround(score) : score;
   }
@@ -73,9 +74,9 @@ export class UnigramModel implements TextModel {
       const characterEnd = start + ((unit & 0xfc00) === 0xd800 ? 2 : 1);
       const before = best[start] as number;
       const take = (end: number, id: number, score: number): void => {
-        const total = this.#round(before + score);
+        const total = before + score;
         if (cut[end] !== NOTHING && !(total > (best[end] as number))) return;
-        best[end] = total;
+        best[end] = this.#round(total);
         cut[end] = start;
         cut[length + 1 + end] = id;
       };

@@ -2,15 +2,16 @@ import { patternFault } from './pattern-fault';
 
 /**
  * Character classes of Oniguruma (Ruby syntax, Unicode), written as classes of JavaScript's `v` mode. `\s` is the property
- * White_Space, which JavaScript's own `\s` is not; `\w` and `\d` are Unicode's.
+ * White_Space, which JavaScript's own `\s` is not; `\w` and `\d` are Unicode's, with Latin-1's superscripts and fractions as
+ * word characters.
  */
 const CLASS_ESCAPES: Readonly<Record<string, string>> = {
   s: '\\p{White_Space}',
   S: '\\P{White_Space}',
   d: '\\p{Nd}',
   D: '\\P{Nd}',
-  w: '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]',
-  W: '[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]',
+  w: '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]',
+  W: '[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]',
   h: '[0-9A-Fa-f]',
   H: '[^0-9A-Fa-f]',
 };
@@ -26,8 +27,8 @@ const CONTROL_ESCAPES: Readonly<Record<string, string>> = {
 };
 
 const NAMED_CLASSES: Readonly<Record<string, string>> = {
-  alnum: '[\\p{Alphabetic}\\p{M}\\p{Nd}]',
-  alpha: '[\\p{Alphabetic}\\p{M}]',
+  alnum: '[\\p{Alphabetic}\\p{Nd}]',
+  alpha: '\\p{Alphabetic}',
   blank: '[\\p{Zs}\\t]',
   cntrl: '\\p{Cc}',
   digit: '\\p{Nd}',
@@ -35,7 +36,7 @@ const NAMED_CLASSES: Readonly<Record<string, string>> = {
   punct: '[\\p{P}$+<=>^`\\|~]',
   space: '\\p{White_Space}',
   upper: '\\p{Uppercase}',
-  word: '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]',
+  word: '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]',
   xdigit: '[0-9A-Fa-f]',
 };
 

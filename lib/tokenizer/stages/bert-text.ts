@@ -2,6 +2,7 @@ import type { ComponentJson } from '../vocabulary/tokenizer-json';
 
 const CONTROL = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}]/u;
 const NONSPACING_MARKS = /\p{Mn}+/gu;
+const MARKS = /\p{M}+/gu;
 /** Blocks of Chinese characters, by first and last code point. */
 const CHINESE: readonly (readonly [number, number])[] = [
   [0x4e00, 0x9fff],
@@ -22,8 +23,9 @@ export function lowercase(text: string): string {
   return Array.from(text, (character) => character.toLowerCase()).join('');
 }
 
-export function removeNonspacingMarks(text: string): string {
-  return text.replace(NONSPACING_MARKS, '');
+/** StripAccents of a tokenizer.json: marks of every kind. */
+export function removeMarks(text: string): string {
+  return text.replace(MARKS, '');
 }
 
 /** BertNormalizer of a tokenizer.json. Stripping accents goes with lowercasing unless the file says otherwise. */
@@ -35,18 +37,18 @@ export function bertNormalizer(component: ComponentJson): (text: string) => stri
   return (text) => {
     let result = cleans ? cleanText(text) : text;
     if (spacesChinese) result = spaceChinese(result);
-    if (strips) result = removeNonspacingMarks(result.normalize('NFD'));
+    if (strips) result = result.normalize('NFD').replace(NONSPACING_MARKS, '');
     return lowers ? lowercase(result) : result;
   };
 }
 
+/** Other control characters are dropped even where they are white space. */
 function cleanText(text: string): string {
   let result = '';
   for (const character of text) {
-    if (/[\t\n\r\p{White_Space}]/u.test(character)) {
-      // U+0085 is a control character before it is white space.
-      if (character !== '\u0085') result += ' ';
-    } else if (character !== '\ufffd' && !CONTROL.test(character)) result += character;
+    if (/[\t\n\r]/.test(character)) result += ' ';
+    else if (character === '\ufffd' || CONTROL.test(character)) continue;
+    else result += /\p{White_Space}/u.test(character) ? ' ' : character;
   }
   return result;
 }

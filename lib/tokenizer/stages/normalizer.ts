@@ -4,12 +4,12 @@ import { PatternMatcher } from '../pattern/pattern-matcher';
 import { StringTrie } from '../string-trie';
 import type { ComponentJson } from '../vocabulary/tokenizer-json';
 import { trimEnd, trimStart } from '../white-space';
-import { bertNormalizer, lowercase, removeNonspacingMarks } from './bert-text';
+import { bertNormalizer, lowercase, removeMarks } from './bert-text';
 import { Charsmap } from './charsmap';
-import { sentencePieceText } from './sentencepiece-text';
+import { sentencePieceText, type TextPlace } from './sentencepiece-text';
 
-/** Changes a text before it is cut. `continues`: it goes on after a symbol that is part of the same text. */
-export type Normalizer = (text: string, continues: boolean) => string;
+/** Changes a text before it is cut. */
+export type Normalizer = (text: string, place: TextPlace) => string;
 
 type Maker = (component: ComponentJson) => Normalizer;
 
@@ -24,7 +24,7 @@ const MAKERS: ReadonlyMap<string, Maker> = new Map<string, Maker>([
   ['NFKC', unicodeForm('NFKC')],
   ['NFKD', unicodeForm('NFKD')],
   ['Lowercase', () => lowercase],
-  ['StripAccents', () => removeNonspacingMarks],
+  ['StripAccents', () => removeMarks],
   ['Strip', strip],
   ['Replace', replace],
   ['Prepend', prepend],
@@ -45,9 +45,9 @@ export function makeNormalizer(component: ComponentJson | null): Normalizer | nu
 
 function sequence(component: ComponentJson): Normalizer {
   const steps = componentList(component, 'normalizers').map((part) => makeNormalizer(part) as Normalizer);
-  return (text, continues) => {
+  return (text, place) => {
     let result = text;
-    for (const step of steps) result = step(result, continues);
+    for (const step of steps) result = step(result, place);
     return result;
   };
 }
@@ -178,5 +178,5 @@ function sentencePiece(component: ComponentJson): Normalizer {
     treatWhitespaceAsSuffix: component.treatWhitespaceAsSuffix === true,
     userDefined: symbols.length === 0 ? null : userDefined,
   };
-  return (text, continues) => sentencePieceText(text, rules, continues);
+  return (text, place) => sentencePieceText(text, rules, place);
 }

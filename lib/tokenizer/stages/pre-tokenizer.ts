@@ -8,16 +8,17 @@ export type PreTokenizer = (text: string, isFirst: boolean, words: string[]) => 
 
 type Maker = (component: ComponentJson) => PreTokenizer;
 
+/** What the pre-tokenizer Whitespace takes for words; the classes of patterns are another library's. */
+const WORD = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}';
+const PUNCTUATION = '[\\p{P}$+<=>^`|~]';
+
 const MAKERS: ReadonlyMap<string, Maker> = new Map<string, Maker>([
   ['Sequence', sequence],
   ['ByteLevel', byteLevel],
   ['Split', split],
   ['Metaspace', metaspace],
   ['BertPreTokenizer', bert],
-  [
-    'Whitespace',
-    () => cutAt(finder('[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+'), 'Removed', true),
-  ],
+  ['Whitespace', () => cutAt(finder(`[${WORD}]+|[^${WORD}\\s]+`), 'Removed', true)],
   ['WhitespaceSplit', () => cutAt(finder('\\s'), 'Removed', false)],
   [
     'Digits',
@@ -27,8 +28,6 @@ const MAKERS: ReadonlyMap<string, Maker> = new Map<string, Maker>([
   ['Punctuation', ({ behavior }) => cutAt(finder(PUNCTUATION), behaviorOf(behavior ?? 'Isolated'), false)],
   ['CharDelimiterSplit', charDelimiterSplit],
 ]);
-
-const PUNCTUATION = '[\\p{P}$+<=>^`|~]';
 
 /** A pre-tokenizer of a tokenizer.json; null when there is none. */
 export function makePreTokenizer(component: ComponentJson | null): PreTokenizer | null {

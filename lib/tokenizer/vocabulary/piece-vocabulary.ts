@@ -94,14 +94,16 @@ export function pieceVocabularyJson(vocabulary: PieceVocabulary, modelType: 'BPE
   const model = modelType === 'BPE' ? bpeModel(vocabulary, sorted) : unigramModel(vocabulary, sorted);
   const { rules } = vocabulary;
   const normalizer: ComponentJson = { type: 'SentencePiece', ...rules, userDefined: sorted.userDefined };
-  const hasPrefix = rules.addDummyPrefix && !rules.treatWhitespaceAsSuffix;
+  const numLeadingSpaces = rules.removeExtraWhitespaces
+    ? Number.MAX_SAFE_INTEGER
+    : Number(rules.addDummyPrefix);
   const decoder: ComponentJson = {
     type: 'Sequence',
     decoders: [
       { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
       { type: 'ByteFallback' },
       { type: 'Fuse' },
-      ...(hasPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
+      { type: 'Strip', content: ' ', start: numLeadingSpaces, stop: 0 },
     ],
   };
   return { added: sorted.added, normalizer, decoder, model };

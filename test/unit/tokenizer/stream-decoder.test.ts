@@ -9,7 +9,7 @@ const BYTES: TokenTable = {
   bytes: Uint8Array.from({ length: 256 }, (_, i) => i),
   offsets: Uint32Array.from({ length: 257 }, (_, i) => i),
   isSpecial: new Uint8Array(256),
-  hasLeadingSpace: false,
+  numLeadingSpaces: 0,
   hasTrailingSpace: false,
 };
 
