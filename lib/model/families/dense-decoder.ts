@@ -4,7 +4,7 @@ import type { DecoderDescription } from './family';
 import { isClassifier, POOLED_TENSORS } from './pooled-output';
 import type { DecoderSettings } from './settings/decoder-settings';
 import { ropeTables } from './settings/rope-scaling';
-import { type RowRange, WeightMap } from './weight-map';
+import { firstNames, type RowRange, WeightMap } from './weight-map';
 
 /** A tensor, without `.weight` or `.bias`, and the rows of it that a role takes. */
 export interface TensorPart {
@@ -210,8 +210,6 @@ function layerSpec(settings: DecoderSettings, traits: DenseTraits, norm: NormSpe
   };
 }
 
-const MAX_NAMES_SHOWN = 5;
-
 export function unusedTensorsWarning(
   checkpoint: Checkpoint,
   weights: WeightMap,
@@ -219,12 +217,10 @@ export function unusedTensorsWarning(
 ): readonly CheckpointWarning[] {
   const unused = weights.unusedNames.filter((name) => !ignorable?.test(name) && !POOLED_TENSORS.test(name));
   if (unused.length === 0) return [];
-  const shown = unused.slice(0, MAX_NAMES_SHOWN).join(', ');
-  const rest = unused.length > MAX_NAMES_SHOWN ? `, and ${unused.length - MAX_NAMES_SHOWN} more` : '';
   return [
     {
       code: 'unused_tensors',
-      message: `${checkpoint.path}: tensors that the model does not use: ${shown}${rest}`,
+      message: `${checkpoint.path}: tensors that the model does not use: ${firstNames(unused)}`,
     },
   ];
 }

@@ -1,3 +1,4 @@
+import type { AutoglmError } from '../../errors';
 import { STORED_FORMATS, type StoredFormat } from '../../native/abi';
 import type { NativeTensor } from '../../native/addon';
 import type { Checkpoint, StoredTensor } from '../checkpoint-types';
@@ -29,6 +30,8 @@ export class WeightMap {
   readonly #checkpoint: Checkpoint;
   readonly #tensors: NativeTensor[] = [];
   readonly #used = new Set<StoredTensor>();
+  /** Names, with the shapes that were asked for. */
+  readonly #missing = new Map<string, string>();
 
   constructor(checkpoint: Checkpoint) {
     this.#checkpoint = checkpoint;
@@ -48,11 +51,13 @@ export class WeightMap {
     const { rows = { first: 0, total: out }, rowOrder = null, isTransposed = false } = placement;
     if (!isTransposed) {
       const tensor = this.#require(name, [rows.total, columns]);
+      if (tensor === null) return;
       const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
       this.#add(role, tensor, format, [out, columns], rows, rowOrder);
       return;
     }
     const tensor = this.#require(name, [columns, rows.total]);
+    if (tensor === null) return;
     const format = this.#formatOf(tensor, VECTOR_FORMATS);
     const slices = [{ file: tensor.file, offset: tensor.offset, byteLength: tensor.byteLength }];
     const source = { format, shape: [out, columns], slices, rowOrder: columnsOf(rows, out), isTransposed };
@@ -63,6 +68,7 @@ export class WeightMap {
   vector(role: string, name: string, length: number, placement: Placement = {}): void {
     const { rows = { first: 0, total: length }, rowOrder = null } = placement;
     const tensor = this.#require(name, [rows.total]);
+    if (tensor === null) return;
     const format = this.#formatOf(tensor, VECTOR_FORMATS);
     this.#add(role, tensor, format, [length], rows, rowOrder);
   }
@@ -73,7 +79,9 @@ export class WeightMap {
     if (tensor !== undefined) this.#used.add(tensor);
   }
 
+  /** Every role with its source. Throws when tensors are missing, naming the first few. */
   get tensors(): readonly NativeTensor[] {
+    if (this.#missing.size > 0) throw this.#missingFault();
     return this.#tensors;
   }
 
@@ -120,28 +128,40 @@ export class WeightMap {
     });
   }
 
-  #require(name: string, shape: readonly number[]): StoredTensor {
+  /** Null when there is no such tensor: what else is missing is told together with it. */
+  #require(name: string, shape: readonly number[]): StoredTensor | null {
     const tensor = this.#checkpoint.tensors.get(name);
-    const where = `tensor ${quoted(name)}`;
     const expected = `shape [${shape.join(', ')}]`;
     if (tensor === undefined) {
-      throw invalidModelFile({
-        file: this.#checkpoint.path,
-        where,
-        expected: `${expected}, as the config asks for`,
-        found: 'no such tensor',
-      });
+      this.#missing.set(name, expected);
+      return null;
     }
     if (tensor.shape.length !== shape.length || tensor.shape.some((dim, i) => dim !== shape[i])) {
       throw invalidModelFile({
         file: this.#fileOf(tensor),
-        where,
+        where: `tensor ${quoted(name)}`,
         expected: `${expected}, as the config asks for`,
         found: `shape [${tensor.shape.join(', ')}]`,
       });
     }
     this.#used.add(tensor);
     return tensor;
+  }
+
+  #missingFault(): AutoglmError {
+    const file = this.#checkpoint.path;
+    const [[name, shape], ...more] = [...this.#missing] as [[string, string], ...[string, string][]];
+    if (more.length === 0) {
+      const expected = `${shape}, as the config asks for`;
+      return invalidModelFile({ file, where: `tensor ${quoted(name)}`, expected, found: 'no such tensor' });
+    }
+    const expected = `${this.#missing.size} tensors that the config asks for`;
+    return invalidModelFile({
+      file,
+      where: 'tensors',
+      expected,
+      found: `none of ${firstNames([...this.#missing.keys()])}`,
+    });
   }
 
   #formatOf(tensor: StoredTensor, supported: readonly StoredFormat[]): StoredFormat {
@@ -158,6 +178,14 @@ export class WeightMap {
   #fileOf(tensor: StoredTensor): string {
     return this.#checkpoint.files[tensor.file]?.path ?? this.#checkpoint.path;
   }
+}
+
+const MAX_NAMES_SHOWN = 5;
+
+/** The first few names of a list, and how many more there are. */
+export function firstNames(names: readonly string[]): string {
+  const shown = names.slice(0, MAX_NAMES_SHOWN).join(', ');
+  return names.length > MAX_NAMES_SHOWN ? `${shown}, and ${names.length - MAX_NAMES_SHOWN} more` : shown;
 }
 
 /** A role's part of a transposed tensor: its rows are columns of the file, so they are picked one by one. */

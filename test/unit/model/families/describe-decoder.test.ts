@@ -1,83 +1,29 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { openCheckpoint } from '../../../../lib/model/checkpoint';
-import type { Checkpoint, JsonObject, StoredTensor } from '../../../../lib/model/checkpoint-types';
+import type { Checkpoint } from '../../../../lib/model/checkpoint-types';
 import { describeDecoder } from '../../../../lib/model/families/registry';
-import { GgufMetadata, type GgufValue } from '../../../../lib/model/gguf/metadata';
-import { JsonConfig } from '../../../../lib/model/json-config';
+import {
+  type Change,
+  checkpointOf,
+  described,
+  number,
+  numbers,
+  openFixtures,
+  variant,
+  words,
+} from './variant';
 
-const models = join(__dirname, '..', '..', '..', 'fixtures', 'models');
-
-interface Change {
-  /** Keys of config.json; undefined removes one. */
-  readonly config?: Readonly<Record<string, unknown>>;
-  /** GGUF keys; null removes one. */
-  readonly keys?: Readonly<Record<string, GgufValue | null>>;
-  /** Tensors; null removes one. */
-  readonly tensors?: Readonly<Record<string, Partial<StoredTensor> | null>>;
-  readonly ropeVector?: Float32Array;
-}
-
-const checkpoints = new Map<string, Checkpoint>();
-beforeAll(async () => {
-  for (const name of ['llama-f32', 'qwen2-bf16', 'qwen3-sharded', 'glm-f16', 'glm4-bf16']) {
-    checkpoints.set(name, await openCheckpoint(join(models, name)));
-  }
-  for (const name of ['llama-q4_0', 'chatglm-q4_1', 'qwen3-q8_0']) {
-    checkpoints.set(name, await openCheckpoint(join(models, `${name}.gguf`)));
-  }
-});
-
-/** The fixture's checkpoint with some values replaced. */
-function variant(name: string, change: Change): Checkpoint {
-  const original = checkpoints.get(name) as Checkpoint;
-  const tensors = new Map(original.tensors);
-  for (const [tensor, values] of Object.entries(change.tensors ?? {})) {
-    if (values === null) tensors.delete(tensor);
-    else tensors.set(tensor, { ...(tensors.get(tensor) ?? newTensor(tensor)), ...values });
-  }
-  const ropeVectors =
-    change.ropeVector === undefined
-      ? original.ropeVectors
-      : new Map([['rope_freqs.weight', change.ropeVector]]);
-  return { ...original, tensors, ropeVectors, config: changedConfig(name, original, change) };
-}
-
-function changedConfig(name: string, { config }: Checkpoint, change: Change): Checkpoint['config'] {
-  if (config.kind === 'huggingface') {
-    const text = readFileSync(join(models, name, 'config.json'), 'utf8');
-    const object = { ...JSON.parse(text), ...change.config } as JsonObject;
-    return { kind: 'huggingface', values: new JsonConfig('config.json', object) };
-  }
-  const { values } = config;
-  const entries = new Map<string, GgufValue>(values.entries());
-  for (const [key, value] of Object.entries(change.keys ?? {})) {
-    if (value === null) entries.delete(key);
-    else entries.set(key, value);
-  }
-  return { ...config, values: new GgufMetadata('model.gguf', entries) };
-}
-
-const newTensor = (name: string): StoredTensor => ({
-  name,
-  typeName: 'F32',
-  format: 'f32',
-  shape: [1],
-  file: 0,
-  offset: 0,
-  byteLength: 4,
-});
-const number = (value: number | bigint): GgufValue => ({ kind: 'number', type: 'f64', value, offset: 0 });
-const words = (value: string): GgufValue => ({ kind: 'string', bytes: Buffer.from(value), offset: 0 });
-const numbers = (values: readonly number[]): GgufValue => ({
-  kind: 'numbers',
-  type: 'i32',
-  values: Int32Array.from(values),
-  offset: 0,
-});
-
-const described = (name: string, change: Change) => describeDecoder(variant(name, change));
+beforeAll(() =>
+  openFixtures([
+    'llama-f32',
+    'qwen2-bf16',
+    'qwen3-sharded',
+    'glm-f16',
+    'glm4-bf16',
+    'llama-q4_0',
+    'chatglm-q4_1',
+    'qwen3-q8_0',
+  ]),
+);
 
 describe('what config.json leaves out is what transformers assumes', () => {
   test('llama: as many kv heads as heads, no biases, epsilon 1e-6, 2048 positions, own head when there is one', () => {
@@ -302,7 +248,7 @@ describe('a model that contradicts itself is refused with the place', () => {
       'more layers than tensors',
       'llama-f32',
       { config: { num_hidden_layers: 3 } },
-      /layers.2.*no such tensor/,
+      /expected 16 tensors that the config asks for, found none of model.layers.2.input_layernorm.weight, .*, and 11 more/,
     ],
     [
       'a NaN epsilon',
@@ -452,7 +398,7 @@ describe('what is not supported is named, with what is', () => {
   });
 
   test('another GGUF architecture', () => {
-    const original = checkpoints.get('llama-q4_0') as Checkpoint;
+    const original = checkpointOf('llama-q4_0');
     const config = { ...original.config, architecture: 'rwkv7' } as Checkpoint['config'];
     expect(() => describeDecoder({ ...original, config })).toThrow(
       /GGUF architecture "rwkv7".*llama, mistral3, .*chatglm, glm4/,
