@@ -141,8 +141,6 @@ struct KvAppendParams {
   float q_scale = 1;
   TensorView<float> q_out;  // [rows, num_q_heads * head_dim]
   KvPages kv;
-  const SequenceSlice* sequences = nullptr;
-  int64_t num_sequences = 0;
 };
 
 // Softmax attention of rows of q over the pages of their sequence. Query at position p sees key positions

@@ -1,13 +1,20 @@
-// The compute pool: threads made once, stages split in chunks that are handed out by an atomic counter, one
-// barrier at the end of each stage. Workers spin for some tens of microseconds after a stage, then sleep: an
-// idle pool costs nothing. A chunk must be a pure function of the stage's inputs, so that it could run twice.
+// The compute pool: threads made once that carry out a queue of stages in order. A stage is a number of
+// chunks and one function; chunks are handed out by an atomic counter, and whoever finishes the last chunk of
+// a stage opens the next. So no thread is special: the one that queued the stages may lose its core for a
+// time slice while the others go on. Workers spin for some tens of microseconds when there is nothing to do,
+// then sleep: an idle pool costs nothing. docs/kernels/threads.md tells why it is so.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -16,6 +23,13 @@ namespace autoglm {
 
 class ThreadPool {
  public:
+  // A queued body is copied; it may be this big.
+  static constexpr size_t kMaxBodyBytes = 512;
+  // Private memory of each thread for the chunks of replayable stages.
+  static constexpr size_t kReplayBytes = 64 * 1024;
+  // Chunks of a replayable stage.
+  static constexpr int64_t kMaxReplayChunks = 256;
+
   // The calling thread works too: `num_threads` - 1 threads are started. Throws invalid_parameter unless it
   // is in 1..1024.
   explicit ThreadPool(int num_threads);
@@ -25,41 +39,131 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls body(chunk, worker) once for each chunk in 0..num_chunks-1 and returns when all are done; worker is
-  // in 0..num_threads-1 and names the thread, for scratch memory of its own. The first exception of a body is
-  // rethrown here; chunks not begun by then are dropped. One stage at a time: only one thread may call this,
-  // and bodies may not.
+  // Queues a stage: body(chunk, worker) once for each chunk in 0..num_chunks-1, after all stages before it;
+  // worker is in 0..num_threads-1 and names the thread, for scratch memory of its own. The body is copied,
+  // what it points to must live until `finish`. One thread at a time may queue, and bodies may not.
   template <typename Body>
-  void run(int64_t num_chunks, Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    run_stage(
-        num_chunks,
-        [](void* context, int64_t chunk, int worker) { (*static_cast<Plain*>(context))(chunk, worker); },
-        const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  void enqueue(int64_t num_chunks, const Body& body) {
+    const auto call = [](const void* copy, int64_t chunk, int worker) {
+      (*static_cast<const Body*>(copy))(chunk, worker);
+    };
+    push(num_chunks, {.run = call, .compute = nullptr, .commit = nullptr}, body);
   }
 
- private:
-  using ChunkFunction = void (*)(void* context, int64_t chunk, int worker);
+  // The same for a body with
+  //   void compute(int64_t chunk, std::byte* memory) const   memory: kReplayBytes, aligned to 64
+  //   void commit(int64_t chunk, const std::byte* memory) const
+  // where `compute` writes nothing but `memory` and `commit` is short. When a thread loses its core in the
+  // middle of the stage's last chunks, others compute them again and go on. The late thread may then still be
+  // reading the body's inputs, whatever they have become: `await_stragglers` before they are freed.
+  template <typename Body>
+  void enqueue_replayable(int64_t num_chunks, const Body& body) {
+    const auto call = [](const void* copy, int64_t chunk, std::byte* memory) {
+      static_cast<const Body*>(copy)->compute(chunk, memory);
+    };
+    const auto commit = [](const void* copy, int64_t chunk, const std::byte* memory) {
+      static_cast<const Body*>(copy)->commit(chunk, memory);
+    };
+    push(num_chunks, {.run = nullptr, .compute = call, .commit = commit}, body);
+  }
 
-  void run_stage(int64_t num_chunks, ChunkFunction function, void* context);
+  // Works until every queued stage is done. The first exception of a body is rethrown here; chunks not begun
+  // by then are dropped, those of later stages too.
+  void finish();
+
+  // Waits for the queued stages without running chunks not begun yet; forgets exceptions.
+  void drop() noexcept;
+
+  // enqueue and finish in one; the body is not copied.
+  template <typename Body>
+  void run(int64_t num_chunks, Body&& body) {
+    const auto* borrowed = std::addressof(body);
+    enqueue(num_chunks, [borrowed](int64_t chunk, int worker) { (*borrowed)(chunk, worker); });
+    finish();
+  }
+
+  // From now on chunks are dropped while `is_cancelled` is true; null for never.
+  void set_cancellation(const std::atomic<bool>* is_cancelled) {
+    is_cancelled_.store(is_cancelled, std::memory_order_relaxed);
+  }
+
+  // Returns when no thread reads any more what replayable stages were given. Call it after `finish`.
+  void await_stragglers();
+
+ private:
+  struct Calls {
+    void (*run)(const void* body, int64_t chunk, int worker);
+    void (*compute)(const void* body, int64_t chunk, std::byte* memory);
+    void (*commit)(const void* body, int64_t chunk, const std::byte* memory);
+  };
+
+  // A place in the ring of queued stages. It is filled again only when its stage is over, but a late thread
+  // may read it at any time: so all is atomic, and what was read counts only if the stage is still current
+  // afterwards.
+  struct Stage {
+    std::atomic<uint32_t> num_chunks{0};
+    std::atomic<decltype(Calls::run)> run{nullptr};
+    std::atomic<decltype(Calls::compute)> compute{nullptr};
+    std::atomic<decltype(Calls::commit)> commit{nullptr};
+    std::atomic<uint32_t> num_done{0};
+    std::atomic<uint32_t> body_words{0};
+    alignas(64) std::byte body[kMaxBodyBytes];
+  };
+
+  struct alignas(64) Worker {
+    std::atomic<bool> is_replaying{false};  // computes a chunk that others may have finished
+    std::unique_ptr<std::byte[], void (*)(std::byte*)> memory{nullptr, nullptr};
+  };
+
+  struct alignas(64) Commit {
+    std::atomic<uint64_t> stage{0};  // 1 + the last stage whose chunk of this number was committed
+  };
+
+  enum class Outcome { ran, exhausted, empty };
+  struct Attempt {
+    Outcome outcome;
+    uint64_t stage;
+    bool is_replayable;
+  };
+
+  template <typename Body>
+  void push(int64_t num_chunks, const Calls& calls, const Body& body) {
+    static_assert(std::is_trivially_copyable_v<Body> && sizeof(Body) <= kMaxBodyBytes);
+    static_assert(alignof(Body) <= 64);
+    push_copy(num_chunks, calls, std::addressof(body), sizeof(Body));
+  }
+  void push_copy(int64_t num_chunks, const Calls& calls, const void* body, size_t num_bytes);
+  void run_here(int64_t num_chunks, const Calls& calls, const void* body);
+
+  void work_until_past(uint64_t number);
+  void await_queued();
   void work(int worker);
-  void take_chunks(uint32_t stage, int worker);
+  Attempt try_chunk(int worker);
+  void run_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker);
+  void compute_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker);
+  void replay(uint64_t number, int worker);
+  void complete_chunk(Stage& stage, uint64_t number);
+  void await_progress(const Attempt& attempt, int worker);
+  void wake_sleepers();
+  bool drops_chunks() const;
   void keep_exception();
   void stop();
 
-  // A worker may still be waking up when the others have finished a stage, so nothing waits for it: the stage
-  // number travels with the chunk counter in `ticket_`, and a chunk is claimed only while its stage is the
-  // current one. That also makes the three fields safe to read: the ticket is closed before they change,
-  // so a successful claim proves that they belong to the claimed stage.
-  std::atomic<ChunkFunction> function_{nullptr};
-  std::atomic<void*> context_{nullptr};
-  std::atomic<uint32_t> num_chunks_{0};
+  static constexpr uint64_t kRingSize = 1024;
+  static constexpr int kChunkBits = 24;
 
-  alignas(64) std::atomic<uint64_t> ticket_{0};    // stage << 32 | next chunk
-  alignas(64) std::atomic<uint32_t> num_done_{0};  // chunks of the current stage
-  alignas(64) std::atomic<uint32_t> stage_{0};     // what idle workers watch
+  std::unique_ptr<Stage[]> ring_;
+  std::unique_ptr<Worker[]> workers_;
+  std::unique_ptr<Commit[]> commits_;
+
+  alignas(64) std::atomic<uint64_t> ticket_{0};  // current stage << kChunkBits | next chunk
+  std::atomic<int64_t> opened_at_{0};  // when the current stage was opened; steady clock, nanoseconds
+  alignas(64) std::atomic<uint64_t> num_queued_{0};
+  alignas(64) std::atomic<uint32_t> num_sleepers_{0};
+  std::atomic<uint32_t> wake_count_{0};  // what sleepers watch
   std::atomic<bool> is_stopping_{false};
   std::atomic<bool> has_failed_{false};
+  std::atomic<const std::atomic<bool>*> is_cancelled_{nullptr};
   std::mutex exception_mutex_;
   std::exception_ptr exception_;
   std::vector<std::thread> threads_;

@@ -9,6 +9,7 @@
 #include "model/linear_product.h"
 #include "ops/activation.h"
 #include "ops/embedding.h"
+#include "ops/gather_rows.h"
 #include "ops/kv_append.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
@@ -154,12 +155,11 @@ int64_t Decoder::num_row_rope_tables() const {
   return std::max<int64_t>(1, static_cast<int64_t>(spec_.rope_tables.size()) - last_used);
 }
 
-bool Decoder::forward(const Execution& execution, std::span<const SequenceChunk> chunks,
-                      const KvPool& kv_pool, const std::atomic<bool>& is_interrupted) {
+void Decoder::forward(const Execution& execution, std::span<const SequenceChunk> chunks,
+                      const KvPool& kv_pool) {
   begin_step(execution, chunks);
   embed_tokens(execution);
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    if (is_interrupted.load(std::memory_order_relaxed)) return false;
     run_attention(execution, i, kv_pool);
     if (spec_.layers[i].moe) {
       run_experts(execution, i);
@@ -167,7 +167,6 @@ bool Decoder::forward(const Execution& execution, std::span<const SequenceChunk>
       run_mlp(execution, i);
     }
   }
-  return true;
 }
 
 void Decoder::begin_step(const Execution& execution, std::span<const SequenceChunk> chunks) {
@@ -193,6 +192,7 @@ void Decoder::begin_step(const Execution& execution, std::span<const SequenceChu
     geometry.plan.build(slices_, geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
                         static_cast<int64_t>(attention_scratch_.size()));
   }
+  append_plan_.build(slices_);
   compute_angles(execution, chunks);
 }
 
@@ -262,9 +262,7 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
                         .rope = {},
                         .q_scale = query_scale(attention_spec.scale, attention_spec.soft_cap.value_or(0)),
                         .q_out = rotated_q,
-                        .kv = kv_pages(layer_idx, kv_pool),
-                        .sequences = slices_.data(),
-                        .num_sequences = static_cast<int64_t>(slices_.size())};
+                        .kv = kv_pages(layer_idx, kv_pool)};
   if (attention_spec.qk_norm) {
     append.qk_norm_kind = attention_spec.qk_norm->kind;
     append.qk_norm_epsilon = attention_spec.qk_norm->epsilon;
@@ -275,7 +273,7 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
     append.rotary_dim = rope->rotary_dim;
     append.rope = angles_[static_cast<size_t>(*attention_spec.rope_table)].view(num_rows_, rope->rotary_dim);
   }
-  append_kv(execution, append);
+  append_kv(execution, append_plan_, append);
 
   const bool is_int8 = weights.o.matrix.takes_int8();
   const Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
@@ -423,10 +421,7 @@ void Decoder::compute_logits(const Execution& execution, std::span<const int32_t
     params.quantized = input.quantized;
     norm(execution, params);
   } else {
-    for (int64_t i = 0; i < num_rows; ++i) {
-      std::memcpy(input.values.row(i), residual().row(rows[static_cast<size_t>(i)]),
-                  static_cast<size_t>(spec_.hidden_size) * sizeof(float));
-    }
+    gather_rows(execution, rows, residual(), input.values);
     if (is_int8) quantize_rows(execution, input.values, input.quantized);
   }
   MatmulParams params = product(head_, input, out);
@@ -434,9 +429,9 @@ void Decoder::compute_logits(const Execution& execution, std::span<const int32_t
   matmul(execution, params);
   if (!spec_.head->soft_cap) return;
   const float cap = *spec_.head->soft_cap;
-  execution.pool().run(num_rows, [&](int64_t row, int) {
+  execution.run(num_rows, [cap, out](int64_t row, int) {
     float* logits = out.row(row);
-    for (int64_t i = 0; i < spec_.vocab_size; ++i) logits[i] = cap * std::tanh(logits[i] / cap);
+    for (int64_t i = 0; i < out.num_cols; ++i) logits[i] = cap * std::tanh(logits[i] / cap);
   });
 }
 

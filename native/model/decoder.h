@@ -18,6 +18,7 @@
 #include "model/pooled_layers.h"
 #include "ops/attention.h"
 #include "ops/execution.h"
+#include "ops/kv_append.h"
 
 namespace autoglm {
 
@@ -48,9 +49,9 @@ class Decoder {
   int64_t num_row_rope_tables() const;
 
   // Computes the chunks' positions and writes their keys and values to the pages. The chunks become the
-  // step's rows in order. False when `is_interrupted` became true on the way.
-  bool forward(const Execution& execution, std::span<const SequenceChunk> chunks, const KvPool& kv_pool,
-               const std::atomic<bool>& is_interrupted);
+  // step's rows in order. With a deferred execution this and `compute_logits` only queue stages, and what
+  // they were given must live until `finish`.
+  void forward(const Execution& execution, std::span<const SequenceChunk> chunks, const KvPool& kv_pool);
 
   // Hidden states of all rows of the last forward, the final norm applied. Valid until the next forward.
   TensorView<const float> final_hidden(const Execution& execution);
@@ -102,6 +103,7 @@ class Decoder {
   std::unique_ptr<DecoderWeights> weights_;
   KvDtype kv_dtype_;
   Linear head_;  // its matrix is the embedding's when the head is tied
+  KvAppendPlan append_plan_;
   std::vector<AttentionGeometry> geometries_;
   std::vector<size_t> layer_geometries_;  // index into geometries_ by layer
   Experts experts_;

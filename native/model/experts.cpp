@@ -122,6 +122,7 @@ void Experts::choose(const Execution& execution, const Layer& layer, const Activ
                     .scale = moe.router.scale,
                     .experts = chosen,
                     .weights = weights_.view(num_rows_, moe.num_experts_per_token)});
+  execution.finish();  // the choice decides what comes next
   pairs_.build(chosen, moe.num_experts);
 }
 

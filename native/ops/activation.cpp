@@ -12,8 +12,10 @@ void activate(const Execution& execution, const ActivationParams& params) {
   check_view("activation: up", params.up, num_rows, num_cols);
   if (params.gate.is_present()) check_view("activation: gate", params.gate, num_rows, num_cols);
   check_outputs("activation: output", params.out, params.quantized, num_rows, num_cols);
-  for_row_chunks(execution.pool(), num_rows, num_cols,
-                 [&](int64_t first, int64_t last) { execution.kernels().activate(params, first, last); });
+  for_row_chunks(execution, num_rows, num_cols,
+                 [params, kernel = execution.kernels().activate](int64_t first, int64_t last) {
+                   kernel(params, first, last);
+                 });
 }
 
 }  // namespace autoglm

@@ -116,27 +116,30 @@ void attention(const Execution& execution, const AttentionPlan& plan, const Atte
                std::span<float> scratch) {
   plan.check(params, scratch);
   const int64_t partial_floats = cpu::attention_partial_floats(plan.value_dim_);
-  execution.pool().run(static_cast<int64_t>(plan.tasks_.size()), [&](int64_t index, int) {
-    const AttentionPlan::Task& task = plan.tasks_[index];
+  const auto attend = [params, scratch, partial_floats, of = &plan, kernel = execution.kernels().attend](
+                          int64_t index, int) {
+    const AttentionPlan::Task& task = of->tasks_[index];
     const int64_t offset = std::max(task.split, 0);
-    execution.kernels().attend(params,
-                               {.sequence = plan.sequences_[task.sequence],
-                                .kv_head = task.kv_head,
-                                .first_token = task.first_token,
-                                .num_tokens = task.num_tokens,
-                                .split = task.split,
-                                .partials = scratch.data() + (task.first_partial + offset) * partial_floats,
-                                .row_stride = task.partials_per_row * partial_floats});
-  });
-  execution.pool().run(static_cast<int64_t>(plan.rows_.size()), [&](int64_t index, int) {
-    const AttentionPlan::Row& row = plan.rows_[index];
-    execution.kernels().finish_attention(params,
-                                         {.first = scratch.data() + row.first_partial * partial_floats,
-                                          .kv_head_stride = row.kv_head_stride * partial_floats,
-                                          .head_stride = row.partials_per_row * partial_floats,
-                                          .num_partials = row.num_partials},
-                                         row.row);
-  });
+    kernel(params, {.sequence = of->sequences_[task.sequence],
+                    .kv_head = task.kv_head,
+                    .first_token = task.first_token,
+                    .num_tokens = task.num_tokens,
+                    .split = task.split,
+                    .partials = scratch.data() + (task.first_partial + offset) * partial_floats,
+                    .row_stride = task.partials_per_row * partial_floats});
+  };
+  const auto merge = [params, scratch, partial_floats, of = &plan,
+                      kernel = execution.kernels().finish_attention](int64_t index, int) {
+    const AttentionPlan::Row& row = of->rows_[index];
+    kernel(params,
+           {.first = scratch.data() + row.first_partial * partial_floats,
+            .kv_head_stride = row.kv_head_stride * partial_floats,
+            .head_stride = row.partials_per_row * partial_floats,
+            .num_partials = row.num_partials},
+           row.row);
+  };
+  execution.run(static_cast<int64_t>(plan.tasks_.size()), attend);
+  execution.run(static_cast<int64_t>(plan.rows_.size()), merge);
 }
 
 }  // namespace autoglm

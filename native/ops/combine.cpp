@@ -20,8 +20,10 @@ void combine_experts(const Execution& execution, const CombineParams& params) {
     check_view("combine: gate of the shared expert", params.shared_gate, num_rows, 1);
   }
   if (params.residual.is_present()) check_view("combine: residual", params.residual, num_rows, num_cols);
-  for_row_chunks(execution.pool(), num_rows, num_cols * (num_chosen + 1),
-                 [&](int64_t first, int64_t last) { execution.kernels().combine(params, first, last); });
+  for_row_chunks(execution, num_rows, num_cols * (num_chosen + 1),
+                 [params, kernel = execution.kernels().combine](int64_t first, int64_t last) {
+                   kernel(params, first, last);
+                 });
 }
 
 }  // namespace autoglm

@@ -34,8 +34,8 @@ void embed(const Execution& execution, const EmbeddingParams& params) {
     check_equal("embedding: columns of the token types", params.types.k, num_cols);
     check_ids("embedding: token types", params.type_ids, num_rows, params.types.n);
   }
-  for_row_chunks(execution.pool(), num_rows, num_cols,
-                 [&](int64_t first, int64_t last) { cpu::embed_rows(params, first, last); });
+  for_row_chunks(execution, num_rows, num_cols,
+                 [params](int64_t first, int64_t last) { cpu::embed_rows(params, first, last); });
 }
 
 }  // namespace autoglm

@@ -1,6 +1,8 @@
 // What every operation runs on: the pool and the kernels of one instruction set.
 #pragma once
 
+#include <cstdint>
+
 #include "base/cpu_info.h"
 #include "base/thread_pool.h"
 
@@ -10,8 +12,8 @@ namespace cpu {
 struct KernelTable;
 }
 
-// Cheap to copy; the pool outlives it. Operations are called from one thread at a time and return when they
-// are done.
+// Cheap to copy; the pool outlives it. Operations are called from one thread at a time. They return when they
+// are done, or, with `deferred`, when their stages are queued: then their operands must live until `finish`.
 class Execution {
  public:
   // Throws invalid_parameter when this binary has no kernels for `isa`.
@@ -22,9 +24,29 @@ class Execution {
   ThreadPool& pool() const { return *pool_; }
   const cpu::KernelTable& kernels() const { return *kernels_; }
 
+  Execution deferred() const {
+    Execution copy = *this;
+    copy.is_deferred_ = true;
+    return copy;
+  }
+  void finish() const { pool_->finish(); }
+
+  // A stage of an operation; the body is copied. See ThreadPool.
+  template <typename Body>
+  void run(int64_t num_chunks, const Body& body) const {
+    pool_->enqueue(num_chunks, body);
+    if (!is_deferred_) pool_->finish();
+  }
+  template <typename Body>
+  void run_replayable(int64_t num_chunks, const Body& body) const {
+    pool_->enqueue_replayable(num_chunks, body);
+    if (!is_deferred_) pool_->finish();
+  }
+
  private:
   ThreadPool* pool_;
   const cpu::KernelTable* kernels_;
+  bool is_deferred_ = false;
 };
 
 }  // namespace autoglm

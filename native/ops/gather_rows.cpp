@@ -19,7 +19,7 @@ void gather_rows(const Execution& execution, std::span<const int32_t> rows, Tens
   check_view("gather: input", in, in.num_rows, out.num_cols);
   check_view("gather: output", out, static_cast<int64_t>(rows.size()), out.num_cols);
   check_rows(rows, in.num_rows);
-  for_row_chunks(execution.pool(), out.num_rows, out.num_cols, [&](int64_t first, int64_t last) {
+  for_row_chunks(execution, out.num_rows, out.num_cols, [=](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       std::memcpy(out.row(i), in.row(rows[static_cast<size_t>(i)]),
                   static_cast<size_t>(out.num_cols) * sizeof(float));
@@ -33,7 +33,7 @@ void gather_rows(const Execution& execution, std::span<const int32_t> rows, cons
   check_quantized("gather: output", out, static_cast<int64_t>(rows.size()), out.num_cols);
   check_rows(rows, in.num_rows);
   const int64_t num_groups = out.num_cols / kGroup;
-  for_row_chunks(execution.pool(), out.num_rows, out.num_cols, [&](int64_t first, int64_t last) {
+  for_row_chunks(execution, out.num_rows, out.num_cols, [=](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t row = rows[static_cast<size_t>(i)];
       std::memcpy(out.values + i * out.num_cols, in.values + row * in.num_cols,

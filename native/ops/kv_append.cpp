@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "cpu/kernel_table.h"
 #include "ops/check.h"
@@ -13,21 +12,6 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr int64_t kMaxHeadDim = 1024;
-
-void check_sequences(const KvAppendParams& params, int64_t num_rows) {
-  const KvPages& kv = params.kv;
-  for (int64_t i = 0; i < params.num_sequences; ++i) {
-    const SequenceSlice& each = params.sequences[i];
-    check_that(each.count >= 0 && each.start >= 0 && each.first_row >= 0 && each.count <= num_rows &&
-                   each.first_row <= num_rows - each.count,
-               "kv append: slices within the rows of the step");
-    if (each.count == 0) continue;
-    for (int64_t page = each.start / kPageSize; page <= (each.start + each.count - 1) / kPageSize; ++page) {
-      check_that(each.page_table[page] >= 0 && each.page_table[page] < kv.num_pages,
-                 "kv append: pages within the pool");
-    }
-  }
-}
 
 void check_append(const KvAppendParams& params) {
   const KvPages& kv = params.kv;
@@ -43,22 +27,6 @@ void check_append(const KvAppendParams& params) {
   check_that(params.rotary_dim >= 0 && params.rotary_dim % 2 == 0 && params.rotary_dim <= kv.head_dim,
              "kv append: an even rotary dim within the head");
   if (params.rotary_dim > 0) check_view("kv append: rope angles", params.rope, num_rows, params.rotary_dim);
-  check_sequences(params, num_rows);
-}
-
-// Runs of tokens that lie in one page.
-std::vector<cpu::KvAppendTask> cut_by_page(const KvAppendParams& params) {
-  std::vector<cpu::KvAppendTask> tasks;
-  for (int64_t i = 0; i < params.num_sequences; ++i) {
-    const SequenceSlice& each = params.sequences[i];
-    for (int64_t token = 0; token < each.count;) {
-      const int64_t until_page_end = kPageSize - (each.start + token) % kPageSize;
-      const int64_t num_tokens = std::min(until_page_end, each.count - token);
-      tasks.push_back({each, token, num_tokens});
-      token += num_tokens;
-    }
-  }
-  return tasks;
 }
 
 }  // namespace
@@ -68,7 +36,7 @@ void compute_rope_angles(const Execution& execution, std::span<const int32_t> po
                          TensorView<float> cos_sin) {
   const int64_t half = static_cast<int64_t>(frequencies.size());
   check_view("rope angles: output", cos_sin, static_cast<int64_t>(positions.size()), 2 * half);
-  for_row_chunks(execution.pool(), cos_sin.num_rows, cos_sin.num_cols * 16, [&](int64_t first, int64_t last) {
+  for_row_chunks(execution, cos_sin.num_rows, cos_sin.num_cols * 16, [=](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       float* out = cos_sin.row(row);
       for (int64_t i = 0; i < half; ++i) {
@@ -82,11 +50,36 @@ void compute_rope_angles(const Execution& execution, std::span<const int32_t> po
 
 float query_scale(float scale, float soft_cap) { return soft_cap > 0 ? scale : scale * kLog2E; }
 
-void append_kv(const Execution& execution, const KvAppendParams& params) {
+void KvAppendPlan::check(int64_t num_rows, int64_t num_pages) const {
+  for (const cpu::KvAppendTask& task : tasks_) {
+    const SequenceSlice& each = task.sequence;
+    check_that(each.first_row >= 0 && each.count <= num_rows && each.first_row <= num_rows - each.count,
+               "kv append: slices within the rows of the step");
+    const int32_t page = each.page_table[(each.start + task.first_token) / kPageSize];
+    check_that(page >= 0 && page < num_pages, "kv append: pages within the pool");
+  }
+}
+
+void KvAppendPlan::build(std::span<const SequenceSlice> sequences) {
+  tasks_.clear();
+  for (const SequenceSlice& each : sequences) {
+    check_that(each.count >= 0 && each.start >= 0, "kv append: slices that begin and end at positions");
+    for (int64_t token = 0; token < each.count;) {
+      const int64_t until_page_end = kPageSize - (each.start + token) % kPageSize;
+      const int64_t num_tokens = std::min(until_page_end, each.count - token);
+      tasks_.push_back({each, token, num_tokens});
+      token += num_tokens;
+    }
+  }
+}
+
+void append_kv(const Execution& execution, const KvAppendPlan& plan, const KvAppendParams& params) {
   check_append(params);
-  const std::vector<cpu::KvAppendTask> tasks = cut_by_page(params);
-  execution.pool().run(static_cast<int64_t>(tasks.size()),
-                       [&](int64_t task, int) { execution.kernels().append_kv(params, tasks[task]); });
+  plan.check(params.q.num_rows, params.kv.num_pages);
+  execution.run(static_cast<int64_t>(plan.tasks_.size()),
+                [params, of = &plan, kernel = execution.kernels().append_kv](int64_t index, int) {
+                  kernel(params, of->tasks_[index]);
+                });
 }
 
 }  // namespace autoglm

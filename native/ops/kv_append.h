@@ -3,8 +3,10 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "base/op_params.h"
+#include "cpu/kernel_table.h"
 #include "ops/execution.h"
 
 namespace autoglm {
@@ -19,7 +21,21 @@ void compute_rope_angles(const Execution& execution, std::span<const int32_t> po
 // also takes log2(e), except with a soft cap, which needs the plain score.
 float query_scale(float scale, float soft_cap);
 
+// How a step's rows are cut in chunks, one for each page that they touch; made once per step and used by
+// every layer.
+class KvAppendPlan {
+ public:
+  // `sequences` is copied; the page tables it points to must live as long as the plan is used.
+  void build(std::span<const SequenceSlice> sequences);
+
+ private:
+  friend void append_kv(const Execution&, const KvAppendPlan&, const KvAppendParams&);
+  void check(int64_t num_rows, int64_t num_pages) const;
+
+  std::vector<cpu::KvAppendTask> tasks_;
+};
+
 // Throws invalid_parameter for shapes that do not agree and pages that are out of range.
-void append_kv(const Execution& execution, const KvAppendParams& params);
+void append_kv(const Execution& execution, const KvAppendPlan& plan, const KvAppendParams& params);
 
 }  // namespace autoglm

@@ -20,8 +20,10 @@ void norm(const Execution& execution, const NormParams& params) {
                  "norm: gathered rows within the input");
     }
   }
-  for_row_chunks(execution.pool(), num_rows, num_cols,
-                 [&](int64_t first, int64_t last) { execution.kernels().norm(params, first, last); });
+  for_row_chunks(execution, num_rows, num_cols,
+                 [params, kernel = execution.kernels().norm](int64_t first, int64_t last) {
+                   kernel(params, first, last);
+                 });
 }
 
 }  // namespace autoglm

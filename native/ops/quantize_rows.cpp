@@ -37,8 +37,10 @@ QuantizedRows make_quantized_rows(int64_t num_rows, int64_t num_cols, std::span<
 void quantize_rows(const Execution& execution, TensorView<const float> in, const QuantizedRows& out) {
   check_quantized("quantize: output", out, in.num_rows, in.num_cols);
   check_view("quantize: input", in, out.num_rows, out.num_cols);
-  for_row_chunks(execution.pool(), in.num_rows, in.num_cols,
-                 [&](int64_t first, int64_t last) { execution.kernels().quantize(in, out, first, last); });
+  for_row_chunks(execution, in.num_rows, in.num_cols,
+                 [in, out, kernel = execution.kernels().quantize](int64_t first, int64_t last) {
+                   kernel(in, out, first, last);
+                 });
 }
 
 }  // namespace autoglm

@@ -119,8 +119,8 @@ void route(const Execution& execution, const RouteParams& params) {
   const auto num_experts = static_cast<size_t>(params.logits.num_cols);
   const auto num_groups = static_cast<size_t>(params.num_groups);
   // Exponentials and the choice among the experts: some 20 operations for each.
-  for_row_chunks(execution.pool(), params.logits.num_rows, params.logits.num_cols * 20,
-                 [&](int64_t first, int64_t last) {
+  for_row_chunks(execution, params.logits.num_rows, params.logits.num_cols * 20,
+                 [=](int64_t first, int64_t last) {
                    RowScratch scratch{.scores = std::vector<float>(num_experts),
                                       .choices = std::vector<float>(num_experts),
                                       .is_out = std::vector<bool>(num_experts),

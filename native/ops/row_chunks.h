@@ -5,19 +5,20 @@
 #include <cstdint>
 
 #include "base/checked.h"
-#include "base/thread_pool.h"
+#include "ops/execution.h"
 
 namespace autoglm {
 
-// Calls body(first_row, last_row): about four chunks per thread, so that a thread that loses its core costs
-// little, but no chunk below 4,096 values, which take about as long as handing a chunk out.
+// Calls body(first_row, last_row), of which a copy is kept: about four chunks per thread, so that a thread
+// that loses its core costs little, but no chunk below 4,096 values, which take about as long as handing a
+// chunk out.
 template <typename Body>
-void for_row_chunks(ThreadPool& pool, int64_t num_rows, int64_t num_cols, Body&& body) {
+void for_row_chunks(const Execution& execution, int64_t num_rows, int64_t num_cols, const Body& body) {
   constexpr int64_t kMinValues = 4096;
-  const int64_t rows_for_balance = ceil_div(num_rows, int64_t{4} * pool.num_threads());
+  const int64_t rows_for_balance = ceil_div(num_rows, int64_t{4} * execution.pool().num_threads());
   const int64_t rows_for_size = ceil_div(kMinValues, std::max<int64_t>(num_cols, 1));
   const int64_t chunk_rows = std::max({rows_for_balance, rows_for_size, int64_t{1}});
-  pool.run(ceil_div(num_rows, chunk_rows), [&](int64_t chunk, int) {
+  execution.run(ceil_div(num_rows, chunk_rows), [=](int64_t chunk, int) {
     body(chunk * chunk_rows, std::min(num_rows, (chunk + 1) * chunk_rows));
   });
 }

@@ -63,6 +63,7 @@ void Engine::run() {
         break;
       case Command::Kind::close_model: {
         const int64_t model_id = command.model->id();
+        pool_.await_stragglers();
         command.model.reset();
         listener_.on_model_closed(model_id);
         break;

@@ -107,9 +107,9 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
   ErrorCode failure{};
   bool has_failed = true;
   try {
-    if (is_interrupted_.load(std::memory_order_relaxed)) return false;
     plan_.parse(buffers_.plans[static_cast<size_t>(slot)], plan_limits_);
-    if (!execute(result, execution)) return false;
+    execution.pool().set_cancellation(&is_interrupted_);
+    execute(result, execution);
     has_failed = false;
   } catch (const Error& error) {
     failure = error.code;
@@ -118,6 +118,9 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
   } catch (...) {
     failure = ErrorCode::internal;
   }
+  execution.pool().drop();  // whatever a failure left queued
+  execution.pool().set_cancellation(nullptr);
+  if (is_interrupted_.load(std::memory_order_relaxed)) return false;
   if (has_failed) finish_planned_rows();
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   result[abi::ResultHeader::step] = plan_.step();
@@ -138,7 +141,7 @@ void Model::finish_planned_rows() noexcept {
   }
 }
 
-bool Model::execute(std::span<int32_t> result, const Execution& execution) {
+void Model::execute(std::span<int32_t> result, const Execution& execution) {
   for (const AdmissionRecord& admission : plan_.admissions()) {
     rows_[static_cast<size_t>(admission.row)].admit(admission, plan_limits_.context_length);
   }
@@ -146,12 +149,13 @@ bool Model::execute(std::span<int32_t> result, const Execution& execution) {
     rows_[static_cast<size_t>(update.row)].set_page(update.index, update.page);
   }
   activate_entries(result);
-  if (chunks_.empty()) return true;
-  if (!decoder_.forward(execution, chunks_, kv_pool_, is_interrupted_)) return false;
+  if (chunks_.empty()) return;
+  const Execution deferred = execution.deferred();
+  decoder_.forward(deferred, chunks_, kv_pool_);
   list_logit_requests();
-  if (!answer_logit_requests(result, execution)) return false;
-  answer_pooled_requests(result, execution);
-  return true;
+  answer_logit_requests(result, deferred);
+  deferred.finish();
+  if (!is_interrupted_.load(std::memory_order_relaxed)) answer_pooled_requests(result, execution);
 }
 
 // The output buffer of an evaluation must hold its whole answer.
@@ -266,11 +270,10 @@ void Model::list_logit_requests() {
 }
 
 // A few rows of logits at a time, so that long evaluations and wide batches need little memory.
-bool Model::answer_logit_requests(std::span<int32_t> result, const Execution& execution) {
+void Model::answer_logit_requests(std::span<int32_t> result, const Execution& execution) {
   const int64_t vocab_size = plan_limits_.vocab_size;
   const int64_t rows_at_once = std::max<int64_t>(1, static_cast<int64_t>(logits_.size()) / vocab_size);
   for (size_t first = 0; first < logit_requests_.size(); first += static_cast<size_t>(rows_at_once)) {
-    if (is_interrupted_.load(std::memory_order_relaxed)) return false;
     const auto requests =
         std::span<const LogitRequest>(logit_requests_)
             .subspan(first, std::min(static_cast<size_t>(rows_at_once), logit_requests_.size() - first));
@@ -278,14 +281,15 @@ bool Model::answer_logit_requests(std::span<int32_t> result, const Execution& ex
     for (const LogitRequest& request : requests) batch_rows_.push_back(request.batch_row);
     const auto num_rows = static_cast<int64_t>(requests.size());
     decoder_.compute_logits(execution, batch_rows_, {logits_.data(), num_rows, vocab_size});
+    // Waits for all that is queued: what was sampled decides what is recorded.
     execution.pool().run(num_rows, [&](int64_t i, int worker) {
       const std::span<float> logits(logits_.data() + i * vocab_size, static_cast<size_t>(vocab_size));
       samples_[static_cast<size_t>(i)] =
           answer(requests[static_cast<size_t>(i)], logits, samplers_[static_cast<size_t>(worker)]);
     });
+    if (is_interrupted_.load(std::memory_order_relaxed)) return;
     for (size_t i = 0; i < requests.size(); ++i) record(requests[i], samples_[i], result);
   }
-  return true;
 }
 
 void Model::answer_pooled_requests(std::span<int32_t> result, const Execution& execution) {

@@ -73,13 +73,13 @@ class Model {
         0;  // evaluations: index of the answer in the output buffer, in rows of logits or in scores
   };
 
-  bool execute(std::span<int32_t> result, const Execution& execution);
+  void execute(std::span<int32_t> result, const Execution& execution);
   void check_output(const Row& row, std::span<const float> output) const;
   void activate_entries(std::span<int32_t> result);
   void check_entry(const EntryRecord& entry, const Row& row) const;
   void claim_written_pages(const Row& row, const EntryRecord& entry);
   void list_logit_requests();
-  bool answer_logit_requests(std::span<int32_t> result, const Execution& execution);
+  void answer_logit_requests(std::span<int32_t> result, const Execution& execution);
   void answer_pooled_requests(std::span<int32_t> result, const Execution& execution);
   Sample answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const;
   void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
@@ -83,6 +84,116 @@ TEST(ThreadPool, RethrowsTheFirstExceptionAndGoesOn) {
     pool.run(10, [&](int64_t, int) { ++num_after; });
     EXPECT_EQ(num_after, 10);
   }
+}
+
+// Goal: a queue of stages keeps its order, whoever carries it out, also when it is longer than the pool's
+// ring.
+TEST(ThreadPool, CarriesOutQueuedStagesInOrder) {
+  for (const int num_threads : {1, 2, 4}) {
+    ThreadPool pool(num_threads);
+    std::vector<int64_t> values(16, 0);
+    std::vector<int64_t> next(16, 0);
+    for (int stage = 0; stage < 2000; ++stage) {
+      pool.enqueue(16, [&values, &next](int64_t chunk, int) { next[chunk] = values[(chunk + 1) % 16] + 1; });
+      pool.enqueue(16, [&values, &next](int64_t chunk, int) { values[chunk] = next[chunk]; });
+    }
+    pool.finish();
+    EXPECT_EQ(values, std::vector<int64_t>(16, 2000)) << num_threads << " threads";
+  }
+}
+
+TEST(ThreadPool, DropsTheStagesAfterAFailureAndWhenCancelled) {
+  ThreadPool pool(2);
+  std::atomic<int> num_after = 0;
+  pool.enqueue(4, [](int64_t chunk, int) {
+    if (chunk == 2) throw std::runtime_error("chunk");
+  });
+  for (int i = 0; i < 3; ++i) pool.enqueue(4, [&num_after](int64_t, int) { ++num_after; });
+  EXPECT_THROW(pool.finish(), std::runtime_error);
+  EXPECT_EQ(num_after, 0);
+  const std::atomic<bool> is_cancelled = true;
+  pool.set_cancellation(&is_cancelled);
+  pool.run(4, [&num_after](int64_t, int) { ++num_after; });
+  EXPECT_EQ(num_after, 0);
+  pool.set_cancellation(nullptr);
+  pool.run(4, [&num_after](int64_t, int) { ++num_after; });
+  EXPECT_EQ(num_after, 4);
+}
+
+// A chunk that stands still until the test lets it go on, as if its thread had lost its core.
+struct StandingStill {
+  std::atomic<int>* num_computed;
+  std::atomic<int>* num_committed;
+  std::atomic<int64_t>* value;
+  std::atomic<bool>* is_held;
+  std::atomic<bool>* has_begun;
+
+  void compute(int64_t chunk, std::byte* memory) const {
+    if (num_computed->fetch_add(1) == 0) {
+      has_begun->store(true);
+      while (is_held->load()) std::this_thread::yield();
+    }
+    std::memcpy(memory, &chunk, sizeof(chunk));
+  }
+  void commit(int64_t chunk, const std::byte* memory) const {
+    int64_t computed = -1;
+    std::memcpy(&computed, memory, sizeof(computed));
+    if (computed == chunk) num_committed->fetch_add(1);
+    value->fetch_add(chunk);
+  }
+};
+
+// Goal: a thread that stands still in a replayable stage holds up neither that stage nor the thousands after
+// it, and what it brings in the end is not counted. Method: a chunk waits for a flag that is lowered after
+// all is done, by a stage of the pool where the calling thread is the one that stands still.
+TEST(ThreadPool, GoesOnWithoutAThreadThatStandsStill) {
+  for (int round = 0; round < 20; ++round) {
+    ThreadPool pool(3);
+    std::atomic<int> num_computed = 0;
+    std::atomic<int> num_committed = 0;
+    std::atomic<int64_t> value = 0;
+    std::atomic<bool> is_held = true;
+    std::atomic<bool> has_begun = false;
+    std::atomic<int> num_later = 0;
+    pool.enqueue_replayable(6, StandingStill{&num_computed, &num_committed, &value, &is_held, &has_begun});
+    for (int i = 0; i < 200; ++i) pool.enqueue(5, [&num_later](int64_t, int) { num_later.fetch_add(1); });
+    pool.enqueue(1, [&is_held, &has_begun](int64_t, int) {
+      EXPECT_TRUE(has_begun.load()) << "no chunk stood still: the test proves nothing";
+      is_held.store(false);
+    });
+    pool.finish();
+    pool.await_stragglers();
+    EXPECT_GT(num_computed, 6) << "nothing was computed twice";
+    EXPECT_EQ(num_committed, 6);
+    EXPECT_EQ(value, 0 + 1 + 2 + 3 + 4 + 5);
+    EXPECT_EQ(num_later, 1000);
+  }
+}
+
+// Goal: nothing is lost, counted twice or mixed up when chunks are replayed all the time. Method: chunks that
+// are slow at random, in replayable stages between ordinary ones, more than the ring holds.
+TEST(ThreadPool, CommitsEachReplayedChunkOnce) {
+  ThreadPool pool(4);
+  struct Slow {
+    std::atomic<int64_t>* counts;
+    int64_t stage;
+    void compute(int64_t chunk, std::byte* memory) const {
+      if ((stage * 7 + chunk) % 97 == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+      std::memcpy(memory, &stage, sizeof(stage));
+    }
+    void commit(int64_t chunk, const std::byte* memory) const {
+      int64_t computed = -1;
+      std::memcpy(&computed, memory, sizeof(computed));
+      counts[chunk].fetch_add(computed == stage ? 1 : 1'000'000);
+    }
+  };
+  std::vector<std::atomic<int64_t>> counts(8);
+  for (int64_t stage = 0; stage < 3000; ++stage) {
+    pool.enqueue_replayable(8, Slow{counts.data(), stage});
+    pool.enqueue(2, [](int64_t, int) {});
+  }
+  pool.finish();
+  for (const auto& count : counts) EXPECT_EQ(count, 3000);
 }
 
 // Goal: an idle pool sleeps. CPU time of the whole process while nothing runs, after the spin time has

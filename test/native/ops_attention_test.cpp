@@ -123,9 +123,9 @@ class AttentionRun {
     append.q_scale = query_scale(shape_.scale, shape_.soft_cap);
     append.q_out = TensorView<float>(prepared.data(), num_rows, q_cols);
     append.kv = kv_.pages();
-    append.sequences = slices.data();
-    append.num_sequences = static_cast<int64_t>(slices.size());
-    append_kv(execution_, append);
+    KvAppendPlan append_plan;
+    append_plan.build(slices);
+    append_kv(execution_, append_plan, append);
     std::vector<float> scratch(scratch_factor *
                                attention_scratch_floats(num_rows, shape_.num_q_heads, shape_.value_dim));
     AttentionPlan plan;
@@ -250,9 +250,9 @@ TEST_P(Attention, QuantizesItsOutputAsAStageOfItsOwnWould) {
   append.num_q_heads = 4;
   append.q_out = TensorView<float>(prepared.data(), 40, 64);
   append.kv = kv.pages();
-  append.sequences = &slice;
-  append.num_sequences = 1;
-  append_kv(execution, append);
+  KvAppendPlan append_plan;
+  append_plan.build({&slice, 1});
+  append_kv(execution, append_plan, append);
   std::vector<float> scratch(attention_scratch_floats(40, 4, 24));
   AttentionPlan plan;
   plan.build({&slice, 1}, 4, 2, 24, static_cast<int64_t>(scratch.size()));
@@ -304,9 +304,9 @@ TEST_P(Attention, AppendingNormsAndRotatesHeads) {
     append.q_scale = 0.3f;
     append.q_out = TensorView<float>(prepared.data(), kRows, 80);
     append.kv = kv.pages();
-    append.sequences = &slice;
-    append.num_sequences = 1;
-    append_kv(execution, append);
+    KvAppendPlan append_plan;
+    append_plan.build({&slice, 1});
+    append_kv(execution, append_plan, append);
 
     const auto expected_head = [&](const float* in, const std::vector<float>& weight, int64_t position) {
       double squares = 0;
@@ -352,9 +352,9 @@ TEST(AttentionChecks, RefusesPagesOutsideThePoolAndTooLittleScratch) {
   append.num_q_heads = 1;
   append.q_out = TensorView<float>(out.data(), 3, 4);
   append.kv = kv.pages();
-  append.sequences = &slice;
-  append.num_sequences = 1;
-  EXPECT_THROW(append_kv(execution, append), Error);
+  KvAppendPlan append_plan;
+  append_plan.build({&slice, 1});
+  EXPECT_THROW(append_kv(execution, append_plan, append), Error);
   AttentionPlan plan;
   EXPECT_THROW(plan.build({&slice, 1}, 1, 1, 4, attention_scratch_floats(2, 1, 4)), Error);
   EXPECT_THROW(plan.build({&slice, 1}, 3, 2, 4, 1 << 20), Error) << "heads that cannot be shared evenly";
