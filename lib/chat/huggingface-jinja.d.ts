@@ -13,6 +13,15 @@ declare module '@huggingface/jinja' {
     readonly property: Statement & { readonly value: string };
     readonly computed: boolean;
   }
+  export interface FilterExpression extends Statement {
+    readonly operand: Statement;
+    readonly filter: Statement & { readonly value?: unknown };
+  }
+  export interface BinaryExpression extends Statement {
+    readonly operator: { readonly value: string };
+    readonly left: Statement;
+    readonly right: Statement;
+  }
   export interface RuntimeValue {
     readonly type: string;
     readonly value: unknown;
@@ -25,6 +34,7 @@ declare module '@huggingface/jinja' {
     constructor(environment: Environment);
     run(program: Statement): RuntimeValue;
     evaluate(statement: Statement | undefined, environment: Environment): RuntimeValue;
+    evaluateBlock(statements: readonly Statement[], environment: Environment): RuntimeValue;
   }
   export function tokenize(
     source: string,

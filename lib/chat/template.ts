@@ -1,5 +1,7 @@
 import {
+  type BinaryExpression,
   Environment,
+  type FilterExpression,
   Interpreter,
   type MemberExpression,
   parse,
@@ -12,6 +14,7 @@ import { PYTHON_STRIP } from './python-strip';
 import { formatDate } from './strftime';
 import { type Clock, exceeded, TemplateBudget, TemplateLimits } from './template-budget';
 import { lineOfLexerError, lineOfToken } from './template-lines';
+import { pythonText } from './templates/python-text';
 
 /** A parsed chat template, rendered as transformers does: Jinja with trimmed blocks and the sandbox's limits. */
 export class ChatTemplate {
@@ -61,6 +64,9 @@ const MAKES_VALUES = new Set([
   'ObjectLiteral',
 ]);
 
+/** Statements whose value is not printed. */
+const PRINTS_NOTHING = new Set(['Set', 'Macro', 'Comment', 'Break', 'Continue']);
+
 class BudgetedInterpreter extends Interpreter {
   readonly #budget: TemplateBudget;
 
@@ -73,12 +79,42 @@ class BudgetedInterpreter extends Interpreter {
     this.#budget.enter();
     let result: RuntimeValue;
     try {
-      result = this.#stripMethod(statement, environment) ?? super.evaluate(statement, environment);
+      result = this.#asPython(statement, environment) ?? super.evaluate(statement, environment);
     } finally {
       this.#budget.leave(); // `break` and `continue` are exceptions, too
     }
     if (statement !== undefined && MAKES_VALUES.has(statement.type)) this.#charge(statement, result);
     return result;
+  }
+
+  /** The library prints true, null and lists as JavaScript and JSON do. */
+  override evaluateBlock(statements: readonly Statement[], environment: Environment): RuntimeValue {
+    let text = '';
+    for (const statement of statements) {
+      const value = this.evaluate(statement, environment);
+      if (!PRINTS_NOTHING.has(statement.type)) text += pythonText(value);
+    }
+    return this.#textValue(text);
+  }
+
+  /** What the library does otherwise than Python; null for everything else. */
+  #asPython(statement: Statement | undefined, environment: Environment): RuntimeValue | null {
+    if (statement?.type === 'FilterExpression') {
+      const { operand, filter } = statement as FilterExpression;
+      if (filter.type !== 'Identifier' || filter.value !== 'string') return null;
+      return this.#textValue(pythonText(this.evaluate(operand, environment)));
+    }
+    if (statement?.type === 'BinaryExpression') {
+      const { operator, left, right } = statement as BinaryExpression;
+      if (operator.value !== '~') return null;
+      const first = pythonText(this.evaluate(left, environment));
+      return this.#textValue(first + pythonText(this.evaluate(right, environment)));
+    }
+    return this.#stripMethod(statement, environment);
+  }
+
+  #textValue(text: string): RuntimeValue {
+    return new Environment().set('text', text);
   }
 
   /** The library's strip methods ignore their argument, which templates give to keep spaces while newlines go. */

@@ -10,7 +10,7 @@ interface Sign {
 
 /** The most telling signs first: later ones are also found in what the earlier ones describe. */
 const SIGNS: readonly Sign[] = [
-  { dialect: 'glm4.5', inTemplate: ['}\n<arg_key>', '\\n<arg_key>', '/nothink'], inVocabulary: null },
+  { dialect: 'glm4.5', inTemplate: ['/nothink', '{function-name}\n<arg_key>'], inVocabulary: null },
   { dialect: 'glm4.7', inTemplate: ['<arg_key>'], inVocabulary: ['<arg_key>', '<arg_value>'] },
   { dialect: 'qwen3-coder', inTemplate: ['<function='], inVocabulary: null },
   { dialect: 'mistral', inTemplate: ['[TOOL_CALLS]'], inVocabulary: ['[TOOL_CALLS]'] },

@@ -57,7 +57,7 @@ export const CHATGLM3 = `[gMASK]sop
 tool_call(
 {%- for key, value in call.function.arguments.items() %}
 {{- key }}=
-{%- if value is string and "'" not in value and '\\' not in value and '\n' not in value %}'{{ value }}'
+{%- if value is string and "'" not in value and '\\\\' not in value and '\n' not in value %}'{{ value }}'
 {%- elif value is boolean %}{{ 'True' if value else 'False' }}
 {%- elif value is none %}None
 {%- else %}{{ value | tojson(ensure_ascii=False) }}
