@@ -1,5 +1,13 @@
-import type { AttentionSpec, DecoderSpec, LayerSpec, NormSpec, RopeTable } from '../../native/decoder-spec';
+import type {
+  AttentionSpec,
+  DecoderSpec,
+  LayerSpec,
+  MlpSpec,
+  NormSpec,
+  RopeTable,
+} from '../../native/decoder-spec';
 import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
+import { type ExpertLayers, mapExperts } from './expert-tensors';
 import type { DecoderDescription } from './family';
 import { isClassifier, POOLED_TENSORS } from './pooled-output';
 import type { DecoderSettings } from './settings/decoder-settings';
@@ -12,7 +20,7 @@ export interface TensorPart {
   readonly rows?: RowRange;
 }
 
-/** What sets a family of dense decoders apart from the others. */
+/** What sets a family of decoders apart from the others. */
 export interface DenseTraits {
   readonly family: string;
   readonly norm: Pick<NormSpec, 'kind' | 'hasUnitOffset' | 'hasBias'>;
@@ -26,6 +34,8 @@ export interface DenseTraits {
   readonly isTransposed: boolean;
   /** Where q and k rows are stored when not in order; by number of heads. */
   readonly rowOrder: ((numHeads: number, headDim: number) => Int32Array) | null;
+  /** Null: every layer is dense. */
+  readonly experts: ExpertLayers | null;
   /** Tensors that may be left over without a warning. */
   readonly ignorable: RegExp | null;
 }
@@ -40,6 +50,7 @@ export const PLAIN_TRAITS: Omit<DenseTraits, 'family' | 'tensors'> = {
   hasMlpBias: false,
   isTransposed: false,
   rowOrder: null,
+  experts: null,
   ignorable: null,
 };
 
@@ -148,6 +159,10 @@ function mapLayer(weights: WeightMap, layer: number, settings: DecoderSettings, 
   linear('attention.k', tensors.k, numKvHeads * headDim, hiddenSize, traits.rowOrder?.(numKvHeads, headDim));
   linear('attention.v', tensors.v, numKvHeads * valueDim, hiddenSize);
   linear('attention.o', tensors.o, hiddenSize, numQHeads * valueDim);
+  if (traits.experts?.isSparse(layer)) {
+    mapExperts(weights, layer, prefix, traits.experts, hiddenSize);
+    return;
+  }
   if (tensors.gate !== null) linear('mlp.gate', tensors.gate, intermediateSize, hiddenSize);
   linear('mlp.up', tensors.up, intermediateSize, hiddenSize);
   linear('mlp.down', tensors.down, hiddenSize, intermediateSize);
@@ -195,15 +210,16 @@ function layerSpec(settings: DecoderSettings, traits: DenseTraits, norm: NormSpe
     ropeTable: settings.layerRopes[layer] ?? null,
     latent: null,
   };
+  const mlp: MlpSpec = {
+    kind: 'dense',
+    intermediateSize: settings.intermediateSize,
+    isGated: traits.tensors.gate !== null,
+    activation: settings.activation,
+    hasBias: traits.hasMlpBias,
+  };
   return {
     attention,
-    mlp: {
-      kind: 'dense',
-      intermediateSize: settings.intermediateSize,
-      isGated: traits.tensors.gate !== null,
-      activation: settings.activation,
-      hasBias: traits.hasMlpBias,
-    },
+    mlp: traits.experts?.isSparse(layer) ? traits.experts.spec : mlp,
     normPlacement: traits.tensors.attentionPostNorm === null ? 'pre' : 'sandwich',
     norm,
     residualScale: 1,

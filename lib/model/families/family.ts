@@ -28,6 +28,8 @@ export interface Family {
   readonly architectures: readonly string[];
   /** `general.architecture` of GGUF files, whose keys begin with it. */
   readonly ggufArchitectures: readonly string[];
+  /** Where families share an architecture: whether a file is this one's. */
+  readonly claimsGguf?: (metadata: GgufMetadata) => boolean;
   fromHuggingface(checkpoint: Checkpoint, config: ConfigReader): DecoderDescription;
   fromGguf(checkpoint: Checkpoint, metadata: GgufMetadata, architecture: string): DecoderDescription;
 }

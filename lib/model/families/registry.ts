@@ -8,22 +8,30 @@ import { gemma2 } from './gemma2';
 import { gemma3 } from './gemma3';
 import { glm } from './glm';
 import { glm4 } from './glm4';
+import { glm4Moe } from './glm4-moe';
 import { gpt2 } from './gpt2';
 import { llama } from './llama';
 import { mistral } from './mistral';
+import { mixtral } from './mixtral';
 import { phi3 } from './phi3';
 import { type ModelDescription, withPooledOutput } from './pooled-output';
 import { qwen2 } from './qwen2';
+import { qwen2Moe } from './qwen2-moe';
 import { qwen3 } from './qwen3';
+import { qwen3Moe } from './qwen3-moe';
 import { roberta } from './roberta';
 import { smollm3 } from './smollm3';
 
+/** Mixtral before Llama: it takes those files of their common architecture that have experts. */
 const FAMILIES: readonly Family[] = [
+  mixtral,
   llama,
   mistral,
   smollm3,
   qwen2,
+  qwen2Moe,
   qwen3,
+  qwen3Moe,
   gemma2,
   gemma3,
   phi3,
@@ -31,6 +39,7 @@ const FAMILIES: readonly Family[] = [
   chatglm,
   glm,
   glm4,
+  glm4Moe,
   bert,
   roberta,
 ];
@@ -52,9 +61,12 @@ function describeWithFamily(checkpoint: Checkpoint): DecoderDescription {
     return familyOfConfig(config.values).fromHuggingface(checkpoint, config.values);
   }
   const { architecture, values } = config;
-  const family = FAMILIES.find(({ ggufArchitectures }) => ggufArchitectures.includes(architecture));
+  const family = FAMILIES.find(
+    ({ ggufArchitectures, claimsGguf }) =>
+      ggufArchitectures.includes(architecture) && (claimsGguf?.(values) ?? true),
+  );
   if (family === undefined) {
-    const supported = FAMILIES.flatMap(({ ggufArchitectures }) => ggufArchitectures);
+    const supported = [...new Set(FAMILIES.flatMap(({ ggufArchitectures }) => ggufArchitectures))];
     throw unsupportedModel(values.file, `GGUF architecture ${quoted(architecture)}`, supported);
   }
   return family.fromGguf(checkpoint, values, architecture);

@@ -18,6 +18,8 @@ export interface Placement {
   readonly rowOrder?: Int32Array | undefined;
   /** Stored as [in, out]. */
   readonly isTransposed?: boolean;
+  /** The tensor is a stack of `count` matrices, of which this is the one at `index`. */
+  readonly stack?: { readonly index: number; readonly count: number };
 }
 
 const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16', 'f64'];
@@ -48,12 +50,14 @@ export class WeightMap {
     [out, columns]: readonly [number, number],
     placement: Placement = {},
   ): void {
-    const { rows = { first: 0, total: out }, rowOrder = null, isTransposed = false } = placement;
+    const { rows = { first: 0, total: out }, rowOrder = null, isTransposed = false, stack } = placement;
     if (!isTransposed) {
-      const tensor = this.#require(name, [rows.total, columns]);
+      const layers = stack === undefined ? [] : [stack.count];
+      const tensor = this.#require(name, [...layers, rows.total, columns]);
       if (tensor === null) return;
       const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
-      this.#add(role, tensor, format, [out, columns], rows, rowOrder);
+      const first = (stack?.index ?? 0) * rows.total + rows.first;
+      this.#add(role, tensor, format, [out, columns], { ...rows, first }, rowOrder);
       return;
     }
     const tensor = this.#require(name, [columns, rows.total]);
@@ -62,6 +66,15 @@ export class WeightMap {
     const slices = [{ file: tensor.file, offset: tensor.offset, byteLength: tensor.byteLength }];
     const source = { format, shape: [out, columns], slices, rowOrder: columnsOf(rows, out), isTransposed };
     this.#tensors.push({ role, source });
+  }
+
+  /** A matrix of one row, which may be stored as a vector. */
+  row(role: string, name: string, columns: number): void {
+    const isVector = this.#checkpoint.tensors.get(name)?.shape.length === 1;
+    const tensor = this.#require(name, isVector ? [columns] : [1, columns]);
+    if (tensor === null) return;
+    const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
+    this.#add(role, tensor, format, [1, columns], { first: 0, total: 1 }, null);
   }
 
   /** [length], or a part of a longer vector. */
@@ -83,6 +96,11 @@ export class WeightMap {
   get tensors(): readonly NativeTensor[] {
     if (this.#missing.size > 0) throw this.#missingFault();
     return this.#tensors;
+  }
+
+  /** Tensors that were asked for and are not there. */
+  get numMissing(): number {
+    return this.#missing.size;
   }
 
   get unusedNames(): readonly string[] {

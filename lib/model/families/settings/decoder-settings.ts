@@ -62,7 +62,26 @@ export const BOUNDS = {
   intermediateSize: 1 << 20,
   vocabSize: 1 << 24,
   contextLength: 1 << 27,
+  experts: 4096,
 } as const;
+
+/** The settings without layers that follow those of the model itself: they predict further tokens. */
+export function withoutLastLayers(settings: DecoderSettings, count: number): DecoderSettings {
+  const numLayers = settings.numLayers - count;
+  return {
+    ...settings,
+    numLayers,
+    layerRopes: settings.layerRopes.slice(0, numLayers),
+    slidingWindows: settings.slidingWindows.slice(0, numLayers),
+  };
+}
+
+/** Matches the tensors of `count` layers behind the first `numLayers`; null for none. */
+export function extraLayers(prefix: string, numLayers: number, count: number): RegExp | null {
+  if (count === 0) return null;
+  const layers = Array.from({ length: count }, (_, i) => numLayers + i);
+  return new RegExp(`^${prefix.replaceAll('.', '\\.')}\\.(?:${layers.join('|')})\\.`);
+}
 
 /** A norm's epsilon: positive and far below one; NaN and the like have already failed as not finite. */
 export function checkedEpsilon(reader: ConfigReader, key: string, value: number): number {

@@ -333,7 +333,7 @@ describe('what is not supported is named, with what is', () => {
       'another family',
       'llama-f32',
       { config: { model_type: 'mamba' } },
-      /model_type "mamba".*llama, mistral, .*chatglm, glm, glm4/,
+      /model_type "mamba".*llama, mistral, .*chatglm, glm, glm4, glm4_moe/,
     ],
     [
       'a family that is a property name',
@@ -373,10 +373,10 @@ describe('what is not supported is named, with what is', () => {
       /output_norm.weight" of type Q8_0.*F32, F16, BF16/,
     ],
     [
-      'a mixture of experts',
-      'llama-q4_0',
-      { keys: { 'llama.expert_count': number(8) } },
-      /"llama.expert_count"/,
+      'a mixture of experts in a dense family',
+      'qwen3-q8_0',
+      { keys: { 'qwen3.expert_count': number(8) } },
+      /"qwen3.expert_count"/,
     ],
     [
       'layers that differ',
@@ -401,7 +401,7 @@ describe('what is not supported is named, with what is', () => {
     const original = checkpointOf('llama-q4_0');
     const config = { ...original.config, architecture: 'rwkv7' } as Checkpoint['config'];
     expect(() => describeDecoder({ ...original, config })).toThrow(
-      /GGUF architecture "rwkv7".*llama, mistral3, .*chatglm, glm4/,
+      /GGUF architecture "rwkv7".*llama, mistral3, .*chatglm, glm4, glm4moe/,
     );
   });
 });
