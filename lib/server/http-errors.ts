@@ -121,14 +121,16 @@ function typeOf(status: number): string {
 const textOrNull = (value: unknown): string | null =>
   typeof value === 'string' || typeof value === 'number' ? String(value) : null;
 
+/** Engine paths that this API has one level deeper. */
+const IN_FUNCTION = /^(tools\[\d+\]|messages\[\d+\]\.tool_calls\[\d+\])\.(?!id\b)/;
+
 /** The field at fault as this API spells it; the engine says `logitBias[5]`, or `a key of logitBias`. */
-function wireParam(details: Readonly<Record<string, unknown>>): string | null {
-  const path = textOrNull(details.param ?? details.path);
-  if (path === null || path === '') return null;
-  const spelled = path
-    .replace(/[A-Za-z]+/g, (word) => WIRE_NAMES[word] ?? word)
-    .replace(/^(tools\[\d+\]|messages\[\d+\]\.tool_calls\[\d+\])\.(?!id\b)/, '$1.function.');
-  return spelled.split(' ').at(-1) ?? null;
+function wireParam({ param, path }: Readonly<Record<string, unknown>>): string | null {
+  const given = textOrNull(param ?? path);
+  if (given === null || given === '') return null;
+  const spelled = given.replace(/[A-Za-z]+/g, (word) => WIRE_NAMES[word] ?? word);
+  const own = param === undefined ? spelled.replace(IN_FUNCTION, '$1.function.') : spelled;
+  return own.split(' ').at(-1) ?? null;
 }
 
 /** The engine's message with its own name of the field replaced, so that the client finds it in what it sent. */

@@ -101,7 +101,15 @@ export function checkMessage(value: unknown, index: number): unknown {
       details: { param: `${path}.content`, where: 'body', found: 'nothing', allowed: CONTENT },
     });
   }
-  return dropHarmless(value, UNSUPPORTED, `${path}.`);
+  const kept = dropHarmless(value, UNSUPPORTED, `${path}.`);
+  return hasCalls ? { ...kept, tool_calls: (value.tool_calls as unknown[]).map(withoutParsed) } : kept;
+}
+
+/** The official client sends back what it made of the arguments beside them. */
+function withoutParsed(call: unknown): unknown {
+  if (!isJsonObject(call) || !isJsonObject(call.function)) return call;
+  const { parsed_arguments: _, ...called } = call.function;
+  return { ...call, function: called };
 }
 
 export function toMessage(given: z.output<typeof message>): ChatMessage {
