@@ -25,11 +25,22 @@ export function answerJson(value: unknown): void {
 
 /** Shows warnings and errors, and everything with `isVerbose`. */
 export function terminalLogger(isVerbose: boolean): Logger {
-  return ({ level, text }) => {
-    if (level === 'error') note(`${colors.red('error:')} ${text}`);
-    else if (level === 'warn') note(`${colors.yellow('warning:')} ${text}`);
-    else if (isVerbose) note(colors.dim(text));
+  return ({ level, text, fields }) => {
+    const line = [
+      text,
+      ...Object.entries(fields ?? {}).map(([name, value]) => `${name}=${shown(value)}`),
+    ].join(' ');
+    if (level === 'error') note(`${colors.red('error:')} ${line}`);
+    else if (level === 'warn') note(`${colors.yellow('warning:')} ${line}`);
+    else if (isVerbose) note(colors.dim(line));
   };
+}
+
+/** Plain words as they are, a stack trace on lines of its own, the rest as JSON. */
+function shown(value: unknown): string {
+  if (typeof value !== 'string') return JSON.stringify(value) ?? String(value);
+  if (value.includes('\n')) return `\n${value}\n`;
+  return /^[\w./:@-]+$/.test(value) ? value : JSON.stringify(value);
 }
 
 /** Ends quietly when the reader of our output has gone, as `run ... | head` does. */
