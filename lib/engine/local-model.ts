@@ -18,22 +18,26 @@ import {
   text,
 } from './parameters';
 import type { EncodedPrompt } from './requests/answer-format';
-import { evaluate } from './requests/evaluation';
+import { evaluate, PLAIN_EVALUATION } from './requests/evaluation';
 import { checkTakesTools, type ModelFacts, type PromptInput, parseTokens } from './requests/generate-options';
 import { type GenerationHost, TextGeneration } from './requests/generation';
 import { parseMessages, toTemplateMessage } from './requests/message-options';
+import { PooledTasks } from './requests/pooled-tasks';
 import type { RequestTable } from './requests/request-table';
 import { TokenSpeller } from './requests/token-speller';
 import { NO_TOOLS, type ParsedTools, parseTools, toTemplateTool } from './requests/tool-options';
 import type { LoadedText, TextService } from './text/types';
 import type {
   ChatMessage,
+  ClassifyResult,
+  EmbedResult,
   GenerateOptions,
   Generation,
   LogitsOptions,
   Model,
   ModelInfo,
   ModelStats,
+  RerankResult,
   TokenizeOptions,
   ToolDefinition,
 } from './types';
@@ -52,6 +56,7 @@ export interface LocalModelParts {
    * come back; this bound keeps a flood from the text workers.
    */
   readonly maxPending: number;
+  readonly maxConcurrency: number;
   readonly onClosed: () => void;
 }
 
@@ -78,6 +83,7 @@ export class LocalModel implements Model {
   readonly #parts: LocalModelParts;
   readonly #facts: ModelFacts;
   readonly #host: GenerationHost;
+  readonly #pooledTasks: PooledTasks;
   readonly #generations = new Set<TextGeneration>();
   readonly #rejectPending = new Set<(error: AutoglmError) => void>();
   #ended: AutoglmError | null = null;
@@ -96,6 +102,18 @@ export class LocalModel implements Model {
       generationDefaults: loaded.generationDefaults,
       maxTextLength: loaded.maxTextLength,
     };
+    const { id: modelId, info, text, maxConcurrency, maxPending } = parts;
+    const { contextLength, vocabSize } = info;
+    this.#pooledTasks = new PooledTasks({
+      modelId,
+      contextLength,
+      vocabSize,
+      loaded,
+      text,
+      requests,
+      maxConcurrency,
+      maxPending,
+    });
     this.#host = {
       facts: this.#facts,
       tokenTable: loaded.tokenTable,
@@ -175,6 +193,7 @@ export class LocalModel implements Model {
 
   logits(tokens: readonly number[] | Int32Array, options: LogitsOptions = {}): Promise<Float32Array> {
     return this.#guard(async () => {
+      this.#pooledTasks.require('generate');
       const { positions = [-1], signal = null } = parseObject('options', options, LOGITS_OPTIONS);
       const { vocabSize } = this.#facts;
       const ids = parseTokens(tokens, this.#facts, 'tokens');
@@ -195,6 +214,7 @@ export class LocalModel implements Model {
         tokens: ids,
         positions: computed,
         outputLength,
+        ...PLAIN_EVALUATION,
         signal,
       });
       return inOrder(values, computed, wanted, vocabSize);
@@ -206,6 +226,7 @@ export class LocalModel implements Model {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array> {
     return this.#guard(async () => {
+      this.#pooledTasks.require('generate');
       const { signal = null } = parseObject('options', options, SCORE_OPTIONS);
       const ids = parseTokens(tokens, this.#facts, 'tokens');
       const outputLength = ids.length - 1;
@@ -216,9 +237,22 @@ export class LocalModel implements Model {
         tokens: ids,
         positions: new Int32Array(0),
         outputLength,
+        ...PLAIN_EVALUATION,
         signal,
       });
     });
+  }
+
+  embed(...[texts, options = {}]: Parameters<Model['embed']>): Promise<EmbedResult> {
+    return this.#guard(() => this.#pooledTasks.embed(texts, options));
+  }
+
+  classify(...[inputs, options = {}]: Parameters<Model['classify']>): Promise<ClassifyResult> {
+    return this.#guard(() => this.#pooledTasks.classify(inputs, options));
+  }
+
+  rerank(...[query, documents, options = {}]: Parameters<Model['rerank']>): Promise<RerankResult> {
+    return this.#guard(() => this.#pooledTasks.rerank(query, documents, options));
   }
 
   stats(): Promise<ModelStats> {
@@ -257,6 +291,7 @@ export class LocalModel implements Model {
 
   #enter(generation: TextGeneration): void {
     if (this.#ended !== null) throw this.#ended;
+    this.#pooledTasks.require('generate');
     const { maxPending } = this.#parts;
     if (this.#generations.size >= maxPending) {
       throw new AutoglmError(

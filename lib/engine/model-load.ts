@@ -4,6 +4,7 @@ import { type ResolvedSource, resolveSource } from '../model/source/resolve-sour
 import type { EngineThread, ModelReport } from './engine-thread';
 import type { ParsedLoadOptions } from './load-options';
 import { LocalModel } from './local-model';
+import { tasksOf } from './requests/pooled-tasks';
 import { RequestTable } from './requests/request-table';
 import type { LoadedText, TextService } from './text/types';
 import type { ChatSupport, LoadPhase, LoadProgress, Logger, ModelInfo } from './types';
@@ -51,6 +52,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       text,
       loaded,
       maxPending: 2 * (maxConcurrency + maxQueuedRequests),
+      maxConcurrency,
       onClosed: () => parts.onClosed(model),
     });
     listen(thread, number, requests, model);
@@ -178,6 +180,9 @@ function modelInfo(
     precision: options.settings.precision,
     layouts: summary.layouts,
     hasChatTemplate: loaded.hasChatTemplate,
+    tasks: tasksOf(loaded),
+    embeddingSize: loaded.pooled.kind === 'embedding' ? loaded.pooledSize : null,
+    labels: loaded.pooled.kind === 'labels' ? loaded.pooled.labels : [],
     chat: chatSupport(loaded),
     eosTokens: loaded.eosTokens,
     warnings: loaded.warnings,

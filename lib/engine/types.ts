@@ -281,6 +281,11 @@ export interface ModelInfo {
   readonly precision: 'fast' | 'exact';
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   readonly hasChatTemplate: boolean;
+  readonly tasks: readonly ModelTask[];
+  /** Numbers of an embedding; null for classifiers. */
+  readonly embeddingSize: number | null;
+  /** Labels of a classifier; empty for other models. */
+  readonly labels: readonly string[];
   readonly chat: ChatSupport;
   readonly eosTokens: readonly number[];
   /** What was passed over in the files, e.g. a tokenizer that is absent. */
@@ -322,6 +327,75 @@ export interface LogitsOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What a model can do. A language model embeds too, once it is told which hidden states to take. */
+export type ModelTask = 'generate' | 'embed' | 'classify' | 'rerank';
+
+/** Which hidden states make an embedding: the first token's, the mean of all, the last token's. */
+export type EmbeddingPooling = 'first' | 'mean' | 'last';
+
+/** What `embed`, `classify` and `rerank` have in common. */
+export interface PooledOptions {
+  /** Cuts texts that are too long; the result says which. Default false: they are refused. */
+  readonly truncate?: boolean;
+  /** Higher runs first, -100..100, default 0. */
+  readonly priority?: number;
+  /** Milliseconds from the call until it fails with `deadline_exceeded`. */
+  readonly timeout?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface EmbedOptions extends PooledOptions {
+  /** Keeps this many numbers of each vector (Matryoshka models). Default: all. */
+  readonly dimensions?: number;
+  /** Scales each vector to length 1, after `dimensions`. Default: as the model's files say. */
+  readonly normalize?: boolean;
+  /** Default: as the model's files say; required where they do not. */
+  readonly pooling?: EmbeddingPooling;
+  /** Name of a prompt in the model's files, put before each text. Default: the files' default prompt, if any. */
+  readonly prompt?: string;
+}
+
+export interface PooledUsage {
+  readonly promptTokens: number;
+}
+
+export interface EmbedResult {
+  /** One vector per text, in their order. */
+  readonly embeddings: readonly Float32Array[];
+  readonly usage: PooledUsage;
+  /** Indices of the texts that were cut. */
+  readonly truncated: readonly number[];
+}
+
+export interface ClassifyOptions extends PooledOptions {
+  /** Gives the model's raw numbers instead of softmax or sigmoid scores. Default false. */
+  readonly raw?: boolean;
+}
+
+export interface LabelScore {
+  readonly label: string;
+  readonly score: number;
+}
+
+export interface ClassifyResult {
+  /** For each input every label, best first. */
+  readonly results: readonly (readonly LabelScore[])[];
+  readonly usage: PooledUsage;
+  readonly truncated: readonly number[];
+}
+
+export interface RerankOptions extends ClassifyOptions {
+  /** Results at most. Default: all documents. */
+  readonly topN?: number;
+}
+
+export interface RerankResult {
+  /** Best first; `index` is the document's. */
+  readonly results: readonly { readonly index: number; readonly score: number }[];
+  readonly usage: PooledUsage;
+  readonly truncated: readonly number[];
+}
+
 /** A loaded model. Every method of a closed one rejects with `engine_closed`. */
 export interface Model extends AsyncDisposable {
   readonly id: string;
@@ -355,6 +429,21 @@ export interface Model extends AsyncDisposable {
     tokens: readonly number[] | Int32Array,
     options?: { readonly signal?: AbortSignal },
   ): Promise<Float32Array>;
+  /**
+   * One vector per text, computed together with whatever else runs. Token ids are taken as they are, without special
+   * tokens. Text over the model's length is `context_length_exceeded` unless `truncate` is set.
+   */
+  embed(
+    texts: string | readonly (string | readonly number[] | Int32Array)[],
+    options?: EmbedOptions,
+  ): Promise<EmbedResult>;
+  /** Labels with scores of texts or pairs of texts, by a model with a classification head. */
+  classify(
+    inputs: string | readonly (string | readonly [string, string])[],
+    options?: ClassifyOptions,
+  ): Promise<ClassifyResult>;
+  /** Documents by their relevance to a query, by a cross encoder: a model with one label. */
+  rerank(query: string, documents: readonly string[], options?: RerankOptions): Promise<RerankResult>;
   stats(): Promise<ModelStats>;
   close(): Promise<void>;
 }

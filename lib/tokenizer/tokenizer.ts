@@ -10,6 +10,7 @@ import { type TextPlace, WHOLE_TEXT } from './stages/sentencepiece-text';
 import { checkText, maxTextLengthFor, type TextLimit } from './text-check';
 import { makeTokenTable, type TokenTable } from './token-table';
 import { boundaryTokensOf } from './vocabulary/boundary-tokens';
+import { type PairTemplate, pairTemplateOf } from './vocabulary/pair-template';
 import { tokenizerJsonOf } from './vocabulary/read-vocabulary';
 import type { AddedTokenJson, TokenizerJson } from './vocabulary/tokenizer-json';
 
@@ -40,6 +41,8 @@ export class Tokenizer {
   /** Control tokens (special) and other markup such as `<think>`, as texts spell them. */
   readonly markup: readonly { readonly content: string; readonly isSpecial: boolean }[];
   readonly bosToken: number | null;
+  /** Null when the vocabulary has no template for two texts. */
+  readonly pairTemplate: PairTemplate | null;
   readonly #normalizer: Normalizer | null;
   readonly #preTokenizer: PreTokenizer | null;
   readonly #model: TextModel;
@@ -76,6 +79,14 @@ export class Tokenizer {
     this.#prefix = checkedIds(around.prefix, numTokens);
     this.#suffix = checkedIds(around.suffix, numTokens);
     this.bosToken = around.prefix[0] ?? null;
+    this.pairTemplate = pairTemplateOf(json.post_processor);
+    const { prefix = [], between = [], suffix = [] } = this.pairTemplate ?? {};
+    checkedIds([...prefix, ...between, ...suffix], numTokens);
+  }
+
+  /** What is put around a single text. */
+  get boundaries(): { readonly prefix: readonly number[]; readonly suffix: readonly number[] } {
+    return { prefix: this.#prefix, suffix: this.#suffix };
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {

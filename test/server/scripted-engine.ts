@@ -78,6 +78,9 @@ export class ScriptedModel implements Model {
       layouts: {},
       hasChatTemplate: true,
       chat: { dialect: null, takesTools: false, reasons: false },
+      tasks: ['generate'],
+      embeddingSize: null,
+      labels: [],
       eosTokens: [0],
       warnings: [],
     };
@@ -92,6 +95,22 @@ export class ScriptedModel implements Model {
     const call: SeenCall = { options, outcome: 'running', numTokensMade: 0, isResultAwaited: false };
     this.seen.push(call);
     return new ScriptedGeneration(call, this.script(options, this.seen.length - 1));
+  }
+
+  async embed(): Promise<never> {
+    throw this.#cannot('embed');
+  }
+
+  async classify(): Promise<never> {
+    throw this.#cannot('classify');
+  }
+
+  async rerank(): Promise<never> {
+    throw this.#cannot('rerank');
+  }
+
+  #cannot(task: string): AutoglmError {
+    return new AutoglmError('unsupported_model', `the model ${this.id} cannot ${task}`);
   }
 
   async stats(): Promise<ModelStats> {

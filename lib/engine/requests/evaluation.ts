@@ -5,15 +5,25 @@ import type { RequestSettings, SamplingSettings } from '../worker/protocol';
 import type { RequestTable } from './request-table';
 
 export interface EvaluationRequest {
-  /** RequestKind `logits` or `score`. */
+  /** RequestKind `logits`, `score` or `pool`. */
   readonly kind: number;
   readonly tokens: Int32Array;
   /** Ascending and without repeats; only for `logits`. */
   readonly positions: Int32Array;
   /** Floats that come back. */
   readonly outputLength: number;
+  /** Pooling in lib/native/abi.ts; only for `pool`. */
+  readonly pooling: number;
+  /** Tokens from this index on have token type 1; 0 for none. */
+  readonly secondSegment: number;
+  readonly priority: number;
+  /** On the clock of `monotonicMs`; null for none. */
+  readonly deadline: number | null;
   readonly signal: AbortSignal | null;
 }
+
+/** Of an evaluation that is nothing special. */
+export const PLAIN_EVALUATION = { pooling: 0, secondSegment: 0, priority: 0, deadline: null } as const;
 
 /** Nothing is sampled, so the settings only have to be valid. */
 const NO_SAMPLING: SamplingSettings = {
@@ -29,7 +39,8 @@ const NO_SAMPLING: SamplingSettings = {
 
 /** Runs a request whose result is an array of numbers. An abort rejects when the request's slot is free. */
 export function evaluate(requests: RequestTable, request: EvaluationRequest): Promise<Float32Array> {
-  const { kind, tokens, positions, outputLength, signal } = request;
+  const { kind, tokens, positions, outputLength, pooling, secondSegment, priority, deadline, signal } =
+    request;
   const settings: RequestSettings = {
     kind,
     maxTokens: 0,
@@ -39,8 +50,8 @@ export function evaluate(requests: RequestTable, request: EvaluationRequest): Pr
     biasTokens: new Int32Array(0),
     biasValues: new Float32Array(0),
     positions,
-    pooling: 0,
-    secondSegment: 0,
+    pooling,
+    secondSegment,
   };
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
@@ -69,7 +80,7 @@ export function evaluate(requests: RequestTable, request: EvaluationRequest): Pr
       },
     };
     const id = requests.submit(
-      { tokens, settings, outputLength, priority: 0, deadline: null, salt: '', credit: 0 },
+      { tokens, settings, outputLength, priority, deadline, salt: '', credit: 0 },
       sink,
     );
     signal?.addEventListener('abort', onAbort, { once: true });

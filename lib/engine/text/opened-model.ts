@@ -6,8 +6,9 @@ import { builtInTemplate } from '../../chat/templates/choose-template';
 import { AutoglmError, serializeError } from '../../errors';
 import { openCheckpoint } from '../../model/checkpoint';
 import type { Checkpoint, CheckpointWarning } from '../../model/checkpoint-types';
-import type { DecoderDescription } from '../../model/families/family';
+import type { ModelDescription } from '../../model/families/pooled-output';
 import { describeDecoder } from '../../model/families/registry';
+import { pooledSizeOf } from '../../native/decoder-spec';
 import { maxTextLengthFor } from '../../tokenizer/text-check';
 import type { TokenTable } from '../../tokenizer/token-table';
 import { Tokenizer } from '../../tokenizer/tokenizer';
@@ -36,7 +37,7 @@ export interface OpenRequest {
  */
 export async function openModel({ path, decoderPort, signal, ...chat }: OpenRequest): Promise<OpenedModel> {
   let checkpoint: Checkpoint;
-  let decoder: DecoderDescription;
+  let decoder: ModelDescription;
   try {
     checkpoint = await openCheckpoint(path, { signal });
     decoder = describeDecoder(checkpoint);
@@ -61,7 +62,7 @@ function post(port: MessagePort | null, message: DecoderMessage): void {
 
 function describe(
   checkpoint: Checkpoint,
-  { spec, tensors, info }: DecoderDescription,
+  { spec, tensors, info, pooled }: ModelDescription,
   { chatTemplate, chatDialect }: Pick<OpenRequest, 'chatTemplate' | 'chatDialect'>,
 ): OpenedModel {
   const { tokenizer: source } = checkpoint;
@@ -78,6 +79,9 @@ function describe(
     eosTokens: checkpoint.eosTokenIds,
     bosToken: tokenizer?.bosToken ?? null,
     generationDefaults: defaults.settings,
+    hasLanguageHead: spec.head !== null,
+    pooled,
+    pooledSize: pooledSizeOf(spec),
     hasChatTemplate: hasTemplate(format),
     chat: chatFormatOf(format, chatDialect),
     maxTextLength: tokenizer?.limit.maxTextLength ?? maxTextLengthFor(contextLength),
@@ -98,9 +102,9 @@ function hasTemplate({ templates, markup }: PromptFormat): boolean {
 
 function checkpointInfo(
   checkpoint: Checkpoint,
-  spec: DecoderDescription['spec'],
-  tensors: DecoderDescription['tensors'],
-  { family, name, numParameters }: DecoderDescription['info'],
+  spec: ModelDescription['spec'],
+  tensors: ModelDescription['tensors'],
+  { family, name, numParameters }: ModelDescription['info'],
 ): CheckpointInfo {
   const attention = spec.layers[0]?.attention;
   if (attention === undefined)

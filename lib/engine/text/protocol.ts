@@ -4,6 +4,7 @@ import type { MarkedText } from '../../chat/mark-markup';
 import type { PromptFormat, PromptInput } from '../../chat/prompt';
 import type { SerializedError } from '../../errors';
 import type { TextRanges } from '../../tokenizer/added-tokens';
+import type { EncoderInput, EncoderInputRequest } from '../../tokenizer/encoder-input';
 import type { LoadedText } from './types';
 
 /** Calls are numbered by the client; each gets one reply. */
@@ -20,6 +21,7 @@ export type TextCommand =
       /** Null when the model is opened again for its tokenizer alone. */
       readonly decoderPort: MessagePort | null;
     }
+  | ({ readonly type: 'encodeInput'; readonly modelId: string } & EncoderInputRequest)
   | {
       readonly type: 'tokenize';
       readonly modelId: string;
@@ -37,6 +39,7 @@ export type TextNotice =
 export interface TextResults {
   readonly load: { readonly loaded: LoadedText; readonly format: PromptFormat };
   readonly tokenize: Int32Array;
+  readonly encodeInput: EncoderInput;
 }
 
 /** To the render worker. */

@@ -1,7 +1,9 @@
 /** The thread that opens checkpoints and holds their tokenizers. */
 import { parentPort, type Transferable } from 'node:worker_threads';
 import { AutoglmError, serializeError } from '../../errors';
+import { encodeInput } from '../../tokenizer/encoder-input';
 import { tokenTableBuffers } from '../../tokenizer/token-table';
+import type { Tokenizer } from '../../tokenizer/tokenizer';
 import { type OpenedModel, openModel } from './opened-model';
 import type { Numbered, TextCommand, TextNotice, TextResults, WorkerReply } from './protocol';
 
@@ -21,6 +23,9 @@ port.on('message', (message: Numbered<TextCommand> | TextNotice) => {
       return;
     case 'tokenize':
       tokenize(message);
+      return;
+    case 'encodeInput':
+      encode(message);
       return;
     case 'abort':
       loads.get(message.call)?.controller.abort();
@@ -46,16 +51,27 @@ async function load({ call, modelId, ...request }: Command<'load'>): Promise<voi
   }
 }
 
+function tokenizerOf(modelId: string): Tokenizer {
+  const tokenizer = tokenizers.get(modelId);
+  if (tokenizer === undefined) throw new AutoglmError('internal', `no tokenizer for model ${modelId}`);
+  if (tokenizer !== null) return tokenizer;
+  throw new AutoglmError('unsupported_model', 'the checkpoint has no tokenizer', {
+    hint: 'Give token ids instead of text.',
+  });
+}
+
+function encode({ call, modelId, ...request }: Command<'encodeInput'>): void {
+  try {
+    const value = encodeInput(tokenizerOf(modelId), request);
+    reply({ type: 'done', call, value }, [value.tokens.buffer as ArrayBuffer]);
+  } catch (error) {
+    reply({ type: 'failed', call, error: serializeError(error) });
+  }
+}
+
 function tokenize({ call, modelId, text, ...options }: Command<'tokenize'>): void {
   try {
-    const tokenizer = tokenizers.get(modelId);
-    if (tokenizer === undefined) throw new AutoglmError('internal', `no tokenizer for model ${modelId}`);
-    if (tokenizer === null) {
-      throw new AutoglmError('unsupported_model', 'the checkpoint has no tokenizer', {
-        hint: 'Give token ids instead of text.',
-      });
-    }
-    const value = tokenizer.encode(text, options);
+    const value = tokenizerOf(modelId).encode(text, options);
     reply({ type: 'done', call, value }, [value.buffer as ArrayBuffer]);
   } catch (error) {
     reply({ type: 'failed', call, error: serializeError(error) });

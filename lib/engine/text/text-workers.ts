@@ -2,6 +2,7 @@ import type { MarkedText } from '../../chat/mark-markup';
 import type { PromptFormat } from '../../chat/prompt';
 import { exceeded, TemplateLimits } from '../../chat/template-budget';
 import { AutoglmError, serializeError } from '../../errors';
+import type { EncoderInput, EncoderInputRequest } from '../../tokenizer/encoder-input';
 import type { EncodeOptions } from '../../tokenizer/tokenizer';
 import type { Numbered, RenderCommand, RenderNotice, TextCommand, TextNotice, TextResults } from './protocol';
 import { aborted, SerialQueue } from './serial-queue';
@@ -85,6 +86,19 @@ export class TextWorkers implements TextService {
     return this.#tokenize(modelId, text, { addSpecialTokens, parseSpecialTokens, plainRanges: [] }, signal);
   }
 
+  async encodeInput(
+    modelId: string,
+    request: EncoderInputRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<EncoderInput> {
+    const input = await this.#callText(
+      modelId,
+      (call) => ({ type: 'encodeInput', call, modelId, ...request }),
+      signal,
+    );
+    return input as TextResults['encodeInput'];
+  }
+
   async render(modelId: string, request: RenderRequest): Promise<string> {
     return (await this.#renderMarked(modelId, request)).text;
   }
@@ -144,16 +158,26 @@ export class TextWorkers implements TextService {
     options: Required<EncodeOptions>,
     signal: AbortSignal | undefined,
   ): Promise<Int32Array> {
+    const tokens = await this.#callText(
+      modelId,
+      (call) => ({ type: 'tokenize', call, modelId, text, ...options }),
+      signal,
+    );
+    return tokens as TextResults['tokenize'];
+  }
+
+  async #callText(
+    modelId: string,
+    makeCommand: (call: number) => Numbered<TextCommand>,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown> {
     this.#model(modelId);
     return this.#textQueue.run(async () => {
       const model = this.#model(modelId);
       if (!this.#text.isRunning || model.textGeneration !== this.#text.generation) {
         await this.#reopen(modelId, model);
       }
-      const tokens = await this.#text.call(
-        (call): Numbered<TextCommand> => ({ type: 'tokenize', call, modelId, text, ...options }),
-      );
-      return tokens as TextResults['tokenize'];
+      return this.#text.call(makeCommand);
     }, signal);
   }
 

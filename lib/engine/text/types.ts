@@ -4,8 +4,10 @@ import type { DialectName } from '../../chat/dialects/dialect';
 import type { MarkedText } from '../../chat/mark-markup';
 import type { SerializedError } from '../../errors';
 import type { CheckpointWarning } from '../../model/checkpoint-types';
+import type { PooledOutput } from '../../model/families/pooled-output';
 import type { NativeFile, NativeTensor } from '../../native/addon';
 import type { DecoderSpec } from '../../native/decoder-spec';
+import type { EncoderInput, EncoderInputRequest } from '../../tokenizer/encoder-input';
 import type { TokenTable } from '../../tokenizer/token-table';
 import type { SamplingOptions } from '../types';
 
@@ -63,6 +65,11 @@ export interface LoadedText {
   /** Settings of generation_config.json. */
   readonly generationDefaults: SamplingOptions;
   readonly hasChatTemplate: boolean;
+  /** False for encoders and classifiers: they generate nothing. */
+  readonly hasLanguageHead: boolean;
+  /** What the vectors of `pool` requests are, and how many numbers they have. */
+  readonly pooled: PooledOutput;
+  readonly pooledSize: number;
   readonly chat: ChatFormat;
   /** Characters (UTF-16 units) a text may have; longer ones are refused before they are tokenized. */
   readonly maxTextLength: number;
@@ -107,6 +114,12 @@ export interface TextService {
    */
   loadModel(request: TextModelRequest): Promise<LoadedText>;
   tokenize(modelId: string, text: string, request: TokenizeRequest): Promise<Int32Array>;
+  /** One input of a model that makes a vector of it: one text or two, cut or refused when too long. */
+  encodeInput(
+    modelId: string,
+    request: EncoderInputRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<EncoderInput>;
   /** The prompt text alone. */
   render(modelId: string, request: RenderRequest): Promise<string>;
   renderAndTokenize(modelId: string, request: RenderRequest): Promise<RenderedPrompt>;

@@ -23,7 +23,9 @@ export function textTemplate(
   for (const { id, content } of [...before, ...after]) special_tokens[content] = { id: content, ids: [id] };
   const item = ({ content }: AddedTokenJson) => ({ SpecialToken: { id: content, type_id: 0 } });
   const single = [...before.map(item), { Sequence: { id: 'A', type_id: 0 } }, ...after.map(item)];
-  return { type: 'TemplateProcessing', single, special_tokens };
+  const secondItem = ({ content }: AddedTokenJson) => ({ SpecialToken: { id: content, type_id: 1 } });
+  const pair = [...single, { Sequence: { id: 'B', type_id: 1 } }, ...after.map(secondItem)];
+  return { type: 'TemplateProcessing', single, pair, special_tokens };
 }
 
 /** What a tokenizer.json post-processor puts around a single text. */
@@ -59,20 +61,47 @@ function fault(where: string, expected: string, found: string) {
 }
 
 function fromTemplate(processor: ComponentJson): BoundaryTokens {
-  const { single, special_tokens: special } = processor;
-  if (!Array.isArray(single) || !single.every(isObject))
-    throw fault('single', 'a list of objects', 'another value');
-  const text = single.findIndex((item) => item.Sequence !== undefined);
-  if (text < 0) throw fault('single', 'a place for the text', 'none');
-  const idsOf = (part: readonly unknown[]) =>
-    part.flatMap((item) => {
-      const token = isObject(item) && isObject(item.SpecialToken) ? item.SpecialToken.id : undefined;
-      const entry = isObject(special) && typeof token === 'string' ? special[token] : undefined;
-      const ids = isObject(entry) ? entry.ids : undefined;
-      if (Array.isArray(ids) && ids.every(isTokenId)) return ids;
-      throw fault('special_tokens', `the token ${quoted(String(token))} of the template`, 'nothing');
-    });
-  return { prefix: idsOf(single.slice(0, text)), suffix: idsOf(single.slice(text + 1)) };
+  const [prefix, ...rest] = templateParts(processor, 'single');
+  if (prefix === undefined || rest.length === 0) throw fault('single', 'a place for the text', 'none');
+  return { prefix: prefix.ids, suffix: rest.flatMap(({ ids }) => ids) };
+}
+
+/** Tokens of a template up to the next text. */
+export interface TemplatePart {
+  readonly ids: readonly number[];
+  /** Token type of each of `ids`. */
+  readonly types: readonly number[];
+  /** The text that follows; null for the last part. */
+  readonly next: { readonly sequence: string; readonly type: number } | null;
+}
+
+/** A template cut at the places of its texts. */
+export function templateParts(processor: ComponentJson, key: 'single' | 'pair'): readonly TemplatePart[] {
+  const { [key]: items, special_tokens: special } = processor;
+  if (!Array.isArray(items) || !items.every(isObject)) throw fault(key, 'a list of objects', 'another value');
+  const parts: TemplatePart[] = [];
+  let ids: number[] = [];
+  let types: number[] = [];
+  for (const item of items) {
+    if (isObject(item.Sequence)) {
+      const next = { sequence: String(item.Sequence.id), type: Number(item.Sequence.type_id ?? 0) };
+      parts.push({ ids, types, next });
+      [ids, types] = [[], []];
+      continue;
+    }
+    const token = isObject(item.SpecialToken) ? item.SpecialToken : {};
+    const added = idsOf(special, token.id);
+    ids.push(...added);
+    types.push(...added.map(() => Number(token.type_id ?? 0)));
+  }
+  return [...parts, { ids, types, next: null }];
+}
+
+function idsOf(special: unknown, token: unknown): readonly number[] {
+  const entry = isObject(special) && typeof token === 'string' ? special[token] : undefined;
+  const ids = isObject(entry) ? entry.ids : undefined;
+  if (Array.isArray(ids) && ids.every(isTokenId)) return ids;
+  throw fault('special_tokens', `the token ${quoted(String(token))} of the template`, 'nothing');
 }
 
 function pairId(processor: ComponentJson, key: 'cls' | 'sep'): number {
