@@ -6,6 +6,7 @@ import type { ComponentJson } from '../vocabulary/tokenizer-json';
 import { trimEnd, trimStart } from '../white-space';
 import { bertNormalizer, lowercase, removeMarks } from './bert-text';
 import { Charsmap } from './charsmap';
+import { GraphemeCutter } from './graphemes';
 import { sentencePieceText, type TextPlace } from './sentencepiece-text';
 
 /** Changes a text before it is cut. */
@@ -143,22 +144,37 @@ function charsmapOf(component: ComponentJson): Charsmap | null {
 
 /** Longer graphemes are looked up character by character, as in the reference. */
 const MAX_GRAPHEME_BYTES = 6;
+const MAX_KNOWN_GRAPHEMES = 4096;
 
 /** Rules are looked up per grapheme, and of several that match the shortest counts: the reference does so. */
 function precompiled(component: ComponentJson): Normalizer {
   const charsmap = charsmapOf(component);
   if (charsmap === null) return (text) => text;
-  const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
+  const cutter = new GraphemeCutter();
+  const known = new Map<string, string>();
   const transform = (text: string): string | null => {
     const bytes = encoder.encode(text);
     return charsmap.shortestAt(bytes, 0, bytes.length)?.text ?? null;
   };
+  const replaceGrapheme = (grapheme: string): string => {
+    const whole = Buffer.byteLength(grapheme) < MAX_GRAPHEME_BYTES ? transform(grapheme) : null;
+    if (whole !== null) return whole;
+    let result = '';
+    for (const character of grapheme) result += transform(character) ?? character;
+    return result;
+  };
   return (text) => {
     let result = '';
-    for (const { segment } of segmenter.segment(text)) {
-      const whole = Buffer.byteLength(segment) < MAX_GRAPHEME_BYTES ? transform(segment) : null;
-      if (whole !== null) result += whole;
-      else for (const character of segment) result += transform(character) ?? character;
+    const found = cutter.cut(text);
+    for (let i = 0; i < found.length; i += 2) {
+      const grapheme = text.slice(found[i], found[i + 1]);
+      let replaced = known.get(grapheme);
+      if (replaced === undefined) {
+        replaced = replaceGrapheme(grapheme);
+        if (known.size >= MAX_KNOWN_GRAPHEMES) known.clear();
+        if (grapheme.length < MAX_GRAPHEME_BYTES) known.set(grapheme, replaced);
+      }
+      result += replaced;
     }
     return result;
   };
