@@ -5,8 +5,8 @@ const UNITS_PER_TOKEN = 16;
 const MIN_TEXT_LENGTH = 65_536;
 
 /**
- * The longest text worth tokenizing for a context. Tokenizing costs up to 3 microseconds per character of hostile text,
- * so without a limit one request could keep the text worker from all others for minutes.
+ * The longest text worth tokenizing for a context. Tokenizing costs up to a microsecond per character of hostile text
+ * (bench/tokenizers.mjs), so without a limit one request could keep the text worker from all others for minutes.
  */
 export function maxTextLengthFor(contextLength: number): number {
   return Math.max(MIN_TEXT_LENGTH, UNITS_PER_TOKEN * contextLength);

@@ -1,6 +1,6 @@
 import { AutoglmError } from '../errors';
 import type { TokenizerSource } from '../model/checkpoint-types';
-import { invalidModelFile } from '../model/model-file-error';
+import { invalidModelFile, unsupportedModel } from '../model/model-file-error';
 import { AddedTokenSplitter, isMarkup, type Section, type TextRanges } from './added-tokens';
 import { makeTextModel, type TextModel } from './models/text-model';
 import { spellingOf } from './spelling';
@@ -192,9 +192,15 @@ function tooSmall(where: string, vocabSize: number, id: number): AutoglmError {
   });
 }
 
+/** UTF-16 units. Published vocabularies have runs of up to 256 spaces; looking for a piece takes as long as the longest. */
+const MAX_PIECE_LENGTH = 1024;
+
 function longestOf({ model, added_tokens }: TokenizerJson): number {
   let longest = 1;
   for (const piece of model.vocab.keys()) longest = Math.max(longest, piece.length);
   for (const { content } of added_tokens) longest = Math.max(longest, content.length);
-  return longest;
+  if (longest <= MAX_PIECE_LENGTH) return longest;
+  throw unsupportedModel('tokenizer', `a token of ${longest} characters`, [
+    `tokens of at most ${MAX_PIECE_LENGTH} characters`,
+  ]);
 }

@@ -3,6 +3,8 @@ import { invalidModelFile } from '../../model/model-file-error';
 
 /** The largest published one, of multilingual models, has 316 kB. */
 const MAX_CHARSMAP_BYTES = 16 << 20;
+/** NFKC writes one character of Arabic in 33. */
+const MAX_REPLACEMENT_BYTES = 128;
 
 /** A replacement and how many bytes of the text it stands for. */
 export interface Replacement {
@@ -68,11 +70,19 @@ export class Charsmap {
   }
 
   #textAt(offset: number): string {
-    const end = this.#texts.indexOf(0, offset);
-    return Buffer.from(this.#texts.subarray(offset, end < 0 ? this.#texts.length : end)).toString('utf8');
+    return Buffer.from(this.#texts.subarray(offset, this.#texts.indexOf(0, offset))).toString('utf8');
   }
 
   #checkValues(fault: (expected: string, found: string) => AutoglmError): void {
+    // An end within reach of every place, so that no replacement is longer.
+    let end = -1;
+    for (let at = 0; at < this.#texts.length; at = end + 1) {
+      end = this.#texts.indexOf(0, at);
+      if (end < 0) throw fault('replacements that end in NUL', 'no NUL');
+      if (end - at > MAX_REPLACEMENT_BYTES) {
+        throw fault(`replacements of at most ${MAX_REPLACEMENT_BYTES} bytes`, `one of ${end - at}`);
+      }
+    }
     // Leaves are the elements whose highest bit is set.
     for (const element of this.#elements) {
       const value = element & 0x7fffffff;
@@ -80,8 +90,6 @@ export class Charsmap {
         throw fault(`replacements within ${this.#texts.length} bytes`, `one at ${value}`);
       }
     }
-    if (this.#texts.length > 0 && this.#texts.at(-1) !== 0)
-      throw fault('replacements that end in NUL', 'no NUL');
   }
 }
 

@@ -1,3 +1,4 @@
+import { AutoglmError } from '../../errors';
 import { invalidModelFile, quoted, unsupportedModel } from '../../model/model-file-error';
 import { alphabetCharacter } from '../byte-alphabet';
 import { PatternMatcher } from '../pattern/pattern-matcher';
@@ -44,11 +45,40 @@ export function makeNormalizer(component: ComponentJson | null): Normalizer | nu
   throw unsupportedModel('tokenizer.json', `a normalizer of type ${quoted(String(component.type))}`, known);
 }
 
+/** How many times longer a text may become: NFKC writes one character of Arabic as 18. */
+const MAX_GROWTH = 32;
+/** UTF-16 units. Published files replace by one or two. */
+const MAX_REPLACEMENT = 64;
+
+function grown(length: number, result: number): AutoglmError {
+  return new AutoglmError(
+    'invalid_parameter',
+    `the tokenizer's normalizer makes ${result} characters of ${length}; at most ${MAX_GROWTH} times as many are allowed`,
+    { hint: 'The tokenizer of this model is not made for such text; shorten it.' },
+  );
+}
+
+/** A text of a model file that is put into other texts, perhaps many times. */
+function replacementText(component: ComponentJson, key: string): string {
+  const value = component[key];
+  if (typeof value === 'string' && value.length <= MAX_REPLACEMENT) return value;
+  throw invalidModelFile({
+    file: 'tokenizer.json',
+    where: `normalizer: ${component.type}.${key}`,
+    expected: `text of at most ${MAX_REPLACEMENT} characters`,
+    found: typeof value === 'string' ? `${value.length} characters` : `a value of type ${typeof value}`,
+  });
+}
+
 function sequence(component: ComponentJson): Normalizer {
   const steps = componentList(component, 'normalizers').map((part) => makeNormalizer(part) as Normalizer);
   return (text, place) => {
     let result = text;
-    for (const step of steps) result = step(result, place);
+    for (const step of steps) {
+      result = step(result, place);
+      if (result.length > MAX_GROWTH * (text.length + MAX_REPLACEMENT))
+        throw grown(text.length, result.length);
+    }
     return result;
   };
 }
@@ -99,7 +129,7 @@ export function matchFinder(component: ComponentJson, role: string): (text: stri
 
 function replace(component: ComponentJson): Normalizer {
   const find = matchFinder(component, 'normalizer');
-  const content = String(component.content ?? '');
+  const content = replacementText(component, 'content');
   return (text) => {
     const found = find(text);
     let result = '';
@@ -112,8 +142,9 @@ function replace(component: ComponentJson): Normalizer {
   };
 }
 
-function prepend({ prepend: prefix }: ComponentJson): Normalizer {
-  return (text) => (text === '' ? '' : String(prefix ?? '') + text);
+function prepend(component: ComponentJson): Normalizer {
+  const prefix = replacementText(component, 'prepend');
+  return (text) => (text === '' ? '' : prefix + text);
 }
 
 const encoder = new TextEncoder();

@@ -29,20 +29,29 @@ function parseObject(text: string): Untrusted {
 
 /** Components nest, and each level is read by a call. */
 const MAX_DEPTH = 16;
+/** Published files have up to a dozen. Each may hold a pattern, whose tables take memory. */
+const MAX_COMPONENTS = 64;
 
 function component(root: Untrusted, key: string): ComponentJson | null {
   const value = root[key];
   if (value === null || value === undefined) return null;
   if (!isObject(value) || typeof value.type !== 'string') throw fault(key, 'an object with a type', value);
-  if (depthOf(value) > MAX_DEPTH) throw fault(key, `objects at most ${MAX_DEPTH} deep`, 'deeper ones');
+  const { depth, numComponents } = measure(value, 0);
+  if (depth > MAX_DEPTH) throw fault(key, `objects at most ${MAX_DEPTH} deep`, 'deeper ones');
+  if (numComponents > MAX_COMPONENTS) throw fault(key, `at most ${MAX_COMPONENTS} components`, numComponents);
   return value as ComponentJson;
 }
 
-function depthOf(value: unknown, depth = 0): number {
-  if (typeof value !== 'object' || value === null || depth > MAX_DEPTH) return depth;
+function measure(value: unknown, depth: number): { readonly depth: number; readonly numComponents: number } {
+  if (typeof value !== 'object' || value === null || depth > MAX_DEPTH) return { depth, numComponents: 0 };
   let deepest = depth;
-  for (const part of Object.values(value)) deepest = Math.max(deepest, depthOf(part, depth + 1));
-  return deepest;
+  let numComponents = isObject(value) && typeof value.type === 'string' ? 1 : 0;
+  for (const part of Object.values(value)) {
+    const inner = measure(part, depth + 1);
+    deepest = Math.max(deepest, inner.depth);
+    numComponents += inner.numComponents;
+  }
+  return { depth: deepest, numComponents };
 }
 
 function readAddedTokens(value: unknown): AddedTokenJson[] {
