@@ -125,6 +125,10 @@ export class LocalModel implements Model {
       enter: (generation) => this.#enter(generation),
       left: (generation) => this.#generations.delete(generation),
       encode: (input, signal) => this.#encode(input, signal),
+      encodeControl: (text, signal) => {
+        const options = { addSpecialTokens: false, parseSpecialTokens: true, signal };
+        return parts.text.tokenize(parts.id, text, options);
+      },
     };
   }
 

@@ -133,6 +133,11 @@ export interface GenerateOptions extends SamplingOptions {
   readonly toolChoice?: ToolChoice;
   /** False ends the answer after its first call. Default true. */
   readonly parallelToolCalls?: boolean;
+  /**
+   * Tokens of reasoning at most, at least 1: after them its end is written in the model's name and the answer follows. The
+   * tokens written so are neither in `tokens` nor counted; presence and frequency penalties count from there on.
+   */
+  readonly reasoningBudget?: number;
   /** Special tokens written in `prompt` are parsed as such. Default false: they are plain text. */
   readonly parseSpecialTokens?: boolean;
   /** New tokens at most. Default: what is left of the context. */

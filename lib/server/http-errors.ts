@@ -106,6 +106,7 @@ const WIRE_NAMES: Readonly<Record<string, string>> = {
   cacheSalt: 'cache_salt',
   templateOptions: 'chat_template_kwargs',
   tokens: 'prompt',
+  reasoningBudget: 'reasoning_budget',
   toolChoice: 'tool_choice',
   toolCalls: 'tool_calls',
   toolCallId: 'tool_call_id',

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Engine, GenerateEvent, GenerateOptions, Model, ToolDefinition } from '../../lib/engine/types';
-import { createEngine } from './engine-under-test';
+import { createEngine, expectDrained } from './engine-under-test';
 import { writeScriptedCheckpoint } from './scripted-checkpoint';
 
 // Goal: reasoning and calls come out of the engine as they went into the tokens, whatever stands between: sampling, the
@@ -251,4 +251,89 @@ test('a model whose template has no place for tools refuses them', async () => {
 test('strict schemas are not enforced, and the answer says so', async () => {
   const result = await model.generate(ask('broken', { tools: [{ ...TIME, strict: true }] }));
   expect(result.warnings[0]).toMatchObject({ code: 'strict_not_enforced' });
+});
+
+describe('a budget for reasoning', () => {
+  const thought = 'one two three four five six seven eight nine ten';
+  let budgetFolder: string;
+  let thinker: Model;
+
+  beforeAll(async () => {
+    const scripts = {
+      '<|think|>': [`<think>\n${thought}</think>Long answer.`],
+      '\n</think>\n\n': ['Short answer.'],
+    };
+    budgetFolder = writeScriptedCheckpoint({ template: TEMPLATE, scripts });
+    thinker = await engine.loadModel({ source: budgetFolder, maxConcurrency: 1, maxQueuedRequests: 1 });
+  });
+  afterAll(() => rmSync(budgetFolder, { recursive: true }));
+
+  const think = (options: Partial<GenerateOptions>): GenerateOptions => ({
+    messages,
+    templateOptions: { script: 'think' },
+    ...options,
+  });
+
+  test('ends it after that many tokens, and the answer follows', async () => {
+    const whole = await thinker.generate(think({}));
+    expect(whole).toMatchObject({ reasoning: thought, text: 'Long answer.' });
+    for (const reasoningBudget of [1, 5]) {
+      const result = await thinker.generate(think({ reasoningBudget }));
+      expect(result).toMatchObject({ text: 'Short answer.', finishReason: 'stop' });
+      expect(result.usage.reasoningTokens).toBe(reasoningBudget);
+      expect(thought.startsWith(result.reasoning)).toBe(true);
+      expect(result.tokens.length).toBe(result.usage.completionTokens);
+    }
+    const roomy = await thinker.generate(think({ reasoningBudget: 1000 }));
+    expect(roomy).toMatchObject({ reasoning: whole.reasoning, text: whole.text });
+  });
+
+  test('survives a queue that is full as the reasoning ends', async () => {
+    const run = thinker.generate(think({ reasoningBudget: 4 }));
+    let numRefused = 0;
+    const others: Promise<unknown>[] = [];
+    // Whenever something is heard of the answer, others take the places that are left.
+    for await (const event of run) {
+      if (event.type !== 'reasoning' && event.type !== 'text') continue;
+      for (let i = 0; i < 2; i += 1) {
+        const other = thinker.generate({ tokens: [5], maxTokens: 40, ignoreEos: true }).result;
+        others.push(other.catch(() => (numRefused += 1)));
+      }
+    }
+    expect(await run).toMatchObject({ text: 'Short answer.' });
+    await Promise.all(others);
+    expect(numRefused).toBeGreaterThan(0);
+  });
+
+  test('leaves nothing behind when the answer is aborted as it ends', async () => {
+    for (const reasoningBudget of [1, 2, 3]) {
+      const controller = new AbortController();
+      const run = thinker.generate(think({ reasoningBudget, signal: controller.signal }));
+      const reading = (async () => {
+        for await (const event of run) if (event.type === 'reasoning') controller.abort();
+      })();
+      // The answer may be complete before its first event is read.
+      await reading.catch((error: unknown) => expect(error).toMatchObject({ code: 'aborted' }));
+    }
+    await expectDrained(thinker);
+  });
+
+  test('counts in the limit of the whole', async () => {
+    const free = await thinker.generate(think({ reasoningBudget: 3 }));
+    const result = await thinker.generate(think({ reasoningBudget: 3, maxTokens: free.tokens.length - 1 }));
+    expect(result.finishReason).toBe('length');
+    expect('Short answer.'.startsWith(result.text)).toBe(true);
+    expect(result.tokens.length).toBe(free.tokens.length - 1);
+  });
+
+  test('is refused for a model without tags, and for raw prompts', async () => {
+    await expect(thinker.generate({ prompt: 'x', reasoningBudget: 3 })).rejects.toMatchObject({
+      details: { path: 'reasoningBudget' },
+    });
+    const plain = await engine.loadModel({ source: budgetFolder, chatTemplate: '{{ messages[0].content }}' });
+    await expect(plain.generate({ messages, reasoningBudget: 3 })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      details: { path: 'reasoningBudget' },
+    });
+  });
 });

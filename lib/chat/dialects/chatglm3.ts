@@ -71,6 +71,7 @@ export const chatglm3: Dialect = {
   },
   controlTokens: ['<|assistant|>'],
   beginsWithNewline: true,
+  reasonsOnLines: false,
   emptyReasoning: '',
   idLength: null,
   callHead: (tool) => (tool === null ? null : `${tool}\n \`\`\`python\ntool_call(`),

@@ -20,6 +20,8 @@ export interface Dialect {
   readonly controlTokens: readonly string[];
   /** The model puts a newline before its answer. */
   readonly beginsWithNewline: boolean;
+  /** The tags of reasoning stand on lines of their own. */
+  readonly reasonsOnLines: boolean;
   /** What stands in the place of reasoning where there is none, before a call; empty when nothing does. */
   readonly emptyReasoning: string;
   /** Characters of the ids that templates of this dialect take; null for any. */

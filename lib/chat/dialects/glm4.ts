@@ -53,6 +53,7 @@ export const glm4: Dialect = {
   },
   controlTokens: ['<|assistant|>'],
   beginsWithNewline: true,
+  reasonsOnLines: true,
   emptyReasoning: '',
   idLength: null,
   callHead: (tool) => (tool === null ? null : `${tool}\n`),

@@ -24,6 +24,7 @@ export const glm45: Dialect = {
   calls: TAGGED_CALLS,
   controlTokens: TAGS,
   beginsWithNewline: true,
+  reasonsOnLines: false,
   emptyReasoning: '\n<think></think>',
   idLength: null,
   callHead: (tool) => (tool === null ? '\n<tool_call>' : `\n<tool_call>${tool}\n`),

@@ -7,6 +7,7 @@ export const glm47: Dialect = {
   calls: TAGGED_CALLS,
   controlTokens: TAGS,
   beginsWithNewline: false,
+  reasonsOnLines: false,
   emptyReasoning: '',
   idLength: null,
   callHead: (tool) => `<tool_call>${tool ?? ''}`,

@@ -14,6 +14,7 @@ export const hermes: Dialect = {
   },
   controlTokens: ['<tool_call>', '</tool_call>'],
   beginsWithNewline: false,
+  reasonsOnLines: true,
   emptyReasoning: '',
   idLength: null,
   callHead: (tool) =>

@@ -83,6 +83,7 @@ export const llama3: Dialect = {
   },
   controlTokens: [PYTHON_TAG],
   beginsWithNewline: false,
+  reasonsOnLines: true,
   emptyReasoning: '',
   idLength: null,
   callHead: (tool) => (tool === null ? '{"name": "' : `{"name": ${JSON.stringify(tool)}, "parameters": `),

@@ -89,6 +89,7 @@ export const mistral: Dialect = {
   },
   controlTokens: [TOOL_CALLS, ARGS, CALL_ID],
   beginsWithNewline: false,
+  reasonsOnLines: false,
   emptyReasoning: '',
   idLength: 9,
   callHead(tool, template) {

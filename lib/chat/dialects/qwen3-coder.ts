@@ -13,6 +13,7 @@ export const qwen3Coder: Dialect = {
   },
   controlTokens: ['<tool_call>', '</tool_call>'],
   beginsWithNewline: false,
+  reasonsOnLines: true,
   emptyReasoning: '',
   idLength: null,
   callHead: (tool) => `<tool_call>\n<function=${tool === null ? '' : `${tool}>\n`}`,

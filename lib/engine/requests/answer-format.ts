@@ -53,6 +53,13 @@ export function answerReader(
   return new AnswerReader({ decoder: new StreamDecoder(tokenTable, { shownTokens }), parser, stops });
 }
 
+/** What ends reasoning, in the form the model gives it. */
+export function reasoningEnd({ think, dialect }: ChatFormat): string {
+  if (think === null) return '';
+  const isOnLines = dialect === null || DIALECTS[dialect].reasonsOnLines;
+  return isOnLines ? `\n${think.close}\n\n` : think.close;
+}
+
 const ID_CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
 const ID_LENGTH = 24;
 

@@ -35,9 +35,9 @@ export class AnswerReader {
     return this.#parser?.isReasoning ?? false;
   }
 
-  /** What was written in the model's name before its first token. */
-  begin(text: string): AnswerParts {
-    return this.#match(this.#parse(text));
+  /** What is written in the model's name between its tokens. */
+  write(text: string): AnswerParts {
+    return this.#match(this.#parse(this.#decoder.end() + text));
   }
 
   push(token: number): AnswerParts {

@@ -41,6 +41,8 @@ export interface ParsedGenerate {
   readonly biasValues: Float32Array;
   /** Null for what is left of the context. */
   readonly maxTokens: number | null;
+  /** Null for no limit. */
+  readonly reasoningBudget: number | null;
   readonly stop: readonly string[];
   readonly ignoreEos: boolean;
   /** -1 for no log-probabilities. */
@@ -109,6 +111,7 @@ const GENERATE_OPTIONS = {
   tools: toolArray,
   toolChoice: anything,
   parallelToolCalls: boolean,
+  reasoningBudget: integer(1, 2 ** 31 - 1),
   parseSpecialTokens: boolean,
   maxTokens: integer(1, 2 ** 31 - 1),
   stop: stopStrings,
@@ -141,6 +144,7 @@ export function parseGenerate(input: string | GenerateOptions, facts: ModelFacts
     sampling: parseSampling(options, facts.generationDefaults),
     ...parseLogitBias(options.logitBias ?? {}, facts.vocabSize),
     maxTokens: options.maxTokens ?? null,
+    reasoningBudget: parseReasoningBudget(options, facts),
     stop: typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []),
     ignoreEos: options.ignoreEos ?? false,
     numLogprobs: options.logprobs ?? -1,
@@ -176,11 +180,15 @@ function parseInput(options: CheckedOptions, facts: ModelFacts): PromptInput {
     const templateOptions = options.templateOptions ?? {};
     return { kind: 'messages', messages: list, tools: parseToolOptions(options, facts), templateOptions };
   }
-  for (const name of TOOL_OPTIONS) {
+  for (const name of CHAT_OPTIONS) {
     if (options[name] === undefined) continue;
-    throw new AutoglmError('invalid_parameter', `${name} needs messages: prompts and tokens have no tools`, {
-      details: { path: name },
-    });
+    throw new AutoglmError(
+      'invalid_parameter',
+      `${name} needs messages: the answer to a raw prompt is all text`,
+      {
+        details: { path: name },
+      },
+    );
   }
   if (prompt !== undefined) {
     checkWellFormed('prompt', prompt, facts.maxTextLength);
@@ -189,7 +197,16 @@ function parseInput(options: CheckedOptions, facts: ModelFacts): PromptInput {
   return { kind: 'tokens', tokens: parseTokens(tokens, facts, 'tokens') };
 }
 
-const TOOL_OPTIONS = ['tools', 'toolChoice', 'parallelToolCalls'] as const;
+const CHAT_OPTIONS = ['tools', 'toolChoice', 'parallelToolCalls', 'reasoningBudget'] as const;
+
+function parseReasoningBudget({ reasoningBudget }: CheckedOptions, { chat }: ModelFacts): number | null {
+  if (reasoningBudget === undefined) return null;
+  if (chat.think !== null) return reasoningBudget;
+  throw new AutoglmError('invalid_parameter', 'reasoningBudget: this model has no tags for its reasoning', {
+    hint: 'Leave it out, or limit the whole answer with maxTokens.',
+    details: { path: 'reasoningBudget' },
+  });
+}
 
 function parseToolOptions(options: CheckedOptions, { chat }: ModelFacts): ParsedTools {
   const { toolChoice, parallelToolCalls = true } = options;

@@ -15,7 +15,7 @@ import type {
 } from '../types';
 import type { DeltaSink } from '../worker/deltas';
 import type { LogprobRecord } from '../worker/step-result';
-import { type AnswerSource, answerReader, type EncodedPrompt } from './answer-format';
+import { type AnswerSource, answerReader, type EncodedPrompt, reasoningEnd } from './answer-format';
 import type { AnswerParts, AnswerReader } from './answer-reader';
 import { type AnswerPiece, creditFor, EventLog, type EventLogOwner } from './event-log';
 import {
@@ -25,6 +25,7 @@ import {
   type PromptInput,
   parseGenerate,
 } from './generate-options';
+import { ReasoningBudget } from './reasoning-budget';
 import type { RequestTable } from './request-table';
 import type { TokenSpeller } from './token-speller';
 
@@ -38,7 +39,18 @@ export interface GenerationHost extends AnswerSource {
   enter(generation: TextGeneration): void;
   left(generation: TextGeneration): void;
   encode(input: PromptInput, signal: AbortSignal): Promise<EncodedPrompt>;
+  /** Tokens of text that goes into the sequence as it is; control tokens in it are such. */
+  encodeControl(text: string, signal: AbortSignal): Promise<Int32Array>;
 }
+
+/** What goes on after the reasoning was ended. */
+interface Continuation {
+  readonly tokens: Int32Array;
+  readonly maxTokens: number;
+}
+
+/** Until a request that goes on is queued again. */
+const RETRY_MS = 50;
 
 /** The reader's credit is renewed when this many tokens have been taken since it was last told. */
 const CREDIT_STEP = MAX_UNREAD_TOKENS / 4;
@@ -70,6 +82,12 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   #startedAt: number | null = null;
   #firstTokenAt: number | null = null;
   #numRead = 0;
+  #maxTokens = 0;
+  #budget: ReasoningBudget | null = null;
+  /** Tokens of the request that reasoned, once another one goes on. */
+  #numEarlierTokens = 0;
+  /** A request that goes on and has not started yet. */
+  #waiting: Continuation | null = null;
   #credit = creditFor(0);
 
   constructor(host: GenerationHost, input: string | GenerateOptions) {
@@ -153,21 +171,27 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     if (options.maxTokens !== null && options.maxTokens > left)
       this.#warnOfClampedLength(options.maxTokens, left);
     this.#numPromptTokens = tokens.length;
+    this.#maxTokens = Math.min(options.maxTokens ?? left, left);
     this.#answer = answerReader(this.#host, options, prompt);
     this.#warnOfStrictTools(options);
-    this.#add(this.#answer.begin(prompt.begun), null, null);
-    const { sampling, numLogprobs, biasTokens, biasValues, priority, salt } = options;
+    this.#add(this.#answer.write(prompt.begun), null, null);
+    if (options.reasoningBudget !== null) this.#budget = new ReasoningBudget(options.reasoningBudget, tokens);
+    this.#request(options, tokens, this.#maxTokens);
+  }
+
+  #request(options: ParsedGenerate, tokens: Int32Array, maxTokens: number): void {
+    const { sampling, numLogprobs, biasTokens, biasValues, priority, salt, timeout } = options;
     this.#requestId = this.#host.requests.submit(
       {
         tokens,
         priority,
-        deadline,
+        deadline: timeout === null ? null : this.#callAt + timeout,
         salt,
-        credit: this.#credit,
+        credit: this.#requestCredit,
         outputLength: 0,
         settings: {
           kind: RequestKind.generate,
-          maxTokens: Math.min(options.maxTokens ?? left, left),
+          maxTokens,
           sampling,
           numLogprobs,
           stopTokens: Int32Array.from(this.#stopTokens),
@@ -202,6 +226,8 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   // DeltaSink: what the engine worker says of the request.
 
   started(at: number, cachedTokens: number): void {
+    this.#waiting = null;
+    if (this.#startedAt !== null) return;
     this.#startedAt = at;
     this.#numCachedTokens = cachedTokens;
   }
@@ -220,6 +246,8 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     const parts = this.#answer.push(token);
     const isLast = this.#add(parts, token, logprob);
     if (isLast) this.#stopAt(at, parts.stop);
+    else if (this.#answer.isReasoning && this.#budget?.spends(this.#numReasoningTokens) === true)
+      this.#endReasoning(this.#budget).catch((error: unknown) => this.#fail(error));
     else this.#holdWhileRead();
   }
 
@@ -248,6 +276,49 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     return stop !== null || firstCall >= 0;
   }
 
+  /** Goes on with another request, whose prompt ends the reasoning in the model's name. */
+  async #endReasoning(budget: ReasoningBudget): Promise<void> {
+    if (this.#requestId !== null) this.#host.requests.abandon(this.#requestId);
+    this.#requestId = null;
+    const text = reasoningEnd(this.#host.chat);
+    const closing = await this.#encodeClosing(text);
+    if (this.#hasEnded) return;
+    const { tokens: generated } = this.#log;
+    const tokens = budget.continuation(generated, closing);
+    const left = this.#host.facts.contextLength - tokens.length;
+    const maxTokens = Math.min(this.#maxTokens - generated.length, left);
+    if (this.#answer !== null) this.#add(this.#answer.write(text), null, null);
+    if (this.#abortReason !== null || maxTokens <= 0) this.finished(monotonicMs(), 'length');
+    else {
+      this.#numEarlierTokens = generated.length;
+      this.#continue({ tokens, maxTokens });
+    }
+  }
+
+  async #encodeClosing(text: string): Promise<Int32Array> {
+    try {
+      return await this.#host.encodeControl(text, this.#preparation.signal);
+    } catch (error) {
+      if (this.#abortReason !== null) return new Int32Array(0);
+      throw error;
+    }
+  }
+
+  #continue(waiting: Continuation): void {
+    this.#waiting = waiting;
+    this.#request(this.#options as ParsedGenerate, waiting.tokens.slice(), waiting.maxTokens);
+  }
+
+  /** The answer has begun, so a queue that is full for the moment does not end it. */
+  #continueLater(waiting: Continuation): void {
+    this.#requestId = null;
+    setTimeout(() => {
+      if (this.#hasEnded) return;
+      if (this.#abortReason !== null) this.#endAborted(monotonicMs());
+      else this.#continue(waiting);
+    }, RETRY_MS);
+  }
+
   evaluated(): void {
     this.#fail(new AutoglmError('internal', 'a generation was evaluated'));
   }
@@ -257,7 +328,8 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   }
 
   failed(_at: number, error: AutoglmError): void {
-    this.#fail(error);
+    if (this.#waiting !== null && error.code === 'queue_full') this.#continueLater(this.#waiting);
+    else this.#fail(error);
   }
 
   // EventLogOwner: what readers do.
@@ -268,8 +340,13 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     if (credit < this.#credit + CREDIT_STEP) return;
     this.#credit = credit;
     if (this.#requestId === null) return;
-    this.#host.requests.credit(this.#requestId, credit);
+    this.#host.requests.credit(this.#requestId, this.#requestCredit);
     this.#holdWhileRead();
+  }
+
+  /** The tokens of earlier requests do not count against the one that runs. */
+  get #requestCredit(): number {
+    return Math.max(1, this.#credit - this.#numEarlierTokens);
   }
 
   async abandoned(): Promise<void> {

@@ -36,6 +36,9 @@ export const chatRequestSchema = (limits: ServerLimits) =>
         top_logprobs: integerIn(0, MAX_LOGPROBS)
           .optional()
           .meta({ description: 'Alternatives per token. Needs logprobs: true.' }),
+        reasoning_budget: integerIn(1, MAX_TOKENS).optional().meta({
+          description: 'Extension. Tokens of reasoning at most; then the answer begins.',
+        }),
         chat_template_kwargs: z.record(z.string(), z.unknown(), { error: 'an object' }).optional().meta({
           description: 'Extension. Variables for the model’s chat template, e.g. {"enable_thinking": false}.',
         }),
@@ -112,6 +115,7 @@ export function chatToGenerate(request: ChatRequest): GenerateOptions {
     ...toToolOptions(request),
     ...(maxTokens === undefined ? {} : { maxTokens }),
     ...(request.logprobs === true ? { logprobs: request.top_logprobs ?? 0 } : {}),
+    ...(request.reasoning_budget === undefined ? {} : { reasoningBudget: request.reasoning_budget }),
     ...(request.chat_template_kwargs === undefined ? {} : { templateOptions: request.chat_template_kwargs }),
   };
 }
