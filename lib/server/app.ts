@@ -18,6 +18,7 @@ import { checkHealth } from './routes/health';
 import { findModel, toWireModel } from './routes/models';
 import { openApiDocument } from './routes/openapi';
 import { PAGE_HEADERS, readPage } from './routes/page';
+import { modelFor, POOLED_ENDPOINTS, type PooledEndpoint } from './routes/pooled';
 
 interface ServerEnv {
   Bindings: Partial<HttpBindings> & {
@@ -82,6 +83,14 @@ export class ServerApp {
     return [
       { ...key, method: 'POST', path: '/v1/chat/completions', handle: (c) => this.#generate(c, chat) },
       { ...key, method: 'POST', path: '/v1/completions', handle: (c) => this.#generate(c, completion) },
+      ...POOLED_ENDPOINTS.map(
+        (endpoint): Route => ({
+          ...key,
+          method: 'POST',
+          path: endpoint.path,
+          handle: (c) => this.#pool(c, endpoint),
+        }),
+      ),
       { ...key, method: 'GET', path: '/v1/models', handle: (c) => this.#listModels(c) },
       {
         ...key,
@@ -246,7 +255,7 @@ export class ServerApp {
   async #generate(c: ServerContext, endpoint: Endpoint): Promise<Response> {
     const disconnected = c.env.disconnected ?? c.req.raw.signal;
     const request = endpoint.parse(await readJsonBody(c.req.raw, this.#settings.limits));
-    const model = findModel(this.#served, request.model, 'model');
+    const model = modelFor(this.#served, request.model, 'generate');
     const { record } = c.var;
     record.setModel(model.id);
     this.#metrics.observeRequest(model.id, request.choicesPerPrompt, request.prompts[0]?.maxTokens);
@@ -274,6 +283,24 @@ export class ServerApp {
     } catch (error) {
       record.isStreaming = false;
       throw error;
+    }
+  }
+
+  async #pool(c: ServerContext, endpoint: PooledEndpoint): Promise<Response> {
+    const { record } = c.var;
+    const request = endpoint.parse(await readJsonBody(c.req.raw, this.#settings.limits));
+    const model = modelFor(this.#served, request.model, request.task);
+    record.setModel(model.id);
+    const call = this.calls.begin(record.requestId, c.var.tenant);
+    call.follow(c.env.disconnected ?? c.req.raw.signal);
+    try {
+      const { body, promptTokens } = await request.run(model, call.signal);
+      record.setUsage({ promptTokens, completionTokens: 0, reasoningTokens: 0, cachedTokens: 0 });
+      return c.json(body);
+    } catch (error) {
+      throw call.reasonFor(error);
+    } finally {
+      call.end();
     }
   }
 

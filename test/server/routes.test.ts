@@ -39,6 +39,9 @@ describe('the routes', () => {
     expect(inventory).toEqual([
       'POST /v1/chat/completions',
       'POST /v1/completions',
+      'POST /v1/embeddings',
+      'POST /v1/rerank',
+      'POST /predict',
       'GET /v1/models',
       'GET /v1/models/:id{.+}',
       'GET /health',
@@ -212,10 +215,13 @@ describe('the OpenAPI document', () => {
       '/health',
       '/metrics',
       '/openapi.json',
+      '/predict',
       '/v1/chat/completions',
       '/v1/completions',
+      '/v1/embeddings',
       '/v1/models',
       '/v1/models/{id}',
+      '/v1/rerank',
     ]);
     const { schemas } = document.components;
     const references = [...JSON.stringify(document.paths).matchAll(/#\/components\/schemas\/(\w+)/g)].map(

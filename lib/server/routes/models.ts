@@ -29,5 +29,6 @@ export function toWireModel(model: Model, createdAt: number): WireModel {
     created: createdAt,
     owned_by: 'open-autoglm',
     max_model_len: model.info.contextLength,
+    tasks: [...model.info.tasks],
   };
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { ServerLimits } from '../options';
 import { chatRequestSchema } from '../wire/chat-request';
 import { completionRequestSchema } from '../wire/completion-request';
+import { embeddingRequestSchema, predictRequestSchema, rerankRequestSchema } from '../wire/pooled-requests';
 import {
   chatChunkSchema,
   chatCompletionSchema,
@@ -56,6 +57,15 @@ function generateOperation(summary: string, request: string, whole: string, chun
   };
 }
 
+const pooledOperation = (summary: string, request: string) => ({
+  summary,
+  requestBody: { required: true, ...json(request) },
+  responses: {
+    '200': { description: 'The answer', content: { 'application/json': {} } },
+    ...errorResponses(...GENERATE_ERRORS),
+  },
+});
+
 const read = (summary: string, ok: object, ...errors: readonly string[]) => ({
   summary,
   responses: { '200': { description: 'OK', ...ok }, ...errorResponses('403', ...errors) },
@@ -71,6 +81,9 @@ function paths() {
     '/v1/completions': {
       post: generateOperation('Continues a text', 'CompletionRequest', 'Completion', 'Completion'),
     },
+    '/v1/embeddings': { post: pooledOperation('Makes vectors of texts', 'EmbeddingRequest') },
+    '/v1/rerank': { post: pooledOperation('Orders documents by relevance to a query', 'RerankRequest') },
+    '/predict': { post: pooledOperation('Labels texts or pairs of texts', 'PredictRequest') },
     '/v1/models': { get: read('Lists the loaded models', json('ModelList'), '401', '503') },
     '/v1/models/{id}': {
       get: {
@@ -102,6 +115,9 @@ export function openApiDocument(limits: ServerLimits): OpenApiDocument {
     ChatRequest: chatRequestSchema(limits),
     ChatCompletion: chatCompletionSchema,
     ChatChunk: chatChunkSchema,
+    EmbeddingRequest: embeddingRequestSchema,
+    RerankRequest: rerankRequestSchema,
+    PredictRequest: predictRequestSchema,
     CompletionRequest: completionRequestSchema(limits),
     Completion: completionSchema,
     Model: modelSchema,

@@ -131,6 +131,7 @@ export const modelSchema = z.strictObject({
   object: z.literal('model'),
   created,
   owned_by: z.string(),
+  tasks: z.array(z.enum(['generate', 'embed', 'classify', 'rerank'])),
   max_model_len: z
     .int()
     .meta({ description: 'Extension. Tokens a prompt and its answer may have together.' }),
