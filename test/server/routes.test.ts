@@ -237,7 +237,7 @@ describe('the OpenAPI document', () => {
         numExamples += 1;
       }
     }
-    expect(numExamples).toBe(2);
+    expect(numExamples).toBe(3);
   });
 
   test('is made from the schemas requests are checked with', () => {
