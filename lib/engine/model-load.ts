@@ -177,6 +177,7 @@ function modelInfo(
     weightBytes: summary.weightBytes,
     kvBytes: summary.kvBytes,
     kvBytesPerToken: summary.kvBytesPerToken,
+    scratchBytes: summary.scratchBytes,
     precision: options.settings.precision,
     layouts: summary.layouts,
     hasChatTemplate: loaded.hasChatTemplate,

@@ -283,6 +283,8 @@ export interface ModelInfo {
   readonly weightBytes: number;
   readonly kvBytes: number;
   readonly kvBytesPerToken: number;
+  /** Working memory of a step. */
+  readonly scratchBytes: number;
   readonly precision: 'fast' | 'exact';
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   readonly hasChatTemplate: boolean;

@@ -2,13 +2,15 @@ import {
   type ComputeLayout,
   KV_DTYPES,
   type KvDtype,
+  Limits,
   STORED_FORMATS,
   type StoredFormat,
 } from '../native/abi';
 import type { NativeTensor } from '../native/addon';
-import type { DecoderSpec } from '../native/decoder-spec';
+import { type DecoderSpec, isBidirectional, type WeightSource } from '../native/decoder-spec';
+import { estimateScratch, type StepSize } from './scratch-estimate';
 
-export interface MemoryEstimateInput {
+export interface MemoryEstimateInput extends StepSize {
   readonly spec: DecoderSpec;
   readonly tensors: readonly NativeTensor[];
   readonly precision: 'fast' | 'exact';
@@ -37,7 +39,9 @@ export interface MemoryEstimate {
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   readonly kvBytesPerToken: number;
   readonly kvBytes: number;
-  /** Weights and KV cache. Scratch memory and the process itself come on top: some tens of MiB. */
+  /** Working memory of a step. */
+  readonly scratchBytes: number;
+  /** Weights, KV cache and working memory. The process itself comes on top: some tens of MiB. */
   readonly totalBytes: number;
   readonly tensors: readonly TensorMemory[];
 }
@@ -46,10 +50,12 @@ export interface MemoryEstimate {
 const PANEL_ROWS = 32;
 const GROUP = 32;
 const ALIGNMENT = 64;
+/** A page holds each value padded to this many dims: KvPages in native/base/op_params.h. */
+const VALUE_PAD = 16;
 
 /** Computes from the description alone what loading it will take; no weight is read. */
 export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
-  const { spec, precision, kvDtype, contextLength, concurrency } = input;
+  const { spec, precision, kvDtype, contextLength, concurrency, threads } = input;
   const tensors = input.tensors.map((tensor) => tensorMemory(tensor, precision));
   const layouts: Partial<Record<ComputeLayout, number>> = {};
   let weightBytes = 0;
@@ -58,13 +64,18 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
     weightBytes += bytes;
   }
   const perToken = kvBytesPerToken(spec, kvDtype);
-  const kvBytes = perToken * contextLength * concurrency;
+  const numPages = Math.ceil(contextLength / Limits.pageSize) * concurrency;
+  const kvBytes = perToken * Limits.pageSize * numPages;
+  // Where every token sees all others, an input is computed in one step.
+  const maxStepTokens = Math.max(input.maxStepTokens, isBidirectional(spec) ? contextLength : 0);
+  const scratchBytes = estimateScratch(spec, input.tensors, precision, { maxStepTokens, threads });
   return {
     weightBytes,
     layouts,
     kvBytesPerToken: perToken,
     kvBytes,
-    totalBytes: weightBytes + kvBytes,
+    scratchBytes,
+    totalBytes: weightBytes + kvBytes + scratchBytes,
     tensors,
   };
 }
@@ -73,14 +84,14 @@ function kvBytesPerToken(spec: DecoderSpec, dtype: KvDtype): number {
   let elements = 0;
   for (const { attention } of spec.layers) {
     // A latent is key and value at once.
-    const valueDim = attention.latent === null ? attention.valueDim : 0;
+    const valueDim = attention.latent === null ? Math.ceil(attention.valueDim / VALUE_PAD) * VALUE_PAD : 0;
     elements += attention.numKvHeads * (attention.headDim + valueDim);
   }
   return elements * KV_DTYPES[dtype].bytes;
 }
 
 function tensorMemory({ role, source }: NativeTensor, precision: 'fast' | 'exact'): TensorMemory {
-  const { format, shape, slices } = source;
+  const { format, shape } = source;
   const [rows = 1, columns] = shape;
   // Vectors are few and small, and become float32 whatever they were.
   const isVector = columns === undefined;
@@ -91,10 +102,16 @@ function tensorMemory({ role, source }: NativeTensor, precision: 'fast' | 'exact
     storedFormat: format,
     layout,
     shape,
-    storedBytes: slices.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    storedBytes: storedBytesOf(source),
     bytes,
     bitsPerWeight: (bytes * 8) / (rows * (columns ?? 1)),
   };
+}
+
+/** A transposed tensor is listed whole by each role that takes some of its columns. */
+function storedBytesOf({ format, shape, slices, isTransposed }: WeightSource): number {
+  if (!isTransposed) return slices.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return shape.reduce((product, length) => product * length, STORED_FORMATS[format].bytesPerBlock);
 }
 
 /** Whole panels of rows, and one float per panel. */

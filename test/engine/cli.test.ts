@@ -317,30 +317,6 @@ function statusFor(url: string, host: string, authorization: string): Promise<nu
 }
 
 describe('looking at models', () => {
-  test('inspect model names family, sizes and formats', async () => {
-    const { stdout, code } = await runCli(['inspect', 'model', Fixture.q4, '--json', '--tensors']);
-    const report = JSON.parse(stdout);
-    expect(report).toMatchObject({
-      family: 'llama',
-      format: 'gguf',
-      vocabSize: 384,
-      contextLength: 512,
-      numLayers: 2,
-    });
-    expect(report.formats.map(({ stored }: { stored: string }) => stored)).toContain('Q4_0');
-    expect(report.tensors.map(({ role }: { role: string }) => role)).toContain('layers.0.attention.q');
-    expect(code).toBe(0);
-  });
-
-  test('inspect estimate says what loading then takes', async () => {
-    const args = ['inspect', 'estimate', Fixture.float32, '--context', '512', '--concurrency', '4', '--json'];
-    const estimate = JSON.parse((await runCli(args)).stdout);
-    // The arena may pad a matrix less than the estimate does.
-    expect(Math.abs(estimate.weightBytes / model.info.weightBytes - 1)).toBeLessThan(0.01);
-    expect(estimate.kvBytesPerToken).toBe(model.info.kvBytesPerToken);
-    expect(estimate.kvBytes).toBe(4 * 512 * model.info.kvBytesPerToken);
-  });
-
   test('tokenize agrees with the model and shows bytes that are no characters', async () => {
     const text = 'naïve 👩 <|user|>';
     const expected = [...(await model.tokenize(text))];

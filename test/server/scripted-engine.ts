@@ -73,6 +73,7 @@ export class ScriptedModel implements Model {
       numParameters: 1,
       weightBytes: 1,
       kvBytes: 1,
+      scratchBytes: 1,
       kvBytesPerToken: 1,
       precision: 'fast',
       layouts: {},

@@ -1,13 +1,20 @@
+import { availableParallelism } from 'node:os';
 import { freeMemory } from '../../engine/worker/free-memory';
 import { openCheckpoint } from '../../model/checkpoint';
-import type { Checkpoint, StoredTensor } from '../../model/checkpoint-types';
+import type { Checkpoint } from '../../model/checkpoint-types';
 import type { DecoderDescription } from '../../model/families/family';
 import { describeDecoder } from '../../model/families/registry';
 import { estimateMemory, type TensorMemory } from '../../model/memory-estimate';
 import { resolveSource } from '../../model/source/resolve-source';
-import { type ComputeLayout, STORED_FORMATS } from '../../native/abi';
 import { formatBytes, formatCount, formatFacts, formatTable } from '../figures';
 import { Interrupt } from '../interrupt';
+import {
+  type ConversionReport,
+  DEFAULT_STEP_TOKENS,
+  type FormatReport,
+  type ModelReport,
+  modelReport,
+} from '../model-report';
 import { ProgressDisplay } from '../progress-display';
 import { answer, answerJson, colors, note, terminalLogger } from '../terminal';
 
@@ -28,35 +35,38 @@ export interface EstimateFlags extends InspectFlags {
   readonly precision?: 'fast' | 'exact';
 }
 
-interface OpenedFiles {
-  readonly checkpoint: Checkpoint;
-  readonly decoder: DecoderDescription;
-}
-
-/** Shows what the files of a model say, without loading a weight. */
+/**
+ * Shows what the files of a model say and what would become of it, without loading a weight. A model that cannot run is
+ * shown as far as it is understood, with the reason.
+ */
 export async function inspectModel(source: string, flags: InspectFlags): Promise<number> {
-  const { checkpoint, decoder } = await openFiles(source, flags);
-  const report = modelReport(checkpoint, decoder);
-  const tensors = flags.tensors === true ? estimate(decoder, {}).tensors : null;
+  const checkpoint = await openFiles(source, flags);
+  const report = modelReport(checkpoint, { precision: 'fast', kvDtype: 'bf16' });
+  const isDescribed = report.memory !== null;
+  const tensors =
+    flags.tensors === true && isDescribed ? estimate(describeDecoder(checkpoint), {}).tensors : null;
   if (flags.json === true) {
     answerJson({ ...report, ...(tensors === null ? {} : { tensors }) });
     return 0;
   }
   answer(formatFacts(modelFacts(report)));
-  const header = ['STORED', 'COMPUTED AS', 'TENSORS', 'WEIGHTS', 'BYTES', 'BITS'];
-  answer(`\n${formatTable(header, report.formats.map(formatRow), [2, 3, 4, 5])}`);
+  answer(
+    `\n${report.memory === null ? storedTable(report.formats) : conversionTable(report.memory.conversions)}`,
+  );
   if (tensors !== null) {
-    const tensorHeader = ['ROLE', 'SHAPE', 'STORED', 'COMPUTED AS', 'BITS'];
-    answer(`\n${formatTable(tensorHeader, tensors.map(tensorRow), [4])}`);
+    const header = ['ROLE', 'SHAPE', 'STORED', 'COMPUTED AS', 'BITS'];
+    answer(`\n${formatTable(header, tensors.map(tensorRow), [4])}`);
   }
   for (const warning of report.warnings) note(`${colors.yellow('warning:')} ${warning.message}`);
+  for (const { message, hint } of report.problems) {
+    note(`${colors.red('will not work:')} ${message}${hint === null ? '' : ` ${hint}`}`);
+  }
   return 0;
 }
 
 /** Says how much memory a model takes, from its headers alone. */
 export async function inspectEstimate(source: string, flags: EstimateFlags): Promise<number> {
-  const { decoder } = await openFiles(source, flags);
-  const report = estimate(decoder, flags);
+  const report = estimate(describeDecoder(await openFiles(source, flags)), flags);
   const freeBytes = freeMemory();
   if (flags.json === true) {
     const { tensors, ...figures } = report;
@@ -72,6 +82,7 @@ export async function inspectEstimate(source: string, flags: EstimateFlags): Pro
         'KV cache',
         `${formatBytes(report.kvBytes)}: ${sequences}, ${formatBytes(report.kvBytesPerToken)} each (${kvDtype})`,
       ],
+      ['working memory', formatBytes(report.scratchBytes)],
       ['together', formatBytes(totalBytes)],
       ['free here', `${formatBytes(freeBytes)}: ${totalBytes <= freeBytes ? 'it fits' : 'it does not fit'}`],
     ]),
@@ -84,10 +95,11 @@ function estimate({ spec, tensors }: DecoderDescription, flags: EstimateFlags) {
   const kvDtype = flags.kvDtype ?? (precision === 'exact' ? 'f32' : 'bf16');
   const { context: contextLength = spec.contextLength, concurrency = 1 } = flags;
   const settings = { precision, kvDtype, contextLength, concurrency } as const;
-  return { ...settings, ...estimateMemory({ spec, tensors, ...settings }) };
+  const step = { maxStepTokens: DEFAULT_STEP_TOKENS, threads: availableParallelism() };
+  return { ...settings, ...estimateMemory({ spec, tensors, ...settings, ...step }) };
 }
 
-async function openFiles(source: string, flags: InspectFlags): Promise<OpenedFiles> {
+async function openFiles(source: string, flags: InspectFlags): Promise<Checkpoint> {
   const interrupt = new Interrupt();
   const display = new ProgressDisplay(process.stderr);
   const { signal } = interrupt;
@@ -100,82 +112,43 @@ async function openFiles(source: string, flags: InspectFlags): Promise<OpenedFil
         if (flags.quiet !== true) display.update({ phase: 'download', ...progress });
       },
     });
-    const checkpoint = await openCheckpoint(path, { signal });
-    return { checkpoint, decoder: describeDecoder(checkpoint) };
+    return await openCheckpoint(path, { signal });
   } finally {
     display.clear();
     interrupt.stop();
   }
 }
 
-interface FormatReport {
-  readonly stored: string;
-  /** Null for tensors that no kernel reads. */
-  readonly layout: ComputeLayout | null;
-  readonly numTensors: number;
-  readonly numWeights: number;
-  readonly bytes: number;
-}
+const bitsOf = (bytes: number, numWeights: number): string => ((bytes * 8) / numWeights).toFixed(2);
 
-function modelReport(checkpoint: Checkpoint, { spec, info }: DecoderDescription) {
-  const [layer] = spec.layers;
-  return {
-    path: checkpoint.path,
-    format: checkpoint.format,
-    files: checkpoint.files.map(({ path, size }) => ({ path, size })),
-    family: info.family,
-    name: info.name,
-    numParameters: info.numParameters,
-    contextLength: spec.contextLength,
-    vocabSize: spec.vocabSize,
-    hiddenSize: spec.hiddenSize,
-    numLayers: spec.layers.length,
-    attention: layer?.attention ?? null,
-    intermediateSize: layer?.mlp.intermediateSize ?? null,
-    activation: layer?.mlp.activation ?? null,
-    isHeadTied: spec.head?.isTied ?? false,
-    tokenizer: checkpoint.tokenizer?.kind ?? null,
-    hasChatTemplate: checkpoint.chatTemplates.default !== null,
-    eosTokens: checkpoint.eosTokenIds,
-    formats: formatReports([...checkpoint.tensors.values()]),
-    warnings: [...checkpoint.warnings, ...info.warnings],
-  };
-}
-
-type ModelReport = ReturnType<typeof modelReport>;
-
-function formatReports(tensors: readonly StoredTensor[]): FormatReport[] {
-  const reports = new Map<string, FormatReport>();
-  for (const { typeName, format, shape, byteLength } of tensors) {
-    const numWeights = shape.reduce((product, length) => product * length, 1);
-    const layout = format === null ? null : STORED_FORMATS[format].computeLayout;
-    const before = reports.get(typeName) ?? {
-      stored: typeName,
-      layout,
-      numTensors: 0,
-      numWeights: 0,
-      bytes: 0,
-    };
-    reports.set(typeName, {
-      ...before,
-      numTensors: before.numTensors + 1,
-      numWeights: before.numWeights + numWeights,
-      bytes: before.bytes + byteLength,
-    });
-  }
-  return [...reports.values()].sort((a, b) => b.bytes - a.bytes);
-}
-
-function formatRow({ stored, layout, numTensors, numWeights, bytes }: FormatReport): string[] {
-  const bits = ((bytes * 8) / numWeights).toFixed(2);
-  return [
+/** What each kind of tensor becomes. */
+function conversionTable(conversions: readonly ConversionReport[]): string {
+  const header = ['STORED', 'COMPUTED AS', 'TENSORS', 'WEIGHTS', 'ON DISK', 'BITS', 'IN MEMORY', 'BITS'];
+  const rows = conversions.map(({ stored, layout, numTensors, numWeights, storedBytes, bytes }) => [
     stored,
-    layout ?? 'not used',
+    layout,
     formatCount(numTensors),
     formatCount(numWeights),
-    formatCount(bytes),
-    bits,
-  ];
+    formatBytes(storedBytes),
+    bitsOf(storedBytes, numWeights),
+    formatBytes(bytes),
+    bitsOf(bytes, numWeights),
+  ]);
+  return formatTable(header, rows, [2, 3, 4, 5, 6, 7]);
+}
+
+/** What is in the files, for models that cannot be described. */
+function storedTable(formats: readonly FormatReport[]): string {
+  const header = ['STORED', 'COMPUTED AS', 'TENSORS', 'WEIGHTS', 'ON DISK', 'BITS'];
+  const rows = formats.map(({ stored, layout, numTensors, numWeights, bytes }) => [
+    stored,
+    layout ?? 'not supported',
+    formatCount(numTensors),
+    formatCount(numWeights),
+    formatBytes(bytes),
+    bitsOf(bytes, numWeights),
+  ]);
+  return formatTable(header, rows, [2, 3, 4, 5]);
 }
 
 function tensorRow({ role, shape, storedFormat, layout, bitsPerWeight }: TensorMemory): string[] {
@@ -183,25 +156,23 @@ function tensorRow({ role, shape, storedFormat, layout, bitsPerWeight }: TensorM
 }
 
 function modelFacts(report: ModelReport): [string, string][] {
-  const { attention, files } = report;
-  const heads =
-    attention === null
-      ? 'none'
-      : `${attention.numQHeads} of ${attention.headDim}, ${attention.numKvHeads} for keys and values`;
+  const { files, memory } = report;
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
-  return [
+  const facts: [string, string][] = [
     ['name', report.name ?? 'not given'],
-    ['family', `${report.family} (${report.format})`],
+    ['family', `${report.family ?? `not supported: ${report.declared ?? 'not named'}`} (${report.format})`],
     ['files', `${files.length}, ${formatBytes(bytes)}: ${report.path}`],
-    ['parameters', formatCount(report.numParameters)],
-    ['context', `${formatCount(report.contextLength)} tokens`],
-    ['vocabulary', `${formatCount(report.vocabSize)} tokens`],
-    ['layers', `${report.numLayers} of width ${report.hiddenSize}`],
-    ['heads', heads],
-    ['MLP', `${report.activation}, width ${report.intermediateSize}`],
-    ['head', report.isHeadTied ? 'the embedding' : 'its own matrix'],
-    ['tokenizer', report.tokenizer ?? 'none'],
-    ['chat template', report.hasChatTemplate ? 'yes' : 'none'],
-    ['ends at tokens', report.eosTokens.join(', ') || 'none'],
   ];
+  if (report.numParameters !== null) facts.push(['parameters', formatCount(report.numParameters)]);
+  if (report.contextLength !== null) facts.push(['context', `${formatCount(report.contextLength)} tokens`]);
+  facts.push(...(report.spec ?? []));
+  facts.push(['tokenizer', report.tokenizer ?? 'none']);
+  facts.push(['chat template', report.hasChatTemplate ? 'yes' : 'none']);
+  facts.push(['ends at tokens', report.eosTokens.join(', ') || 'none']);
+  if (memory === null) return facts;
+  const { weightBytes, bitsPerWeight, storedBytes, kvBytesPerToken, precision, kvDtype } = memory;
+  const inMemory = `${formatBytes(weightBytes)} in memory (${precision}), ${bitsPerWeight.toFixed(2)} bits each`;
+  facts.push(['weights', `${formatBytes(storedBytes)} on disk, ${inMemory}`]);
+  facts.push(['KV cache', `${formatBytes(kvBytesPerToken)} per token (${kvDtype})`]);
+  return facts;
 }

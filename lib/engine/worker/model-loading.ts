@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
 import { estimateMemory } from '../../model/memory-estimate';
@@ -39,14 +40,15 @@ export async function loadModel(
   onProgress: (loaded: number, total: number) => void,
 ): Promise<LoadedModel> {
   const { spec, files, tensors } = await receiveDecoder(port);
-  const { precision, kvDtype } = settings;
-  const estimate = estimateMemory({ spec, tensors, precision, kvDtype, contextLength: 1, concurrency: 1 });
+  const { precision, kvDtype, maxStepTokens } = settings;
+  const size = { contextLength: 1, concurrency: 1, maxStepTokens, threads: availableParallelism() };
+  const estimate = estimateMemory({ spec, tensors, precision, kvDtype, ...size });
   const sizing = sizeKvCache({
     modelContextLength: spec.contextLength,
     contextLength: settings.contextLength,
     kvMemory: settings.kvMemory,
     kvBytesPerToken: estimate.kvBytesPerToken,
-    freeBytes: Math.max(0, freeMemory() - estimate.weightBytes),
+    freeBytes: Math.max(0, freeMemory() - estimate.weightBytes - estimate.scratchBytes),
   });
   const scheduler = schedulerConfig(settings, sizing, !isBidirectional(spec));
   const numWords = planCapacity(scheduler);

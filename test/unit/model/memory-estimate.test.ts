@@ -8,15 +8,16 @@ const models = join(__dirname, '..', '..', 'fixtures', 'models');
 
 async function estimateOf(name: string, precision: 'fast' | 'exact') {
   const { spec, tensors } = describeDecoder(await openCheckpoint(join(models, name)));
-  return estimateMemory({ spec, tensors, precision, kvDtype: 'bf16', contextLength: 100, concurrency: 3 });
+  const size = { contextLength: 100, concurrency: 3, maxStepTokens: 64, threads: 2 };
+  return estimateMemory({ spec, tensors, precision, kvDtype: 'bf16', ...size });
 }
 
 test('the KV cache takes keys and values of every layer for each token', async () => {
   const estimate = await estimateOf('qwen3-q8_0.gguf', 'fast');
   // 2 layers x 2 kv heads x (32 + 32) elements x 2 bytes
   expect(estimate.kvBytesPerToken).toBe(512);
-  expect(estimate.kvBytes).toBe(512 * 100 * 3);
-  expect(estimate.totalBytes).toBe(estimate.weightBytes + estimate.kvBytes);
+  expect(estimate.kvBytes).toBe(512 * 7 * 16 * 3); // whole pages
+  expect(estimate.totalBytes).toBe(estimate.weightBytes + estimate.kvBytes + estimate.scratchBytes);
 });
 
 describe('bits per weight are those of the layout, scales included', () => {
@@ -54,7 +55,7 @@ test('a last panel that is not full counts as a whole one', () => {
     role: 'w',
     source: { format: 'f16', shape: [33, 10], slices: [], rowOrder: null, isTransposed: false },
   } as const;
-  const spec = { layers: [] } as never;
+  const spec = { layers: [], ropeTables: [], hiddenSize: 1, head: null } as never;
   const input = {
     spec,
     tensors: [tensor],
@@ -62,6 +63,8 @@ test('a last panel that is not full counts as a whole one', () => {
     kvDtype: 'f32',
     contextLength: 1,
     concurrency: 1,
+    maxStepTokens: 16,
+    threads: 2,
   } as const;
   expect(estimateMemory(input).weightBytes).toBe(1344); // 2 panels x (10 x 32 x 2 + 4), rounded up to 64
 });

@@ -155,6 +155,8 @@ describe('where experts lie', () => {
       kvDtype: 'bf16',
       contextLength: 1,
       concurrency: 1,
+      maxStepTokens: 16,
+      threads: 2,
     } as const;
     const experts = estimateMemory(input).tensors.filter(({ role }) => role.includes('.experts.'));
     expect(experts).toHaveLength(2 * 8 * 3);
