@@ -3,10 +3,15 @@ import { colors } from './terminal';
 
 /** Writes answers to standard output and the model's thoughts, dimmed, to standard error. */
 export class AnswerPrinter {
+  readonly #showsThoughts: boolean;
   #isThinking = false;
 
+  constructor(showsThoughts: boolean) {
+    this.#showsThoughts = showsThoughts;
+  }
+
   write({ type, text }: AnswerPiece): void {
-    if (text === '') return;
+    if (text === '' || (type === 'reasoning' && !this.#showsThoughts)) return;
     if (type === 'text') {
       this.end();
       process.stdout.write(text);

@@ -118,7 +118,7 @@ class Conversation {
 
   async #answer(question: string): Promise<void> {
     try {
-      const printer = new AnswerPrinter();
+      const printer = new AnswerPrinter(this.showsFigures);
       const result = await this.session.ask(question, (piece) => printer.write(piece));
       printer.end();
       process.stdout.write('\n');

@@ -24,7 +24,8 @@ export async function run(source: string, words: readonly string[], flags: RunFl
     return await withModel(source, flags, signal, async (model) => {
       const input = promptInput(model, prompt, flags);
       const generation = model.generate({ ...input, ...samplingOptions(flags), signal, onAbort: 'partial' });
-      const result = flags.json === true ? await generation : await printText(generation);
+      const result =
+        flags.json === true ? await generation : await printText(generation, flags.quiet !== true);
       for (const warning of result.warnings) note(`${colors.yellow('warning:')} ${warning.message}`);
       if (flags.json === true) answerJson(result);
       if (flags.quiet !== true) note(colors.dim(figures(result)));
@@ -57,8 +58,8 @@ function promptInput(
 }
 
 /** Writes the text as it comes, with one newline at its end. */
-export async function printText(generation: Generation): Promise<GenerateResult> {
-  const printer = new AnswerPrinter();
+export async function printText(generation: Generation, showsThoughts: boolean): Promise<GenerateResult> {
+  const printer = new AnswerPrinter(showsThoughts);
   let last = '';
   for await (const event of generation) {
     if (event.type !== 'text' && event.type !== 'reasoning') continue;
