@@ -6,6 +6,7 @@ import { resolveSource } from '../../lib/model/source/resolve-source';
 import { decodeTokens } from '../../lib/tokenizer/stream-decoder';
 import type { Tokenizer } from '../../lib/tokenizer/tokenizer';
 import { SMOLLM2_SOURCE } from '../parity/smollm2';
+import { hashNumbers, nastyStrings } from '../unit/tokenizer/nasty-strings';
 
 const folder = join(__dirname, '..', 'fixtures', 'tokenizers');
 const { texts } = JSON.parse(readFileSync(join(folder, 'tokenizer-vectors.json'), 'utf8')) as {
@@ -31,6 +32,28 @@ test("SmolLM2's tokens are those of llama.cpp, special tokens parsed or not", ()
     expect([...tokenizer.encode(text)], JSON.stringify(text)).toEqual(ids[i]?.plain);
     const parsed = tokenizer.encode(text, { parseSpecialTokens: true });
     expect([...parsed], JSON.stringify(text)).toEqual(ids[i]?.parsed);
+  }
+});
+
+// Reference: Hugging Face tokenizers with this vocabulary, made by make_smollm2_hashes.py.
+test("SmolLM2's tokens of 5,000 nasty strings are those of tokenizers; what its vocabulary lacks is refused", () => {
+  const { seed, count, group, hashes } = JSON.parse(
+    readFileSync(join(folder, 'smollm2-hashes.json'), 'utf8'),
+  ) as { readonly seed: number; readonly count: number; readonly group: number; readonly hashes: string };
+  const expected = Buffer.from(hashes, 'base64');
+  const rowOf = (text: string): Iterable<number> => {
+    try {
+      return tokenizer.encode(text);
+    } catch (error) {
+      expect((error as Error).message).toMatch('cannot express');
+      return [0xfffffffe];
+    }
+  };
+  const strings = nastyStrings(seed, count);
+  for (let i = 0; i < count; i += group) {
+    const texts = strings.slice(i, i + group);
+    const hash = hashNumbers(texts.flatMap((text) => [...rowOf(text), 0xffffffff]));
+    expect(hash, JSON.stringify(texts)).toBe(expected.readUInt32LE((4 * i) / group));
   }
 });
 
