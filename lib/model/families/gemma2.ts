@@ -122,7 +122,7 @@ export function readGemmaSettings(config: ConfigReader, defaults: HuggingfaceDef
 }
 
 /** Files do not say how scores are scaled: by the head size, and in the 27B models by width per head. */
-export function ggufGemmaSettings(plain: DecoderSettings, layersOf27b: number): DecoderSettings {
+export function ggufGemmaSettings(plain: DecoderSettings, layersOf27b: number | null): DecoderSettings {
   const { numLayers, hiddenSize, numQHeads, headDim } = plain;
   const scaledBy = numLayers === layersOf27b ? hiddenSize / numQHeads : headDim;
   return { ...plain, embeddingScale: Math.sqrt(hiddenSize), attentionScale: scaledBy ** -0.5 };

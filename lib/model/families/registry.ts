@@ -4,6 +4,7 @@ import { quoted, unsupportedModel } from '../model-file-error';
 import { bert } from './bert';
 import { chatglm } from './chatglm';
 import type { DecoderDescription, Family } from './family';
+import { gemma } from './gemma';
 import { gemma2 } from './gemma2';
 import { gemma3 } from './gemma3';
 import { glm } from './glm';
@@ -32,6 +33,7 @@ const FAMILIES: readonly Family[] = [
   qwen2Moe,
   qwen3,
   qwen3Moe,
+  gemma,
   gemma2,
   gemma3,
   phi3,
