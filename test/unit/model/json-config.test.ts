@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { ConfigSection } from '../../../lib/model/config-section';
 import { JsonConfig, parseJsonObject } from '../../../lib/model/json-config';
 
 const config = new JsonConfig(
@@ -54,6 +55,27 @@ describe('a value of another type or outside its range names the key, the rule a
       expect.objectContaining({ code: 'invalid_model_file', message: expect.stringMatching(message) }),
     );
   });
+});
+
+test('a key that says null is stated, and yet has no value', () => {
+  const stated = new JsonConfig('f', { none: null, in: { none: null } });
+  expect([stated.isStated('none'), stated.isStated('in.none')]).toEqual([true, true]);
+  expect([stated.isStated('other'), stated.isStated('in.other'), stated.isStated('none.x')]).toEqual([
+    false,
+    false,
+    false,
+  ]);
+  expect(stated.has('none')).toBe(false);
+});
+
+test('a section reads the keys under its own, and names them whole', () => {
+  const section = new ConfigSection(new JsonConfig('f', { text: { n: 3, list: [1], none: null } }), 'text');
+  expect([section.integer('n', 1, 5), section.numbers('list'), section.isStated('none')]).toEqual([
+    3,
+    [1],
+    true,
+  ]);
+  expect(() => section.integer('n', 4, 5)).toThrow(/key "text.n": expected a whole number in 4..5, found 3/);
 });
 
 test('brackets inside strings do not count as nesting', () => {
