@@ -45,6 +45,20 @@ export async function extractWheelEntry(
   }
 }
 
+/** Names of all files in a wheel. */
+export async function listWheel(wheel: string): Promise<readonly string[]> {
+  const zip = await openWheel(wheel);
+  const names: string[] = [];
+  try {
+    for await (const { fileName } of zip.eachEntry()) names.push(fileName);
+  } catch (error) {
+    throw invalidWheel(wheel, (error as Error).message, error);
+  } finally {
+    zip.close();
+  }
+  return names;
+}
+
 async function openWheel(wheel: string): Promise<ZipFile> {
   try {
     return await openPromise(wheel, { lazyEntries: true, autoClose: false, strictFileNames: true });

