@@ -185,13 +185,19 @@ export function makeMerges(
     throw fault('the merges', `at most ${MAX_MERGES}`, merges.length);
   }
   const pairs = new Int32Array(3 * merges.length);
-  for (const [i, [left, right]] of merges.entries()) {
-    const result = left + (right.startsWith(prefix) ? right.slice(prefix.length) : right);
-    const ids = [vocab.get(left), vocab.get(right), vocab.get(result)];
-    for (const [k, id] of ids.entries()) {
-      if (id === undefined) throw strangeMerge(i, left, right);
-      pairs[3 * i + k] = id;
+  let at = 0;
+  for (const [left, right] of merges) {
+    const tail = prefix !== '' && right.startsWith(prefix) ? right.slice(prefix.length) : right;
+    const leftId = vocab.get(left);
+    const rightId = vocab.get(right);
+    const result = vocab.get(left + tail);
+    if (leftId === undefined || rightId === undefined || result === undefined) {
+      throw strangeMerge(at / 3, left, right);
     }
+    pairs[at] = leftId;
+    pairs[at + 1] = rightId;
+    pairs[at + 2] = result;
+    at += 3;
   }
   return { pairs, ranks: Int32Array.from(merges.keys()) };
 }
