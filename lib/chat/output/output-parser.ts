@@ -237,11 +237,23 @@ export class OutputParser implements CallSink {
     if (call !== null || isMarked) this.#warnOf(call, isEnd);
     if (headLength === 0) this.#enter(false);
     this.#mayOpen = false;
-    // What was handed out as a call, or is long, is not searched for another one, but for its last character.
+    // What was handed out as a call, or is long, is not searched for another one, but may end in the beginning of one.
     const isFinal = call !== null || characters.length > MAX_RESCANNED;
-    const numText = isFinal ? characters.length - (isEnd ? 0 : 1) : headLength;
+    const numTail = isEnd ? 0 : this.#markerBeginning(characters);
+    const numText = isFinal ? characters.length - numTail : headLength;
     this.#content(characters.slice(0, numText).join(''));
     for (const character of characters.slice(numText)) this.#push(character);
+  }
+
+  /** How many characters at the end may be the beginning of a marker. */
+  #markerBeginning(characters: readonly string[]): number {
+    const markers = this.#markers();
+    const longest = Math.max(0, ...markers.map((marker) => marker.length));
+    for (let length = Math.min(longest, characters.length); length > 0; length -= 1) {
+      const tail = characters.slice(-length).join('');
+      if (markers.some((marker) => marker.startsWith(tail))) return length;
+    }
+    return 0;
   }
 
   #warnOf(call: OpenCall | null, isEnd: boolean): void {

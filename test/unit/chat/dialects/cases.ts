@@ -183,6 +183,32 @@ export const CASES: readonly OutputCase[] = [
       warnings: ['incomplete_tool_call'],
     },
   },
+  {
+    name: 'a call that breaks off inside of reasoning is text, no thought',
+    format: glm45,
+    output: '<think>R<tool_call>get_time\noops</tool_call>',
+    expected: {
+      reasoning: 'R',
+      text: '<tool_call>get_time\noops</tool_call>',
+      warnings: ['malformed_tool_call'],
+    },
+  },
+  {
+    name: 'a call that breaks off where the next one begins',
+    format: glm45,
+    output: '<tool_call>get_time\n<tool_call>get_time\n</tool_call>',
+    expected: {
+      text: '<tool_call>get_time\n',
+      calls: [TIME],
+      warnings: ['malformed_tool_call'],
+    },
+  },
+  {
+    name: 'a value whose type is said by a reference',
+    format: glm45,
+    output: `<tool_call>get_weather\n${pair('zip', '123')}</tool_call>`,
+    expected: { calls: [['get_weather', { zip: '123' }]] },
+  },
   // GLM-4.7.
   {
     name: 'a call without white space',
@@ -322,6 +348,12 @@ export const CASES: readonly OutputCase[] = [
     expected: { text: '{"name": "Bob", "parameters": {}}\n{"age": 3}', calls: [], inputs: [], warnings: [] },
   },
   {
+    name: 'an answer in JSON that mentions a tool is no call',
+    format: llama,
+    output: '{"city": "Paris", "name": "get_time"}',
+    expected: { text: '{"city": "Paris", "name": "get_time"}', calls: [], warnings: [] },
+  },
+  {
     name: 'a call on a line of its own after text',
     format: llama,
     output: 'Sure {"name": "get_time"}:\n\n{"name": "get_time", "parameters": {}}\n',
@@ -429,6 +461,12 @@ export const CASES: readonly OutputCase[] = [
       text: '',
       calls: [['get_weather', { city: 'Paris', days: -2, detailed: false, note: null, tags: ['a,)', 'b'] }]],
     },
+  },
+  {
+    name: 'quotes and brackets inside of strings',
+    format: chatglm3,
+    output: "get_weather\n```python\ntool_call(city='It\\'s, \"x\")')\n```",
+    expected: { calls: [['get_weather', { city: 'It\'s, "x")' }]] },
   },
   {
     name: 'a call without arguments and without its fence',
