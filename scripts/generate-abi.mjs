@@ -39,8 +39,16 @@ lines.push(
 const layouts = calls('formats.def', 'AUTOGLM_COMPUTE_LAYOUT').map(([name]) => name);
 lines.push(`export const COMPUTE_LAYOUTS = ${JSON.stringify(layouts).replaceAll('"', "'")} as const;`);
 lines.push('export type ComputeLayout = (typeof COMPUTE_LAYOUTS)[number];\n');
-const formats = calls('formats.def', 'AUTOGLM_STORED_FORMAT').map(
-  ([name, elements, bytes, computeLayout, numScales, hasMin, exactScales], id) => [
+const selfContained = calls('formats.def', 'AUTOGLM_STORED_FORMAT').map((fields) => [...fields, false]);
+const codeFormats = calls('formats.def', 'AUTOGLM_CODE_FORMAT').map((fields) => [
+  ...fields,
+  '1',
+  'true',
+  'f32',
+  true,
+]);
+const formats = [...selfContained, ...codeFormats].map(
+  ([name, elements, bytes, computeLayout, numScales, hasMin, exactScales, hasComponents], id) => [
     name,
     {
       id,
@@ -50,11 +58,18 @@ const formats = calls('formats.def', 'AUTOGLM_STORED_FORMAT').map(
       scalesPerGroup: Number(numScales),
       hasMin: hasMin === 'true',
       exactScales,
+      hasComponents,
     },
   ],
 );
 lines.push(object('STORED_FORMATS', formats));
 lines.push('export type StoredFormat = keyof typeof STORED_FORMATS;\n');
+const componentDtypes = calls('formats.def', 'AUTOGLM_COMPONENT_DTYPE').map(([name, bytes], id) => [
+  name,
+  { id, bytes: Number(bytes) },
+]);
+lines.push(object('COMPONENT_DTYPES', componentDtypes));
+lines.push('export type ComponentDtype = keyof typeof COMPONENT_DTYPES;\n');
 const kv = calls('formats.def', 'AUTOGLM_KV_DTYPE').map(([name, bytes], id) => [
   name,
   { id, bytes: Number(bytes) },

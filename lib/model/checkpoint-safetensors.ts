@@ -13,6 +13,7 @@ import type {
 import type { ConfigReader } from './config-reader';
 import { JsonConfig, parseJsonList, parseJsonObject } from './json-config';
 import { invalidModelFile, quoted } from './model-file-error';
+import { firstPickled, pickledWeights } from './pickled-weights';
 import { parseSafetensors, SAFETENSORS_LIMITS } from './safetensors/header';
 import { readShardIndex, refuseExtraShards } from './safetensors/shard-index';
 import { readSentenceTransformers } from './sentence-transformers';
@@ -52,7 +53,10 @@ export async function openSafetensors(
       found: 'no such file',
     });
   }
-  const configReader = new JsonConfig(join(directory, 'config.json'), config);
+  const configReader = new JsonConfig(
+    join(directory, 'config.json'),
+    await withQuantization(config, readObject),
+  );
   const readList = async (name: string): Promise<readonly JsonValue[] | null> => {
     const file = join(directory, name);
     const text = await readSmallText(file, MAX_CONFIG_BYTES, signal);
@@ -106,12 +110,27 @@ async function withModules(
   return { ...weights, files, tensors };
 }
 
+/** Before config.json had `quantization_config`, GPTQ and AWQ wrote a file of their own. */
+async function withQuantization(
+  config: JsonObject,
+  readObject: (name: string) => Promise<JsonObject | null>,
+): Promise<JsonObject> {
+  if ('quantization_config' in config) return config;
+  const gptq = await readObject('quantize_config.json');
+  if (gptq !== null) return { ...config, quantization_config: { quant_method: 'gptq', ...gptq } };
+  const awq = await readObject('quant_config.json');
+  if (awq !== null) return { ...config, quantization_config: { quant_method: 'awq', ...awq } };
+  return config;
+}
+
 async function readDirectory(directory: string, signal: AbortSignal | undefined): Promise<WeightFiles> {
   const names = await readdir(directory);
   if (names.includes(SINGLE_FILE)) return readFiles([join(directory, SINGLE_FILE)], signal);
   const indexFile = join(directory, INDEX_FILE);
   const indexText = await readSmallText(indexFile, MAX_INDEX_BYTES, signal);
   if (indexText === null) {
+    const pickled = firstPickled(names);
+    if (pickled !== null) throw pickledWeights(directory, pickled);
     throw invalidModelFile({
       file: directory,
       where: 'checkpoint',

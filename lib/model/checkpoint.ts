@@ -1,10 +1,11 @@
 import { readdir } from 'node:fs/promises';
-import { dirname, extname, join } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import { statModelPath, throwIfAborted } from './byte-source';
 import { openGguf } from './checkpoint-gguf';
 import { openSafetensors } from './checkpoint-safetensors';
 import type { Checkpoint } from './checkpoint-types';
 import { parseSplitName } from './gguf/split-name';
+import { isPickled, pickledWeights } from './pickled-weights';
 
 export interface OpenCheckpointOptions {
   readonly signal?: AbortSignal | undefined;
@@ -20,6 +21,7 @@ export async function openCheckpoint(path: string, options: OpenCheckpointOption
   throwIfAborted(signal);
   const stats = await statModelPath(path);
   if (!stats.isDirectory()) {
+    if (await isPickled(path, signal)) throw pickledWeights(path, basename(path));
     const isSafetensors = extname(path).toLowerCase() === '.safetensors';
     return isSafetensors ? openSafetensors(dirname(path), path, signal) : openGguf(path, signal);
   }

@@ -94,13 +94,12 @@ function tensorMemory({ role, source }: NativeTensor, precision: 'fast' | 'exact
   const { format, shape } = source;
   const [rows = 1, columns] = shape;
   // Vectors are few and small, and become float32 whatever they were.
-  const isVector = columns === undefined;
-  const layout = isVector ? 'f32' : STORED_FORMATS[format].computeLayout;
-  const bytes = isVector ? rows * 4 : matrixBytes(format, precision, rows, columns);
+  const packed = columns === undefined ? FLOATS : packedFormat(source, precision);
+  const bytes = columns === undefined ? rows * 4 : matrixBytes(packed, rows, columns);
   return {
     role,
     storedFormat: format,
-    layout,
+    layout: packed.layout,
     shape,
     storedBytes: storedBytesOf(source),
     bytes,
@@ -108,31 +107,61 @@ function tensorMemory({ role, source }: NativeTensor, precision: 'fast' | 'exact
   };
 }
 
-/** A transposed tensor is listed whole by each role that takes some of its columns. */
-function storedBytesOf({ format, shape, slices, isTransposed }: WeightSource): number {
-  if (!isTransposed) return slices.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  return shape.reduce((product, length) => product * length, STORED_FORMATS[format].bytesPerBlock);
+/**
+ * A transposed tensor is listed whole by each role that takes some of its columns, a quantized one by each that takes
+ * some of its rows.
+ */
+function storedBytesOf({ format, shape, slices, isTransposed, quantization }: WeightSource): number {
+  if (isTransposed) {
+    return shape.reduce((product, length) => product * length, STORED_FORMATS[format].bytesPerBlock);
+  }
+  const parts =
+    quantization === undefined ? [] : [quantization.scales, quantization.zeros, quantization.groupIndex];
+  const bytes = [...slices, ...parts].reduce((sum, part) => sum + (part?.byteLength ?? 0), 0);
+  return quantization === undefined ? bytes : (bytes * (shape[0] ?? 0)) / quantization.storedRows;
+}
+
+/** As native/base/packed_matrix.h has it. */
+interface PackedFormat {
+  readonly layout: ComputeLayout;
+  readonly scaleBytes: number;
+  /** Scales and mins of one row in one group of 32 columns. */
+  readonly scalesPerGroup: number;
+}
+
+const FLOATS: PackedFormat = { layout: 'f32', scaleBytes: 0, scalesPerGroup: 0 };
+
+/** What native/quant chooses for a matrix: choose_packed_format of packed_matrix.cpp and coded_rows.cpp. */
+function packedFormat(
+  { format, shape, quantization }: WeightSource,
+  precision: 'fast' | 'exact',
+): PackedFormat {
+  const { computeLayout, scalesPerGroup, hasMin, exactScales } = STORED_FORMATS[format];
+  const scaleBytes = precision === 'exact' && exactScales === 'f32' ? 4 : 2;
+  if (quantization === undefined) {
+    return { layout: computeLayout, scaleBytes, scalesPerGroup: scalesPerGroup * (hasMin ? 2 : 1) };
+  }
+  const columns = shape[1] ?? 1;
+  const { groupColumns, hasOrderedGroups, isSymmetric } = quantization;
+  const isWhole = columns % GROUP === 0 && (groupColumns % GROUP === 0 || groupColumns >= columns);
+  if (format !== 'f8_e4m3' && hasOrderedGroups && isWhole) {
+    return { layout: computeLayout, scaleBytes, scalesPerGroup: isSymmetric ? 1 : 2 };
+  }
+  if (precision === 'exact' || columns % GROUP !== 0) return FLOATS;
+  return { layout: 'q8', scaleBytes: 2, scalesPerGroup: 1 };
 }
 
 /** Whole panels of rows, and one float per panel. */
-function matrixBytes(
-  format: StoredFormat,
-  precision: 'fast' | 'exact',
-  rows: number,
-  columns: number,
-): number {
+function matrixBytes(format: PackedFormat, rows: number, columns: number): number {
   const numPanels = Math.ceil(rows / PANEL_ROWS);
-  const bytes = numPanels * (panelBytes(format, precision, columns) + 4);
+  const bytes = numPanels * (panelBytes(format, columns) + 4);
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
-function panelBytes(format: StoredFormat, precision: 'fast' | 'exact', columns: number): number {
-  const { computeLayout, scalesPerGroup, hasMin, exactScales } = STORED_FORMATS[format];
-  const scaleBytes = precision === 'exact' && exactScales === 'f32' ? 4 : 2;
-  const groupScales = PANEL_ROWS * scaleBytes * scalesPerGroup * (hasMin ? 2 : 1);
+function panelBytes({ layout, scaleBytes, scalesPerGroup }: PackedFormat, columns: number): number {
   const quantized = (bits: number): number =>
-    (columns / GROUP) * ((GROUP * PANEL_ROWS * bits) / 8 + groupScales);
-  switch (computeLayout) {
+    (columns / GROUP) * ((GROUP * PANEL_ROWS * bits) / 8 + PANEL_ROWS * scaleBytes * scalesPerGroup);
+  switch (layout) {
     case 'f32':
       return columns * PANEL_ROWS * 4;
     case 'f16':

@@ -1,4 +1,4 @@
-import type { Activation, StoredFormat } from './abi';
+import type { Activation, ComponentDtype, StoredFormat } from './abi';
 
 /**
  * What one native decoder executes. Families (lib/model/families) produce it; C++ (native/model/decoder_spec.h) mirrors
@@ -195,6 +195,30 @@ export interface WeightSource {
   readonly rowOrder: Int32Array | null;
   /** Stored as [in, out] (GPT-2's Conv1D). */
   readonly isTransposed: boolean;
+  /** Of formats whose scales lie in tensors of their own; `slices` then holds the codes of the whole stored matrix. */
+  readonly quantization?: Quantization;
+}
+
+/** How codes become weights: (code - zero) * scale. */
+export interface Quantization {
+  /** Rows of the whole stored matrix; the source has those from `firstRow` on. */
+  readonly storedRows: number;
+  readonly firstRow: number;
+  /** Rows and columns that share a scale. */
+  readonly groupRows: number;
+  readonly groupColumns: number;
+  /** Every zero is the middle of the codes' range; zeros that are stored all the same must agree. */
+  readonly isSymmetric: boolean;
+  /** Groups are runs of columns; else `groupIndex` names the group of each column (act-order). */
+  readonly hasOrderedGroups: boolean;
+  /** Zeros are stored less one (GPTQ v1). */
+  readonly hasZerosLessOne: boolean;
+  /** GPTQ and AWQ: [groups, out], others: [out / groupRows, groups]. */
+  readonly scales: Component;
+  /** GPTQ and AWQ: [groups, words], packed: [words, groups], int8: as the scales. */
+  readonly zeros: Component | null;
+  /** [1, in] */
+  readonly groupIndex: Component | null;
 }
 
 /** Floats of the answer to a `pool` request. */
@@ -211,4 +235,10 @@ export interface FileSlice {
   readonly file: number;
   readonly offset: number;
   readonly byteLength: number;
+}
+
+/** A tensor that belongs to a quantized matrix. */
+export interface Component extends FileSlice {
+  readonly dtype: ComponentDtype;
+  readonly shape: readonly [number, number];
 }

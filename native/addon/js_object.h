@@ -27,6 +27,7 @@ class JsObject {
 
   Napi::Value value(const char* name) const { return object_.Get(name); }
   bool is_null(const char* name) const;
+  bool has(const char* name) const { return !value(name).IsUndefined(); }
   int64_t integer(const char* name, int64_t low, int64_t high) const;
   double number(const char* name) const;  // finite
   bool boolean(const char* name) const;

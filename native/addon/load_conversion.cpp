@@ -12,6 +12,7 @@ namespace autoglm::addon {
 namespace {
 
 constexpr int64_t kMaxSafeInteger = (int64_t{1} << 53) - 1;
+constexpr int64_t kMaxDim = int64_t{1} << 31;  // of a matrix: products with the size of an element stay small
 constexpr int64_t kMaxRows = 1024;
 constexpr int64_t kMaxStepTokens = 1 << 16;
 constexpr int64_t kMaxPages = int64_t{1} << 30;
@@ -23,18 +24,58 @@ ModelFile to_model_file(const JsObject& file) {
           .mtime_ms = file.number("mtimeMs")};
 }
 
+FileSlice to_file_slice(const JsObject& slice, int64_t num_files) {
+  return {.file = static_cast<int32_t>(slice.integer("file", 0, num_files - 1)),
+          .offset = slice.integer("offset", 0, kMaxSafeInteger),
+          .num_bytes = slice.integer("byteLength", 0, kMaxSafeInteger)};
+}
+
+Component to_component(const JsObject& component, int64_t num_files) {
+  const std::vector<int64_t> shape = component.integers("shape", 1, kMaxDim);
+  if (shape.size() != 2) {
+    throw Error(ErrorCode::invalid_parameter, "expected " + component.path_of("shape") +
+                                                  " to hold 2 dims, got " + std::to_string(shape.size()));
+  }
+  return {.slice = to_file_slice(component, num_files),
+          .dtype = static_cast<ComponentDtype>(component.choice("dtype",
+                                                                {
+#define AUTOGLM_COMPONENT_DTYPE(name, bytes) #name,
+#include "base/formats.def"
+#undef AUTOGLM_COMPONENT_DTYPE
+                                                                })),
+          .shape = {shape[0], shape[1]}};
+}
+
+std::optional<Component> to_optional_component(const JsObject& parent, const char* name, int64_t num_files) {
+  if (parent.is_null(name)) return std::nullopt;
+  return to_component(parent.object(name), num_files);
+}
+
+Quantization to_quantization(const JsObject& object, int64_t num_files) {
+  return {.num_stored_rows = object.integer("storedRows", 1, kMaxDim),
+          .first_row = object.integer("firstRow", 0, kMaxDim),
+          .group_rows = object.integer("groupRows", 1, kMaxDim),
+          .group_cols = object.integer("groupColumns", 1, kMaxDim),
+          .is_symmetric = object.boolean("isSymmetric"),
+          .has_ordered_groups = object.boolean("hasOrderedGroups"),
+          .has_zeros_less_one = object.boolean("hasZerosLessOne"),
+          .scales = to_component(object.object("scales"), num_files),
+          .zeros = to_optional_component(object, "zeros", num_files),
+          .group_index = to_optional_component(object, "groupIndex", num_files)};
+}
+
 WeightSource to_weight_source(const JsObject& source, int64_t num_files) {
   WeightSource result;
   result.format = static_cast<StoredFormat>(source.choice("format", {
 #define AUTOGLM_STORED_FORMAT(name, ...) #name,
+#define AUTOGLM_CODE_FORMAT(name, ...) #name,
 #include "base/formats.def"
 #undef AUTOGLM_STORED_FORMAT
+#undef AUTOGLM_CODE_FORMAT
                                                                     }));
   result.shape = source.integers("shape", 1, kMaxSafeInteger);
   for (const JsObject& slice : source.objects("slices")) {
-    result.slices.push_back({.file = static_cast<int32_t>(slice.integer("file", 0, num_files - 1)),
-                             .offset = slice.integer("offset", 0, kMaxSafeInteger),
-                             .num_bytes = slice.integer("byteLength", 0, kMaxSafeInteger)});
+    result.slices.push_back(to_file_slice(slice, num_files));
   }
   if (result.slices.empty() || result.slices.size() > kMaxSlices) {
     throw Error(ErrorCode::invalid_parameter, "expected " + source.path_of("slices") +
@@ -46,6 +87,9 @@ WeightSource to_weight_source(const JsObject& source, int64_t num_files) {
     result.row_order.assign(order.begin(), order.end());
   }
   result.is_transposed = source.boolean("isTransposed");
+  if (source.has("quantization")) {
+    result.quantization = to_quantization(source.object("quantization"), num_files);
+  }
   return result;
 }
 

@@ -16,8 +16,17 @@ enum class ComputeLayout : uint8_t {
 // What model files hold.
 enum class StoredFormat : uint8_t {
 #define AUTOGLM_STORED_FORMAT(name, ...) name,
+#define AUTOGLM_CODE_FORMAT(name, ...) name,
 #include "base/formats.def"
 #undef AUTOGLM_STORED_FORMAT
+#undef AUTOGLM_CODE_FORMAT
+};
+
+// What the scales, zeros and group numbers of a quantized matrix are stored as.
+enum class ComponentDtype : uint8_t {
+#define AUTOGLM_COMPONENT_DTYPE(name, bytes) name,
+#include "base/formats.def"
+#undef AUTOGLM_COMPONENT_DTYPE
 };
 
 enum class KvDtype : uint8_t {
@@ -59,14 +68,23 @@ struct StoredFormatInfo {
 inline constexpr StoredFormatInfo kStoredFormats[] = {
 #define AUTOGLM_STORED_FORMAT(name, elements, bytes, layout, num_scales, has_min, scales) \
   {#name, elements, bytes, ComputeLayout::layout, num_scales, has_min, ScaleType::scales},
+#define AUTOGLM_CODE_FORMAT(name, codes, bytes, layout) \
+  {#name, codes, bytes, ComputeLayout::layout, 1, true, ScaleType::f32},
 #include "base/formats.def"
 #undef AUTOGLM_STORED_FORMAT
+#undef AUTOGLM_CODE_FORMAT
 };
 
 inline constexpr std::string_view kComputeLayoutNames[] = {
 #define AUTOGLM_COMPUTE_LAYOUT(name) #name,
 #include "base/formats.def"
 #undef AUTOGLM_COMPUTE_LAYOUT
+};
+
+inline constexpr int64_t kComponentDtypeBytes[] = {
+#define AUTOGLM_COMPONENT_DTYPE(name, bytes) bytes,
+#include "base/formats.def"
+#undef AUTOGLM_COMPONENT_DTYPE
 };
 
 inline constexpr int64_t kKvDtypeBytes[] = {
@@ -81,6 +99,9 @@ constexpr const StoredFormatInfo& info_of(StoredFormat format) {
 constexpr std::string_view name_of(ComputeLayout layout) {
   return kComputeLayoutNames[static_cast<int>(layout)];
 }
+// True when the scales lie in tensors of their own.
+constexpr bool is_code_format(StoredFormat format) { return format >= StoredFormat::f8_e4m3; }
+constexpr int64_t bytes_of(ComponentDtype dtype) { return kComponentDtypeBytes[static_cast<int>(dtype)]; }
 constexpr int64_t bytes_of(KvDtype dtype) { return kKvDtypeBytes[static_cast<int>(dtype)]; }
 
 }  // namespace autoglm

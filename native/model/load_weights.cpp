@@ -105,11 +105,23 @@ StoredRows stored_rows(const StoredTensor& tensor, int64_t first, int64_t last) 
           .num_stored_rows = high - low};
 }
 
+// Fills `source` with rows decoded for `format`, which `decoded` holds; gives the bytes that were read.
+int64_t decode_rows(const CodedTensor& tensor, int64_t row_bytes, const PackedFormat& format,
+                    StoredRows& source, DecodedRows& decoded) {
+  const int64_t first = source.first_stored_row;
+  decoded = tensor.decode(first, first + source.num_stored_rows, format);
+  source.groups = decoded.groups;
+  source.format = StoredFormat::f32;
+  source.bytes = std::as_bytes(std::span(decoded.values));
+  return source.num_stored_rows * row_bytes;
+}
+
 void load_piece(const Piece& piece, ReadBuffer& buffer, LoadControl& control) {
   const MatrixJob& job = *piece.matrix->job;
   const int64_t first_row = piece.first_panel * kPanelRows;
   const int64_t last_row = std::min(job.n, piece.last_panel * kPanelRows);
   std::vector<StoredRows> sources;
+  std::vector<DecodedRows> decoded(piece.matrix->tensors.size());
   int64_t total = 0;
   int64_t start = 0;  // of the tensor, in rows of the packed matrix
   for (const StoredTensor& tensor : piece.matrix->tensors) {
@@ -117,12 +129,16 @@ void load_piece(const Piece& piece, ReadBuffer& buffer, LoadControl& control) {
     const int64_t last = std::clamp<int64_t>(last_row - start, 0, tensor.num_rows());
     sources.push_back(stored_rows(tensor, first, last));
     sources.back().num_cols = job.k;
-    total += sources.back().num_stored_rows * tensor.row_bytes();
+    if (tensor.coded() == nullptr) total += sources.back().num_stored_rows * tensor.row_bytes();
     start += tensor.num_rows();
   }
   std::span<std::byte> rest = buffer.take(static_cast<size_t>(total));
   for (size_t i = 0; i < sources.size(); ++i) {
     const StoredTensor& tensor = piece.matrix->tensors[i];
+    if (tensor.coded() != nullptr) {
+      total += decode_rows(*tensor.coded(), tensor.row_bytes(), job.format, sources[i], decoded[i]);
+      continue;
+    }
     const auto bytes = rest.first(static_cast<size_t>(sources[i].num_stored_rows * tensor.row_bytes()));
     tensor.read(sources[i].first_stored_row * tensor.row_bytes(), bytes);
     sources[i].bytes = bytes;

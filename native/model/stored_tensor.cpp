@@ -46,6 +46,20 @@ StoredTensor::StoredTensor(const NamedSource& named, int64_t num_cols, std::span
     : named_(named), files_(files), num_bytes_(checked_slice_bytes(named, files)) {
   const WeightSource& source = *named.source;
   const StoredFormatInfo& format = info_of(source.format);
+  if (is_code_format(source.format) != source.quantization.has_value()) {
+    throw Error(ErrorCode::invalid_parameter,
+                named.role + " of format " + std::string(format.name) +
+                    (source.quantization ? " has scales of its own" : " comes without its scales"));
+  }
+  if (source.quantization) {
+    coded_.emplace(named, num_cols, files);
+    // Of a fused matrix the share of these rows; a byte more or less per row does not matter to progress.
+    row_bytes_ = ceil_div(coded_->num_bytes(), source.quantization->num_stored_rows);
+    num_bytes_ = checked_mul(row_bytes_, named.num_rows, "bytes of a quantized matrix");
+    num_stored_rows_ = coded_->num_rows();
+    if (!source.row_order.empty()) check_row_order(named, num_stored_rows_);
+    return;
+  }
   if (num_cols % format.elements_per_block != 0 || (source.is_transposed && format.elements_per_block != 1)) {
     throw Error(ErrorCode::invalid_model_file, named.role + " is stored as " + std::string(format.name) +
                                                    " in rows of " + std::to_string(num_cols) +

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "model/coded_tensor.h"
 #include "model/weight_file.h"
 #include "model/weight_layout.h"
 
@@ -25,6 +27,8 @@ class StoredTensor {
   // The stored rows that rows [first, last) are made of: {first, last}, never empty, because pack_panels
   // wants to see a row of every source of a stacked matrix.
   std::pair<int64_t, int64_t> stored_range(int64_t first, int64_t last) const;
+  // Null unless the scales lie in tensors of their own; then rows are decoded, not read.
+  const CodedTensor* coded() const { return coded_ ? &*coded_ : nullptr; }
   // Reads `bytes.size()` bytes from byte `offset` of the slices laid end to end.
   void read(int64_t offset, std::span<std::byte> bytes) const;
 
@@ -34,6 +38,7 @@ class StoredTensor {
   int64_t row_bytes_ = 0;
   int64_t num_stored_rows_ = 0;
   int64_t num_bytes_ = 0;
+  std::optional<CodedTensor> coded_;
 };
 
 }  // namespace autoglm

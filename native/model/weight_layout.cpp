@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/coded_tensor.h"
 #include "quant/packed_matrix.h"
 
 namespace autoglm {
@@ -190,7 +191,11 @@ class LayoutBuilder {
 
   PackedFormat format_of(const std::string& role, Precision precision) const {
     const auto found = map_.find(role);
-    return found == map_.end() ? PackedFormat{} : choose_packed_format(found->second.format, precision);
+    if (found == map_.end()) return {};
+    const WeightSource& source = found->second;
+    if (source.quantization && !source.shape.empty())
+      return choose_packed_format(code_traits(source), precision);
+    return choose_packed_format(source.format, precision);
   }
 
   NamedSource find(const std::string& role, std::vector<int64_t> shape) {

@@ -182,11 +182,6 @@ float float_element(StoredFormat format, const std::byte* from) {
 
 DecodeGroup decode_group_of(StoredFormat format) {
   switch (format) {
-    case StoredFormat::f32:
-    case StoredFormat::f16:
-    case StoredFormat::bf16:
-    case StoredFormat::f64:
-      return nullptr;
     case StoredFormat::q4_0:
       return decode_q4_0;
     case StoredFormat::q4_1:
@@ -213,8 +208,9 @@ DecodeGroup decode_group_of(StoredFormat format) {
       return decode_q6_k;
     case StoredFormat::iq4_xs:
       return decode_iq4_xs;
+    default:
+      return nullptr;
   }
-  return nullptr;
 }
 
 void dequantize_block(StoredFormat format, const std::byte* block, float* out) {

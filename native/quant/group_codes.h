@@ -20,7 +20,7 @@ struct GroupCodes {
 // Decodes group number `group` of a stored row.
 using DecodeGroup = void (*)(const std::byte* row, int64_t group, GroupCodes& out);
 
-// Null for float formats.
+// Null for formats that are not blocks of 32 or more with their scales.
 DecodeGroup decode_group_of(StoredFormat format);
 
 // One block of a stored format as floats.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "quant/group_codes.h"
 #include "quant/stored_blocks.h"
 
 namespace autoglm {
@@ -72,15 +71,23 @@ void store_group(const PackedFormat& format, const GroupCodes& group, int64_t la
   }
 }
 
+template <typename Visit>
+void for_each_group(const PackedRow& row, int64_t num_cols, const Visit& visit) {
+  const DecodeGroup decode = row.groups == nullptr ? decode_group_of(row.format) : nullptr;
+  GroupCodes codes = {};
+  for (int64_t group = 0; group < num_cols / kGroup; ++group) {
+    if (decode != nullptr) decode(row.data, group, codes);
+    visit(decode != nullptr ? codes : row.groups[group]);
+  }
+}
+
 void pack_quantized_row(const PackedMatrix& matrix, const PackedRow& row, int64_t lane, float inverse,
                         std::byte* panel) {
-  const DecodeGroup decode = decode_group_of(row.format);
   const int64_t step = panel_bytes(matrix.format, kGroup);
-  GroupCodes codes = {};
-  for (int64_t group = 0; group < matrix.k / kGroup; ++group, panel += step) {
-    decode(row.data, group, codes);
+  for_each_group(row, matrix.k, [&](const GroupCodes& codes) {
     store_group(matrix.format, codes, lane, inverse, panel);
-  }
+    panel += step;
+  });
 }
 
 // Elements at [column][lane], or for bf16 at [column / 2][lane][column % 2].
@@ -105,15 +112,12 @@ void pack_float_row(const PackedMatrix& matrix, const PackedRow& row, int64_t la
 
 // The largest scale or min of a row, in magnitude.
 float largest_scale(const PackedMatrix& matrix, const PackedRow& row) {
-  const DecodeGroup decode = decode_group_of(row.format);
-  GroupCodes codes = {};
   float largest = 0;
-  for (int64_t group = 0; group < matrix.k / kGroup; ++group) {
-    decode(row.data, group, codes);
+  for_each_group(row, matrix.k, [&](const GroupCodes& codes) {
     for (const float each : {codes.scales[0], codes.scales[1], codes.mins[0], codes.mins[1]}) {
       largest = std::max(largest, std::fabs(each));
     }
-  }
+  });
   return largest;
 }
 
@@ -122,12 +126,13 @@ float largest_scale(const PackedMatrix& matrix, const PackedRow& row) {
 float choose_factor(const PackedMatrix& matrix, const PackedRow (&rows)[kPanelRows]) {
   if (!matrix.format.is_quantized() || matrix.format.scale_type == ScaleType::f32) return 1;
   const bool is_rounded = std::ranges::any_of(rows, [](const PackedRow& row) {
-    return row.data != nullptr && info_of(row.format).exact_scales == ScaleType::f32;
+    return row.groups != nullptr ||
+           (row.data != nullptr && info_of(row.format).exact_scales == ScaleType::f32);
   });
   if (!is_rounded) return 1;
   float largest = 0;
   for (const PackedRow& row : rows) {
-    if (row.data != nullptr) largest = std::max(largest, largest_scale(matrix, row));
+    if (row.is_present()) largest = std::max(largest, largest_scale(matrix, row));
   }
   if (!(largest > 0) || !std::isfinite(largest)) return 1;
   int exponent = 0;
@@ -143,9 +148,9 @@ void pack_panel(PackedMatrix& matrix, int64_t panel, const PackedRow (&rows)[kPa
   const float factor = choose_factor(matrix, rows);
   matrix.panel_factors[panel] = factor;
   const bool is_padded = matrix.format.layout == ComputeLayout::bf16 && matrix.k % 2 != 0;
-  if (rows[kPanelRows - 1].data == nullptr || is_padded) std::memset(to, 0, bytes);
+  if (!rows[kPanelRows - 1].is_present() || is_padded) std::memset(to, 0, bytes);
   for (int64_t lane = 0; lane < kPanelRows; ++lane) {
-    if (rows[lane].data == nullptr) continue;
+    if (!rows[lane].is_present()) continue;
     if (matrix.format.is_quantized()) {
       pack_quantized_row(matrix, rows[lane], lane, 1 / factor, to);
     } else {

@@ -37,7 +37,19 @@ void check_row_order(const StoredRows& source, int64_t index) {
   }
 }
 
+void check_groups(const PackedMatrix& matrix, const StoredRows& source, int64_t index) {
+  const int64_t needed = checked_mul(num_stored_rows(source), matrix.k / kGroup, "groups of a weight source");
+  if (!matrix.format.is_quantized() || source.num_cols != matrix.k || source.num_rows < 1 ||
+      source.first_stored_row < 0 || static_cast<int64_t>(source.groups.size()) != needed) {
+    refuse(ErrorCode::invalid_parameter, index,
+           "expected " + std::to_string(needed) + " groups of " + std::to_string(matrix.k) +
+               " columns, got " + std::to_string(source.groups.size()));
+  }
+  check_row_order(source, index);
+}
+
 void check_source(const PackedMatrix& matrix, const StoredRows& source, int64_t index) {
+  if (!source.groups.empty()) return check_groups(matrix, source, index);
   const StoredFormatInfo& info = info_of(source.format);
   if (choose_packed_format(source.format, matrix.precision) != matrix.format) {
     refuse(ErrorCode::invalid_model_file, index,
@@ -97,11 +109,18 @@ PackedRow locate_row(std::span<const StoredRows> sources, int64_t row) {
       refuse(ErrorCode::invalid_parameter, static_cast<int64_t>(i),
              "row " + std::to_string(stored) + " is outside the stored rows at hand");
     }
+    if (!source.groups.empty()) {
+      return {.groups = source.groups.data() + index * (source.num_cols / kGroup)};
+    }
     const int64_t element_bytes = info_of(source.format).bytes_per_block;
     if (!source.is_transposed) {
-      return {source.format, source.bytes.data() + index * stored_row_bytes(source), element_bytes};
+      return {.format = source.format,
+              .data = source.bytes.data() + index * stored_row_bytes(source),
+              .element_stride = element_bytes};
     }
-    return {source.format, source.bytes.data() + index * element_bytes, element_bytes * num_stored};
+    return {.format = source.format,
+            .data = source.bytes.data() + index * element_bytes,
+            .element_stride = element_bytes * num_stored};
   }
   return {};
 }

@@ -7,6 +7,7 @@
 
 #include "base/packed_matrix.h"
 #include "base/thread_pool.h"
+#include "quant/group_codes.h"
 
 namespace autoglm {
 
@@ -21,6 +22,8 @@ struct StoredRows {
   bool is_transposed = false;    // bytes are [num_cols, num_rows]; float formats only
   int64_t first_stored_row = 0;  // the stored row at bytes[0], for packing a big matrix piece by piece
   int64_t num_stored_rows = 0;   // rows in `bytes`; 0 means num_rows - first_stored_row
+  // Instead of format and bytes, for quantized matrices: decoded rows, [num_stored_rows][num_cols / 32].
+  std::span<const GroupCodes> groups = {};
 };
 
 // Packs `sources`, stacked by rows, into the whole of `matrix` on the pool. They must add up to matrix.n rows

@@ -30,7 +30,10 @@ struct Shape {
 class Product {
  public:
   Product(Random& random, StoredFormat format, Precision precision, Shape shape)
-      : weights(random_weights(random, format, precision, shape.n, shape.k)),
+      : Product(random, random_weights(random, format, precision, shape.n, shape.k), shape) {}
+
+  Product(Random& random, PackedWeights packed, Shape shape)
+      : weights(std::move(packed)),
         in(random.normals(shape.num_rows * shape.k)),
         bias(random.normals(shape.n)),
         residual(random.normals(shape.num_rows * shape.n)),
@@ -136,6 +139,29 @@ TEST_P(Matmul, EqualsTheFloat64SumForEveryFormatAndShape) {
         matmul(execution, params);
         const bool has_rounded_scales = precision == Precision::fast && info.exact_scales == ScaleType::f32;
         expect_product(product, shape, has_epilogue, params.scale, has_rounded_scales);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// Goal: the same for the packed formats that no block format of GGUF becomes, and for all others once more.
+TEST_P(Matmul, EqualsTheFloat64SumForEveryPackedFormat) {
+  ThreadPool pool(2);
+  const Execution execution(pool, *GetParam().kernels);
+  Random random(16);
+  for (PackedFormat format : kQuantizedFormats) {
+    for (const Precision precision : {Precision::fast, Precision::exact}) {
+      format.scale_type = precision == Precision::fast ? ScaleType::f16 : ScaleType::f32;
+      for (const int64_t num_rows : {1, 2, 7}) {
+        const Shape shape = {
+            .n = 1 + random.below(70), .k = 32 * (1 + random.below(5)), .num_rows = num_rows};
+        SCOPED_TRACE(std::string(name_of(format.layout)) + (format.has_min ? " with mins, " : ", ") +
+                     std::to_string(format.scales_per_group) + " scales, rows " + std::to_string(num_rows));
+        Product product(random, random_group_weights(random, format, precision, shape.n, shape.k), shape);
+        product.quantize(execution);
+        matmul(execution, product.params());
+        expect_product(product, shape, false, 1, format.has_min);
         if (testing::Test::HasFatalFailure()) return;
       }
     }

@@ -104,6 +104,8 @@ inline std::vector<std::byte> random_stored(Random& random, StoredFormat format,
       case StoredFormat::q6_k:
         put_half(out, at + 208, spread / (32 * 127));
         break;
+      default:
+        break;  // code formats have no blocks
     }
   }
   return out;
@@ -126,6 +128,40 @@ inline PackedWeights random_weights(Random& random, StoredFormat format, Precisi
   out.memory = std::make_unique<AlignedBytes>(packed_matrix_bytes(packed, n, k));
   out.matrix = make_packed_matrix(packed, precision, n, k, out.memory->bytes());
   const StoredRows rows = {.format = format, .bytes = stored, .num_rows = n, .num_cols = k};
+  pack_panels(out.matrix, {&rows, 1}, 0, out.matrix.num_panels());
+  return out;
+}
+
+// Random decoded groups and their packed form: every quantized format there is, also those of no stored
+// format.
+inline PackedWeights random_group_weights(Random& random, PackedFormat format, Precision precision, int64_t n,
+                                          int64_t k, float size = 0.1f) {
+  PackedWeights out;
+  out.values.resize(n * k);
+  std::vector<GroupCodes> groups(n * k / kGroup);
+  const int bits = format.layout == ComputeLayout::q8 ? 8 : format.layout == ComputeLayout::q6 ? 6 : 4;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    GroupCodes& group = groups[i];
+    for (int part = 0; part < 2; ++part) {
+      const bool is_shared = part == 1 && format.scales_per_group == 1;
+      // Halves, so that packing rounds nothing.
+      const float scale =
+          half_to_float(float_to_half(random.uniform(0.5f, 1) * size / static_cast<float>(1 << bits)));
+      const float min = half_to_float(float_to_half(random.uniform(-size, size)));
+      group.scales[part] = is_shared ? group.scales[0] : scale;
+      group.mins[part] = is_shared ? group.mins[0] : min;
+    }
+    for (int j = 0; j < kGroup; ++j) {
+      group.codes[j] = static_cast<uint8_t>(random.below(1 << bits));
+      const int code = bits == 8 ? static_cast<int8_t>(group.codes[j]) : group.codes[j];
+      const float min = format.has_min ? group.mins[j / 16] : 0;
+      const int zero = format.has_min ? 0 : zero_code(format.layout);
+      out.values[i * kGroup + j] = static_cast<float>(code - zero) * group.scales[j / 16] + min;
+    }
+  }
+  out.memory = std::make_unique<AlignedBytes>(packed_matrix_bytes(format, n, k));
+  out.matrix = make_packed_matrix(format, precision, n, k, out.memory->bytes());
+  const StoredRows rows = {.num_rows = n, .num_cols = k, .groups = groups};
   pack_panels(out.matrix, {&rows, 1}, 0, out.matrix.num_panels());
   return out;
 }

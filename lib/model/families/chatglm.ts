@@ -14,7 +14,6 @@ import {
   positive,
 } from './settings/decoder-settings';
 import { readGgufSettings } from './settings/gguf-settings';
-import { refuseQuantized } from './settings/huggingface-settings';
 import { GGUF_TENSORS } from './tensor-names';
 
 /** What all generations of GLM share: neighbours rotate, and q, k and v have biases. */
@@ -93,7 +92,6 @@ const FIXED_SWITCHES = {
 } as const;
 
 function readSettings(config: ConfigReader): DecoderSettings {
-  refuseQuantized(config);
   refuseOwnQuantization(config);
   for (const [key, value] of Object.entries(FIXED_SWITCHES)) {
     const stated = config.boolean(key) ?? value;

@@ -11,7 +11,7 @@ import {
   plainAttention,
 } from './settings/decoder-settings';
 import { readGgufSettings } from './settings/gguf-settings';
-import { readActivation, refuseQuantized } from './settings/huggingface-settings';
+import { readActivation } from './settings/huggingface-settings';
 import { GGUF_TENSORS } from './tensor-names';
 
 const TRAITS: Omit<DenseTraits, 'tensors'> = {
@@ -86,7 +86,6 @@ const withoutRope = (settings: DecoderSettings): DecoderSettings => ({
 });
 
 function readSettings(config: ConfigReader): DecoderSettings {
-  refuseQuantized(config);
   refuseVariants(config);
   const hiddenSize = requireInteger(config, 'n_embd', 1, BOUNDS.hiddenSize);
   const numLayers = requireInteger(config, 'n_layer', 1, BOUNDS.layers);

@@ -3,6 +3,8 @@ import { STORED_FORMATS, type StoredFormat } from '../../native/abi';
 import type { NativeTensor } from '../../native/addon';
 import type { Checkpoint, StoredTensor } from '../checkpoint-types';
 import { invalidModelFile, quoted, unsupportedModel } from '../model-file-error';
+import { type QuantizationMethod, type QuantizedWeight, readQuantization } from '../quantization/method';
+import { ModuleTensors } from '../quantization/module-tensors';
 
 /** A role's rows inside a tensor that holds several roles (fused q/k/v, gate and up). */
 export interface RowRange {
@@ -24,6 +26,11 @@ export interface Placement {
 
 const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16', 'f64'];
 
+/** Formats that need no other tensor. */
+const BLOCK_FORMATS = (Object.keys(STORED_FORMATS) as StoredFormat[]).filter(
+  (format) => !STORED_FORMATS[format].hasComponents,
+);
+
 /**
  * Maps the roles of the decoder to the tensors of a checkpoint. Each use checks presence, shape and type against what
  * the config asks for; in the end it knows which tensors nobody used.
@@ -34,13 +41,24 @@ export class WeightMap {
   readonly #used = new Set<StoredTensor>();
   /** Names, with the shapes that were asked for. */
   readonly #missing = new Map<string, string>();
+  readonly #method: QuantizationMethod | null;
+  /** Elements of quantized matrices, by their codes; the parts themselves are not counted. */
+  readonly #quantizedElements = new Map<StoredTensor, number>();
+  readonly #uncounted = new Set<StoredTensor>();
 
   constructor(checkpoint: Checkpoint) {
     this.#checkpoint = checkpoint;
+    const { config } = checkpoint;
+    this.#method = config.kind === 'huggingface' ? readQuantization(config.values) : null;
   }
 
+  /** Whether there is a tensor of this name, or the codes of a quantized one. */
   has(name: string): boolean {
-    return this.#checkpoint.tensors.has(name);
+    const { tensors } = this.#checkpoint;
+    if (tensors.has(name)) return true;
+    if (this.#method === null || !name.endsWith('.weight')) return false;
+    const module = name.slice(0, -'.weight'.length);
+    return tensors.has(`${module}.qweight`) || tensors.has(`${module}.weight_packed`);
   }
 
   /** [out, in], or some rows of a larger tensor. */
@@ -51,11 +69,16 @@ export class WeightMap {
     placement: Placement = {},
   ): void {
     const { rows = { first: 0, total: out }, rowOrder = null, isTransposed = false, stack } = placement;
+    const quantized = stack === undefined ? this.#quantizedWeight(name, [rows.total, columns]) : null;
+    if (quantized !== null) {
+      this.#addQuantized(role, quantized, [out, columns], rows, rowOrder);
+      return;
+    }
     if (!isTransposed) {
       const layers = stack === undefined ? [] : [stack.count];
       const tensor = this.#require(name, [...layers, rows.total, columns]);
       if (tensor === null) return;
-      const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
+      const format = this.#formatOf(tensor, BLOCK_FORMATS);
       const first = (stack?.index ?? 0) * rows.total + rows.first;
       this.#add(role, tensor, format, [out, columns], { ...rows, first }, rowOrder);
       return;
@@ -73,7 +96,7 @@ export class WeightMap {
     const isVector = this.#checkpoint.tensors.get(name)?.shape.length === 1;
     const tensor = this.#require(name, isVector ? [columns] : [1, columns]);
     if (tensor === null) return;
-    const format = this.#formatOf(tensor, Object.keys(STORED_FORMATS) as StoredFormat[]);
+    const format = this.#formatOf(tensor, BLOCK_FORMATS);
     this.#add(role, tensor, format, [1, columns], { first: 0, total: 1 }, null);
   }
 
@@ -112,8 +135,39 @@ export class WeightMap {
   /** Elements of all tensors in use, each counted once. */
   get numParameters(): number {
     let sum = 0;
-    for (const { shape } of this.#used) sum += shape.reduce((product, dim) => product * dim, 1);
+    for (const tensor of this.#used) {
+      if (this.#uncounted.has(tensor)) continue;
+      sum += this.#quantizedElements.get(tensor) ?? tensor.shape.reduce((product, dim) => product * dim, 1);
+    }
     return sum;
+  }
+
+  #quantizedWeight(name: string, shape: readonly [number, number]): QuantizedWeight | null {
+    if (this.#method === null || !name.endsWith('.weight')) return null;
+    const tensors = new ModuleTensors(this.#checkpoint, name.slice(0, -'.weight'.length));
+    const weight = this.#method.find(tensors, shape);
+    if (weight === null) return null;
+    for (const tensor of tensors.used) {
+      this.#used.add(tensor);
+      if (tensor !== weight.codes) this.#uncounted.add(tensor);
+    }
+    this.#quantizedElements.set(weight.codes, shape[0] * shape[1]);
+    return weight;
+  }
+
+  #addQuantized(
+    role: string,
+    { format, codes, quantization }: QuantizedWeight,
+    shape: readonly number[],
+    rows: RowRange,
+    rowOrder: Int32Array | null,
+  ): void {
+    const slices = [{ file: codes.file, offset: codes.offset, byteLength: codes.byteLength }];
+    const source = { format, shape, slices, rowOrder, isTransposed: false };
+    this.#tensors.push({
+      role,
+      source: { ...source, quantization: { ...quantization, firstRow: rows.first } },
+    });
   }
 
   #add(
@@ -167,18 +221,20 @@ export class WeightMap {
   }
 
   #missingFault(): AutoglmError {
-    const file = this.#checkpoint.path;
+    const { path, tensors } = this.#checkpoint;
     const [[name, shape], ...more] = [...this.#missing] as [[string, string], ...[string, string][]];
-    if (more.length === 0) {
-      const expected = `${shape}, as the config asks for`;
-      return invalidModelFile({ file, where: `tensor ${quoted(name)}`, expected, found: 'no such tensor' });
-    }
-    const expected = `${this.#missing.size} tensors that the config asks for`;
+    const isOne = more.length === 0;
+    const hasCodes = [...tensors.keys()].some((key) => /\.(qweight|weight_packed)$/.test(key));
     return invalidModelFile({
-      file,
-      where: 'tensors',
-      expected,
-      found: `none of ${firstNames([...this.#missing.keys()])}`,
+      file: path,
+      where: isOne ? `tensor ${quoted(name)}` : 'tensors',
+      expected: isOne
+        ? `${shape}, as the config asks for`
+        : `${this.#missing.size} tensors that the config asks for`,
+      found: isOne ? 'no such tensor' : `none of ${firstNames([...this.#missing.keys()])}`,
+      ...(hasCodes && this.#method === null
+        ? { hint: 'The matrices are quantized, but config.json has no quantization_config that says how.' }
+        : {}),
     });
   }
 

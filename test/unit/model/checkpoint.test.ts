@@ -324,6 +324,30 @@ describe('a damaged safetensors directory is refused', () => {
     expect(error).toMatchObject({ code: 'invalid_model_file', message: expect.stringMatching(message) });
   });
 
+  test.each(['pytorch_model.bin', 'pytorch_model-00001-of-00002.bin', 'consolidated.00.pth'])(
+    'weights that are pickled are refused with the reason and the way out: %s',
+    async (name) => {
+      const copy = copyOf(SHARDED);
+      rmSync(join(copy, INDEX));
+      writeFileSync(join(copy, name), 'PK\u0003\u0004');
+      for (const path of [copy, join(copy, name)]) {
+        expect(await rejectionOf(openCheckpoint(path))).toMatchObject({
+          code: 'unsupported_model',
+          message: expect.stringMatching(
+            /pickled PyTorch file.*run any code.*supported: \.safetensors, \.gguf/,
+          ),
+          hint: expect.stringContaining('safe_serialization=True'),
+        });
+      }
+    },
+  );
+
+  test('a GGUF file opens under any name', async () => {
+    const path = join(directory, 'model.bin');
+    cpSync(join(models, 'qwen2-f16.gguf'), path);
+    expect((await openCheckpoint(path)).format).toBe('gguf');
+  });
+
   test('tensors that the index leaves out are a warning', async () => {
     const copy = copyOf(SHARDED);
     indexWith((map) => {

@@ -4,13 +4,12 @@ import type { GgufMetadata } from '../../gguf/metadata';
 import { quoted, unsupportedModel } from '../../model-file-error';
 import type { EncoderSettings } from '../encoder';
 import { BOUNDS, checkedEpsilon, requirePositive } from './decoder-settings';
-import { readActivation, refuseQuantized } from './huggingface-settings';
+import { readActivation } from './huggingface-settings';
 
 const MAX_TOKEN_TYPES = 1024;
 
 /** `numSkipped`: rows of the stored positions that come before position 0. */
 export function readHuggingfaceEncoder(config: ConfigReader, numSkipped: number): EncoderSettings {
-  refuseQuantized(config);
   const positions = config.string('position_embedding_type') ?? 'absolute';
   if (positions !== 'absolute') {
     throw unsupportedModel(config.file, `position_embedding_type ${quoted(positions)}`, ['absolute']);

@@ -34,7 +34,6 @@ export function readHuggingfaceSettings(
   config: ConfigReader,
   defaults: HuggingfaceDefaults,
 ): DecoderSettings {
-  refuseQuantized(config);
   const hiddenSize = requireInteger(config, 'hidden_size', 1, BOUNDS.hiddenSize);
   const numLayers = requireInteger(config, 'num_hidden_layers', 1, BOUNDS.layers);
   const numQHeads = integerOr(config, 'num_attention_heads', BOUNDS.heads, defaults.numQHeads);
@@ -67,17 +66,6 @@ export function readHuggingfaceSettings(
 
 const integerOr = (config: ConfigReader, key: string, max: number, fallback: number | undefined): number =>
   fallback === undefined || config.has(key) ? requireInteger(config, key, 1, max) : fallback;
-
-export function refuseQuantized(config: ConfigReader): void {
-  if (!config.has('quantization_config')) return;
-  const method = config.string('quantization_config.quant_method') ?? 'unnamed';
-  throw unsupportedModel(
-    config.file,
-    `a checkpoint quantized with ${quoted(method)}`,
-    ['safetensors in F32, F16, BF16', 'GGUF files'],
-    'Use the original checkpoint, or a GGUF file of it.',
-  );
-}
 
 function readHeadDim(
   config: ConfigReader,

@@ -350,8 +350,8 @@ describe('what is not supported is named, with what is', () => {
     [
       'a quantized checkpoint',
       'llama-f32',
-      { config: { quantization_config: { quant_method: 'gptq' } } },
-      /quantized with "gptq".*GGUF/,
+      { config: { quantization_config: { quant_method: 'bitsandbytes' } } },
+      /quantization method "bitsandbytes".*gptq, awq, compressed-tensors, fp8/,
     ],
     ['another activation', 'llama-f32', { config: { hidden_act: 'relu6' } }, /hidden_act "relu6".*silu/],
     [

@@ -7,8 +7,6 @@ import { GgufMetadata, type GgufValue } from '../../../../lib/model/gguf/metadat
 import { JsonConfig } from '../../../../lib/model/json-config';
 import { fixturePath } from '../../../parity/fixtures';
 
-const models = join(__dirname, '..', '..', '..', 'fixtures', 'models');
-
 export interface Change {
   /** Keys of config.json; undefined removes one. */
   readonly config?: Readonly<Record<string, unknown>>;
@@ -31,7 +29,7 @@ export const checkpointOf = (name: string): Checkpoint => checkpoints.get(name) 
 
 /** Its config.json. */
 export const configOf = (name: string): JsonObject =>
-  JSON.parse(readFileSync(join(models, name, 'config.json'), 'utf8')) as JsonObject;
+  JSON.parse(readFileSync(join(fixturePath(name), 'config.json'), 'utf8')) as JsonObject;
 
 /** The fixture's checkpoint with some values replaced. */
 export function variant(name: string, change: Change): Checkpoint {
