@@ -1,7 +1,8 @@
 import { readdir, readFile, readlink, rm, stat } from 'node:fs/promises';
 import { basename, join, sep } from 'node:path';
+import { parseSplitName } from '../../gguf/split-name';
 import { hubCacheFolder } from '../cache-folders';
-import { isCompleteCheckpoint } from '../repo-files';
+import { isCompleteCheckpoint, otherParts } from '../repo-files';
 import type { HubName } from '../source-name';
 import { DEFAULT_REVISION, readCommit, repositoryFolder } from './hugging-face-cache';
 
@@ -36,16 +37,23 @@ async function modelsIn(snapshot: string, repository: string, suffix: string): P
     if (stats?.isFile()) sizes.set(name.split(sep).join('/'), stats.size);
   }
   const names = [...sizes.keys()].sort();
+  const bytesOf = (files: readonly string[]): number =>
+    files.reduce((sum, file) => sum + (sizes.get(file) ?? 0), 0);
   const models = names
-    .filter((name) => name.endsWith('.gguf'))
+    .filter((name) => name.endsWith('.gguf') && isFirstOfAll(name, names))
     .map((name) => ({
       source: `hf:${repository}:${name}${suffix}`,
       path: join(snapshot, name),
-      bytes: sizes.get(name) ?? 0,
+      bytes: bytesOf([name, ...otherParts(name)]),
     }));
   if (!isCompleteCheckpoint(names)) return models;
-  const bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
-  return [{ source: `hf:${repository}${suffix}`, path: snapshot, bytes }, ...models];
+  return [{ source: `hf:${repository}${suffix}`, path: snapshot, bytes: bytesOf(names) }, ...models];
+}
+
+/** A split GGUF file is one model, listed by its first part when all are there. */
+function isFirstOfAll(name: string, names: readonly string[]): boolean {
+  const parts = parseSplitName(name)?.parts ?? [name];
+  return parts[0] === name && parts.every((part) => names.includes(part));
 }
 
 /**
@@ -63,10 +71,15 @@ export async function removeFromHubCache(name: HubName): Promise<boolean> {
   const commit = await readCommit(name.repository, name.revision ?? DEFAULT_REVISION);
   if (commit === null) return partials > 0;
   const snapshot = join(folder, 'snapshots', commit);
-  const target = name.file === null ? snapshot : join(snapshot, name.file);
-  if (!(await exists(target))) return partials > 0;
-  const blobs = await linkedBlobs(target);
-  await rm(target, { recursive: true, force: true });
+  const files = name.file === null ? [''] : [name.file, ...otherParts(name.file)];
+  const blobs = new Set<string>();
+  let isThere = false;
+  for (const target of files.map((file) => join(snapshot, file))) {
+    isThere ||= await exists(target);
+    for (const blob of await linkedBlobs(target)) blobs.add(blob);
+    await rm(target, { recursive: true, force: true });
+  }
+  if (!isThere) return partials > 0;
   const stillLinked = await linkedBlobs(join(folder, 'snapshots'));
   for (const blob of blobs) {
     if (!stillLinked.has(blob)) await rm(join(folder, 'blobs', blob), { force: true });

@@ -85,9 +85,14 @@ describe('one file of a repository', () => {
     expect(readdirSync(join(folder, 'q4'))).toEqual([1, 2, 3].map((i) => part(i).slice(3)));
     expect(readdirSync(folder)).toEqual(['q4']);
     expect((await resolveSource(`hf:org/split:${part(2)}`)).isCached).toBe(true);
+    const listed = { source: `hf:org/split:${part(1)}`, path: join(folder, part(1)), bytes: 9_000 };
+    expect(await listCached()).toEqual([{ ...listed, names: [] }]);
     rmSync(join(folder, part(3)));
     expect((await resolveSource(`hf:org/split:${part(2)}`)).isCached).toBe(false);
     expect(statSync(join(folder, part(3))).size).toBe(3_000);
+    await removeCached(`hf:org/split:${part(1)}`);
+    expect(await listCached()).toEqual([]);
+    expect(readdirSync(join(caches.folder, 'hf', 'hub'))).not.toContain('models--org--split');
   });
 
   test('is fetched again when its blob is gone', async () => {
