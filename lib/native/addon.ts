@@ -51,6 +51,32 @@ export interface NativeModelMemory {
   readonly layouts: Readonly<Record<string, ComputeLayout>>;
 }
 
+/** One addition to a product of one layer: y[firstColumn + i] += scale * (B (A x))[i]. */
+export interface NativeAdapterPart {
+  readonly layer: number;
+  /** q, k and v lie side by side in the output of `qkv`, gate and up in that of `gateUp` (up alone without gate). */
+  readonly product: 'qkv' | 'o' | 'gateUp' | 'down';
+  readonly firstColumn: number;
+  readonly scale: number;
+  /** [rank, in], rank up to 256. */
+  readonly a: WeightSource;
+  /** [columns, rank] */
+  readonly b: WeightSource;
+}
+
+export interface NativeAdapterRequest {
+  readonly files: readonly NativeFile[];
+  readonly parts: readonly NativeAdapterPart[];
+  /** As in NativeLoadRequest. */
+  readonly cancel: Int32Array;
+}
+
+export interface NativeAdapter {
+  /** What `Admission.adapter` of step plans names; never given out twice by one engine. */
+  readonly id: number;
+  readonly bytes: number;
+}
+
 /** Opaque generation-numbered handles: a late call on a closed one throws `engine_closed`. */
 export type EngineHandle = number & { readonly brand: 'EngineHandle' };
 export type ModelHandle = number & { readonly brand: 'ModelHandle' };
@@ -82,6 +108,10 @@ export interface NativeAddon {
   modelMemory(model: ModelHandle): NativeModelMemory;
   /** Frees the model once its running step has ended. A second call resolves at once. */
   closeModel(model: ModelHandle): Promise<void>;
+  /** Reads a low-rank adapter on a native thread; steps go on meanwhile. */
+  loadAdapter(model: ModelHandle, request: NativeAdapterRequest): Promise<NativeAdapter>;
+  /** Frees the adapter behind the steps that are queued. No later plan may name it. */
+  unloadAdapter(model: ModelHandle, adapter: number): Promise<void>;
   /** Buffer for an evaluation request: logits [numPositions * vocabSize] score [numTokens - 1] or pool [pooled size]. Null forgets it. */
   setOutput(model: ModelHandle, outputId: number, buffer: Float32Array | null): void;
   /** Queues the plan in `slot`. At most two may be queued or running; one more throws `invalid_parameter`. */

@@ -112,6 +112,24 @@ Napi::Value close_model(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value load_adapter(const Napi::CallbackInfo& info) {
+  return guard_promise(info, [&]() -> Napi::Value {
+    int64_t model_id = 0;
+    EngineBinding& engine = Environment::of(info.Env()).engine_of_model(info[0], model_id);
+    const JsObject request(info[1], "request");
+    return {info.Env(), engine.load_adapter(model_id, info[1].As<Napi::Object>())};
+  });
+}
+
+Napi::Value unload_adapter(const Napi::CallbackInfo& info) {
+  return guard_promise(info, [&]() -> Napi::Value {
+    int64_t model_id = 0;
+    EngineBinding& engine = Environment::of(info.Env()).engine_of_model(info[0], model_id);
+    const auto adapter_id = static_cast<int32_t>(checked_integer(info[1], 1, INT32_MAX, "adapter"));
+    return {info.Env(), engine.unload_adapter(model_id, adapter_id)};
+  });
+}
+
 Napi::Value set_output(const Napi::CallbackInfo& info) {
   return guard(info, [&]() -> Napi::Value {
     int64_t model_id = 0;
@@ -135,9 +153,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(std::make_unique<Environment>().release());
   exports.Set("abiVersion", abi::Abi::version);
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
-      {"describeCpu", describe_cpu}, {"createEngine", create_engine}, {"closeEngine", close_engine},
-      {"loadModel", load_model},     {"modelMemory", model_memory},   {"closeModel", close_model},
-      {"setOutput", set_output},     {"submitStep", submit_step},
+      {"describeCpu", describe_cpu},     {"createEngine", create_engine}, {"closeEngine", close_engine},
+      {"loadModel", load_model},         {"modelMemory", model_memory},   {"closeModel", close_model},
+      {"setOutput", set_output},         {"submitStep", submit_step},     {"loadAdapter", load_adapter},
+      {"unloadAdapter", unload_adapter},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
   return exports;

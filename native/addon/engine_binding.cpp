@@ -48,10 +48,14 @@ EngineBinding::EngineBinding(Napi::Env env, Environment& environment, int64_t id
         EngineListener{
             .on_step =
                 [this](int64_t model_id, int slot) {
-                  send({.kind = Event::Kind::step_finished, .model_id = model_id, .slot = slot});
+                  send({.kind = Event::Kind::step_finished, .id = model_id, .slot = slot});
                 },
             .on_model_closed =
-                [this](int64_t model_id) { send({.kind = Event::Kind::model_closed, .model_id = model_id}); },
+                [this](int64_t model_id) { send({.kind = Event::Kind::model_closed, .id = model_id}); },
+            .on_adapter_removed =
+                [this](int32_t adapter_id) {
+                  send({.kind = Event::Kind::adapter_removed, .id = adapter_id});
+                },
             .on_stopped = [this] { send({.kind = Event::Kind::engine_stopped}); }});
     check(napi_add_env_cleanup_hook(env, on_environment_end, this), "add a cleanup hook");
   } catch (...) {
@@ -68,9 +72,10 @@ EngineBinding::~EngineBinding() {
 }
 
 void EngineBinding::shut_down() {
-  for (auto& [model_id, load] : loads_) load.job->stop();
+  stop_loads();
   engine_.reset();
   loads_.clear();
+  adapter_loads_.clear();
   models_.clear();
   on_step_ = Reference();
   napi_release_threadsafe_function(to_javascript_, napi_tsfn_abort);
@@ -104,19 +109,23 @@ void EngineBinding::handle(const Event& event) {
     case Event::Kind::step_finished:
       return handle_step(event);
     case Event::Kind::model_closed:
-      return handle_model_closed(event.model_id);
+      return handle_model_closed(event.id);
     case Event::Kind::load_progressed:
-      return handle_load_progress(event.model_id);
+      return handle_load_progress(event.id);
     case Event::Kind::load_done:
-      return handle_load_done(event.model_id);
+      return handle_load_done(event.id);
+    case Event::Kind::adapter_read:
+      return handle_adapter_read(static_cast<int32_t>(event.id));
+    case Event::Kind::adapter_removed:
+      return handle_adapter_removed(static_cast<int32_t>(event.id));
     case Event::Kind::engine_stopped:
       is_engine_stopped_ = true;
-      if (loads_.empty()) finish_close();
+      if (!is_loading()) finish_close();
   }
 }
 
 void EngineBinding::handle_step(const Event& event) {
-  const auto found = models_.find(event.model_id);
+  const auto found = models_.find(event.id);
   if (found == models_.end()) return;
   OpenModel& model = found->second;
   model.is_slot_queued[static_cast<size_t>(event.slot)] = false;
@@ -125,7 +134,7 @@ void EngineBinding::handle_step(const Event& event) {
   change_pending(-1);
   if (model.model == nullptr) return;
   napi_value arguments[2];
-  if (napi_create_int64(env_, event.model_id, &arguments[0]) != napi_ok ||
+  if (napi_create_int64(env_, event.id, &arguments[0]) != napi_ok ||
       napi_create_int32(env_, event.slot, &arguments[1]) != napi_ok) {
     return;
   }
@@ -184,6 +193,7 @@ void EngineBinding::handle_load_done(int64_t model_id) {
                          .shared_memory = std::move(load.shared_memory),
                          .outputs = {},
                          .retired_outputs = {},
+                         .adapters = {},
                          .close_waiters = {}};
     environment_.add_model(model_id, *this);
     napi_value handle = nullptr;
@@ -195,7 +205,43 @@ void EngineBinding::handle_load_done(int64_t model_id) {
     (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
   }
   load.job.reset();
-  if (is_engine_stopped_ && loads_.empty()) finish_close();
+  if (is_engine_stopped_ && !is_loading()) finish_close();
+}
+
+void EngineBinding::handle_adapter_read(int32_t adapter_id) {
+  auto entry = adapter_loads_.extract(adapter_id);
+  if (entry.empty()) return;
+  AdapterLoad& load = entry.mapped();
+  change_pending(-1);
+  try {
+    std::unique_ptr<const Adapter> adapter = load.job->take_adapter();
+    OpenModel& model = open_model(load.model_id);
+    const int64_t num_bytes = adapter->num_bytes();
+    model.model->add_adapter(adapter_id, std::move(adapter));
+    model.adapters.insert(adapter_id);
+    auto result = Napi::Object::New(env_);
+    result.Set("id", adapter_id);
+    result.Set("bytes", static_cast<double>(num_bytes));
+    resolve(load.deferred, result);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
+  }
+  load.job.reset();
+  if (is_engine_stopped_ && !is_loading()) finish_close();
+}
+
+void EngineBinding::handle_adapter_removed(int32_t adapter_id) {
+  const auto entry = adapter_removals_.extract(adapter_id);
+  if (entry.empty()) return;
+  change_pending(-1);
+  resolve(entry.mapped(), undefined());
+}
+
+void EngineBinding::stop_loads() {
+  for (auto& [model_id, load] : loads_) load.job->stop();
+  for (auto& [adapter_id, load] : adapter_loads_) load.job->stop();
 }
 
 napi_value EngineBinding::close() {
@@ -205,7 +251,7 @@ napi_value EngineBinding::close() {
   if (is_closing_) return promise;
   is_closing_ = true;
   change_pending(1);
-  for (auto& [model_id, load] : loads_) load.job->stop();
+  stop_loads();
   for (auto& [model_id, model] : models_) {
     if (model.model != nullptr) start_closing(model);
   }
@@ -232,9 +278,8 @@ napi_value EngineBinding::load_model(int64_t model_id, Napi::Object request, Nap
     kept.job = std::make_unique<LoadJob>(
         model_id, std::move(converted), num_threads_,
         LoadListener{
-            .on_progress = [this,
-                            model_id] { send({.kind = Event::Kind::load_progressed, .model_id = model_id}); },
-            .on_done = [this, model_id] { send({.kind = Event::Kind::load_done, .model_id = model_id}); }});
+            .on_progress = [this, model_id] { send({.kind = Event::Kind::load_progressed, .id = model_id}); },
+            .on_done = [this, model_id] { send({.kind = Event::Kind::load_done, .id = model_id}); }});
   } catch (...) {
     loads_.erase(model_id);
     throw;
@@ -253,6 +298,42 @@ napi_value EngineBinding::close_model(int64_t model_id) {
   }
   found->second.close_waiters.push_back(deferred);
   if (found->second.model != nullptr) start_closing(found->second);
+  return promise;
+}
+
+napi_value EngineBinding::load_adapter(int64_t model_id, Napi::Object request) {
+  AdapterRequest converted = to_adapter_request(request);
+  check_adapter_request(open_model(model_id).model->decoder().spec(), converted);
+  AdapterLoad load;
+  load.model_id = model_id;
+  load.cancel = Reference(env_, request.Get("cancel"));
+  const int32_t* const cancel = cancel_word(request);
+  const napi_value promise = create_promise(env_, load.deferred);
+  const int32_t adapter_id = ++last_adapter_id_;
+  AdapterLoad& kept = adapter_loads_[adapter_id] = std::move(load);
+  try {
+    kept.job = std::make_unique<AdapterJob>(std::move(converted), cancel, [this, adapter_id] {
+      send({.kind = Event::Kind::adapter_read, .id = adapter_id});
+    });
+  } catch (...) {
+    adapter_loads_.erase(adapter_id);
+    throw;
+  }
+  change_pending(1);
+  return promise;
+}
+
+napi_value EngineBinding::unload_adapter(int64_t model_id, int32_t adapter_id) {
+  OpenModel& model = open_model(model_id);
+  if (model.adapters.erase(adapter_id) == 0) {
+    throw Error(ErrorCode::invalid_parameter,
+                "adapter " + std::to_string(adapter_id) + " is not loaded in this model");
+  }
+  napi_deferred deferred = nullptr;
+  const napi_value promise = create_promise(env_, deferred);
+  adapter_removals_[adapter_id] = deferred;
+  change_pending(1);
+  engine_->remove_adapter(model.model, adapter_id);
   return promise;
 }
 

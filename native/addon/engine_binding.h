@@ -9,11 +9,13 @@
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "addon/event.h"
 #include "addon/reference.h"
+#include "runtime/adapter_job.h"
 #include "runtime/engine.h"
 #include "runtime/load_job.h"
 
@@ -36,6 +38,8 @@ class EngineBinding {
   napi_value close();
   napi_value load_model(int64_t model_id, Napi::Object request, Napi::Function on_progress);
   napi_value close_model(int64_t model_id);
+  napi_value load_adapter(int64_t model_id, Napi::Object request);
+  napi_value unload_adapter(int64_t model_id, int32_t adapter_id);
 
   // Throws engine_closed when the model is closing.
   const Model& model(int64_t model_id) const { return *open_model(model_id).model; }
@@ -53,7 +57,14 @@ class EngineBinding {
     std::array<bool, 2> is_slot_queued{};
     int64_t num_submitted = 0;
     int64_t num_finished = 0;
+    std::unordered_set<int32_t> adapters;
     std::vector<napi_deferred> close_waiters;
+  };
+  struct AdapterLoad {
+    int64_t model_id = 0;
+    std::unique_ptr<AdapterJob> job;
+    napi_deferred deferred = nullptr;
+    Reference cancel;
   };
   struct Load {
     std::unique_ptr<LoadJob> job;
@@ -72,7 +83,11 @@ class EngineBinding {
   void handle_model_closed(int64_t model_id);
   void handle_load_progress(int64_t model_id);
   void handle_load_done(int64_t model_id);
+  void handle_adapter_read(int32_t adapter_id);
+  void handle_adapter_removed(int32_t adapter_id);
+  bool is_loading() const { return !loads_.empty() || !adapter_loads_.empty(); }
   void finish_close();
+  void stop_loads();
   void start_closing(OpenModel& model);
   // Stops and joins all native threads, then lets go of everything JavaScript.
   void shut_down();
@@ -93,6 +108,9 @@ class EngineBinding {
   std::unique_ptr<Engine> engine_;
   std::unordered_map<int64_t, OpenModel> models_;
   std::unordered_map<int64_t, Load> loads_;
+  std::unordered_map<int32_t, AdapterLoad> adapter_loads_;
+  std::unordered_map<int32_t, napi_deferred> adapter_removals_;
+  int32_t last_adapter_id_ = 0;  // never given out twice
   std::vector<napi_deferred> close_waiters_;
   int num_pending_ = 0;
   bool is_closing_ = false;

@@ -9,17 +9,25 @@
 namespace autoglm::addon {
 
 struct Event {
-  enum class Kind : uint8_t { step_finished, model_closed, load_progressed, load_done, engine_stopped };
+  enum class Kind : uint8_t {
+    step_finished,
+    model_closed,
+    load_progressed,
+    load_done,
+    adapter_read,
+    adapter_removed,
+    engine_stopped
+  };
 
   Kind kind = Kind::step_finished;
-  int64_t model_id = 0;  // 0 for engine_stopped
-  int slot = 0;          // step_finished only
+  int64_t id = 0;  // of the model, or of the adapter; 0 for engine_stopped
+  int slot = 0;    // step_finished only
 };
 
 static_assert(sizeof(void*) == 8, "an event needs 64 bits");
 
 inline void* encode(const Event& event) {
-  const auto bits = static_cast<uint64_t>(event.model_id) << 4 | static_cast<uint64_t>(event.kind) << 1 |
+  const auto bits = static_cast<uint64_t>(event.id) << 4 | static_cast<uint64_t>(event.kind) << 1 |
                     static_cast<uint64_t>(event.slot);
   return reinterpret_cast<void*>(bits);
 }
@@ -27,7 +35,7 @@ inline void* encode(const Event& event) {
 inline Event decode(void* data) {
   const auto bits = reinterpret_cast<uint64_t>(data);
   return {.kind = static_cast<Event::Kind>(bits >> 1 & 7),
-          .model_id = static_cast<int64_t>(bits >> 4),
+          .id = static_cast<int64_t>(bits >> 4),
           .slot = static_cast<int>(bits & 1)};
 }
 

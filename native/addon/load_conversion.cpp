@@ -138,11 +138,33 @@ LoadRequest to_load_request(Napi::Value value) {
     result.plans[slot] = pair_words(request, "plans", slot, abi::kPlanHeaderWords);
     result.results[slot] = pair_words(request, "results", slot, result_words);
   }
+  result.cancel = cancel_word(value);
+  return result;
+}
+
+AdapterRequest to_adapter_request(Napi::Value value) {
+  const JsObject request(value, "request");
+  AdapterRequest result;
+  for (const JsObject& file : request.objects("files")) result.files.push_back(to_model_file(file));
+  const auto num_files = static_cast<int64_t>(result.files.size());
+  for (const JsObject& part : request.objects("parts")) {
+    result.parts.push_back(
+        {.layer = part.integer("layer", 0, kMaxSafeInteger),
+         .product = static_cast<Product>(part.choice("product", {"qkv", "o", "gateUp", "down"})),
+         .first_col = part.integer("firstColumn", 0, kMaxSafeInteger),
+         .scale = static_cast<float>(part.number("scale")),
+         .a = to_weight_source(part.object("a"), num_files),
+         .b = to_weight_source(part.object("b"), num_files)});
+  }
+  return result;
+}
+
+const int32_t* cancel_word(Napi::Value value) {
+  const JsObject request(value, "request");
   const auto cancel = int32_words(request.value("cancel"), request.path_of("cancel"));
   if (cancel.empty())
     throw Error(ErrorCode::invalid_parameter, "expected request.cancel to hold one word, got none");
-  result.cancel = cancel.data();
-  return result;
+  return cancel.data();
 }
 
 }  // namespace autoglm::addon

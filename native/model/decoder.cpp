@@ -48,6 +48,7 @@ Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDt
       weights_(std::move(weights)),
       kv_dtype_(kv_dtype),
       head_(weights_->head),
+      adapter_rows_(spec_, max_step_tokens),
       pooled_layers_(spec_, *weights_) {
   if (spec_.head && spec_.head->is_tied) head_.matrix = weights_->embedding;
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
@@ -174,8 +175,11 @@ void Decoder::begin_step(const Execution& execution, std::span<const SequenceChu
   positions_.clear();
   token_types_.clear();
   slices_.clear();
+  adapter_rows_.begin_step();
   for (const SequenceChunk& chunk : chunks) {
     const auto count = static_cast<int64_t>(chunk.tokens.size());
+    if (chunk.adapter != nullptr)
+      adapter_rows_.add_run(*chunk.adapter, static_cast<int64_t>(tokens_.size()), count);
     slices_.push_back({.page_table = chunk.page_table.data(),
                        .first_row = static_cast<int64_t>(tokens_.size()),
                        .start = chunk.start,
@@ -248,6 +252,7 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
                                        weights.qkv.needs_int8());
   const TensorView<float> qkv = qkv_.view(num_rows_, num_q + num_k + num_v);
   multiply_stacked(execution, weights.qkv, input, qkv);
+  adapter_rows_.add(execution, layer_idx, Product::qkv, input.values, qkv, 1);
 
   const TensorView<float> rotated_q = rotated_q_.view(num_rows_, num_q);
   const RopeTable* rope = rope_table_of(spec_, attention_spec);
@@ -276,7 +281,8 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
   append_kv(execution, append_plan_, append);
 
   const bool is_int8 = weights.o.matrix.takes_int8();
-  const Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
+  Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
+  adapter_rows_.require_floats(attended, num_rows_, attended_cols(attention_spec));
   attention(execution, geometries_[layer_geometries_[layer_idx]].plan,
             {.q = rotated_q,
              .num_q_heads = attention_spec.num_q_heads,
@@ -287,7 +293,7 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
              .out = attended.values,
              .quantized = attended.quantized},
             attention_scratch_);
-  add_to_residual(execution, layer, weights.o, attended, weights.attention_norm, weights.attention_post_norm);
+  add_to_residual(execution, layer_idx, Product::o, attended);
 }
 
 void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
@@ -299,9 +305,11 @@ void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
                                        weights.gate_up.needs_int8());
   const TensorView<float> gate_up = gate_up_.view(num_rows_, gate_up_cols(layer.mlp));
   multiply_stacked(execution, weights.gate_up, input, gate_up);
+  adapter_rows_.add(execution, layer_idx, Product::gate_up, input.values, gate_up, 1);
 
   const bool is_int8 = weights.down.matrix.takes_int8();
-  const Activations activated = activated_.view(num_rows_, intermediate, !is_int8, is_int8);
+  Activations activated = activated_.view(num_rows_, intermediate, !is_int8, is_int8);
+  adapter_rows_.require_floats(activated, num_rows_, intermediate);
   ActivationParams params{.activation = layer.mlp.activation,
                           .gate = {},
                           .up = gate_up,
@@ -312,7 +320,7 @@ void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
     params.up = gate_up.columns(intermediate, intermediate);
   }
   activate(execution, params);
-  add_to_residual(execution, layer, weights.down, activated, weights.mlp_norm, weights.mlp_post_norm);
+  add_to_residual(execution, layer_idx, Product::down, activated);
 }
 
 void Decoder::run_experts(const Execution& execution, size_t layer_idx) {
@@ -334,6 +342,7 @@ Activations Decoder::make_input(const Execution& execution, const LayerSpec& lay
     if (needs_int8) quantize_rows(execution, residual(), input.quantized);
     return input;
   }
+  adapter_rows_.require_floats(input, num_rows_, spec_.hidden_size);
   NormParams params = norm_params(layer.norm, norm_weights, residual());
   params.out = input.values;
   params.quantized = input.quantized;
@@ -346,15 +355,22 @@ void Decoder::multiply_stacked(const Execution& execution, const StackedLinear& 
   for_parts(stacked, in, out, [&](const MatmulParams& params) { matmul(execution, params); });
 }
 
-void Decoder::add_to_residual(const Execution& execution, const LayerSpec& layer, const Linear& linear,
-                              const Activations& in, const NormWeights& pre_weights,
-                              const NormWeights& post_weights) {
+// The last product of a sub-layer, `o` or `down`. Adapters add to what a norm behind the sub-layer then
+// reads.
+void Decoder::add_to_residual(const Execution& execution, size_t layer_idx, Product which,
+                              const Activations& in) {
+  const LayerSpec& layer = spec_.layers[layer_idx];
+  const LayerWeights& weights = weights_->layers[layer_idx];
+  const bool is_attention = which == Product::o;
+  const Linear& linear = is_attention ? weights.o : weights.down;
   const SublayerOutput output = begin_add(layer);
   MatmulParams params = product(linear, in, output.out);
   params.residual = output.residual;
   params.scale = output.scale;
   matmul(execution, params);
-  end_add(execution, layer, pre_weights, post_weights);
+  adapter_rows_.add(execution, layer_idx, which, in.values, output.out, output.scale);
+  end_add(execution, layer, is_attention ? weights.attention_norm : weights.mlp_norm,
+          is_attention ? weights.attention_post_norm : weights.mlp_post_norm);
 }
 
 // Where the last operation of a sub-layer writes, and what `end_add` does then: LayerSpec.normPlacement.

@@ -12,6 +12,8 @@
 #include "memory/kv_pool.h"
 #include "memory/region.h"
 #include "model/activation_buffer.h"
+#include "model/adapter.h"
+#include "model/adapter_rows.h"
 #include "model/decoder_spec.h"
 #include "model/decoder_weights.h"
 #include "model/experts.h"
@@ -29,6 +31,7 @@ struct SequenceChunk {
   std::span<const int32_t> page_table;  // covers all of them; lives as long as the step
   int32_t rope_table = 0;               // added to the layer's own table index
   int64_t second_segment = 0;           // positions from here on have token type 1; 0 for none
+  const Adapter* adapter = nullptr;     // lives as long as the step; optional
 };
 
 class Decoder {
@@ -86,9 +89,7 @@ class Decoder {
   void multiply_stacked(const Execution& execution, const StackedLinear& stacked, const Activations& in,
                         TensorView<float> out) const;
   void run_experts(const Execution& execution, size_t layer_idx);
-  void add_to_residual(const Execution& execution, const LayerSpec& layer, const Linear& linear,
-                       const Activations& in, const NormWeights& pre_weights,
-                       const NormWeights& post_weights);
+  void add_to_residual(const Execution& execution, size_t layer_idx, Product which, const Activations& in);
   SublayerOutput begin_add(const LayerSpec& layer) const;
   void end_add(const Execution& execution, const LayerSpec& layer, const NormWeights& pre_weights,
                const NormWeights& post_weights);
@@ -120,6 +121,7 @@ class Decoder {
   ActivationBuffer activated_;
   FloatBuffer sublayer_;  // output of a sub-layer that still has to be normed
   ActivationBuffer head_input_;
+  AdapterRows adapter_rows_;
   PooledLayers pooled_layers_;
   std::vector<FloatBuffer> angles_;  // by rope table
   std::span<float> attention_scratch_;

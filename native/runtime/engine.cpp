@@ -31,6 +31,10 @@ void Engine::close_model(std::shared_ptr<Model> model) {
   push({.kind = Command::Kind::close_model, .model = std::move(model)});
 }
 
+void Engine::remove_adapter(std::shared_ptr<Model> model, int32_t adapter_id) {
+  push({.kind = Command::Kind::remove_adapter, .model = std::move(model), .adapter_id = adapter_id});
+}
+
 void Engine::request_stop() { push({.kind = Command::Kind::stop}); }
 
 void Engine::push(Command command) {
@@ -68,6 +72,12 @@ void Engine::run() {
         listener_.on_model_closed(model_id);
         break;
       }
+      case Command::Kind::remove_adapter:
+        pool_.await_stragglers();
+        command.model->remove_adapter(command.adapter_id);
+        command.model.reset();
+        listener_.on_adapter_removed(command.adapter_id);
+        break;
       case Command::Kind::stop:
         listener_.on_stopped();
         return;

@@ -20,6 +20,7 @@ namespace autoglm {
 struct EngineListener {
   std::function<void(int64_t model_id, int slot)> on_step;
   std::function<void(int64_t model_id)> on_model_closed;
+  std::function<void(int32_t adapter_id)> on_adapter_removed;
   std::function<void()> on_stopped;  // the thread's last act after request_stop
 };
 
@@ -37,15 +38,18 @@ class Engine {
   // Interrupts the model's running step, drops its queued ones, frees it on the engine thread and reports it
   // closed. The caller gives up its own reference with this call.
   void close_model(std::shared_ptr<Model> model);
+  // Frees the adapter once the steps queued before have run, and reports it. No later plan may name it.
+  void remove_adapter(std::shared_ptr<Model> model, int32_t adapter_id);
   // Lets the thread end once it has done everything queued before; `on_stopped` tells when.
   void request_stop();
 
  private:
   struct Command {
-    enum class Kind { step, close_model, stop };
+    enum class Kind { step, close_model, remove_adapter, stop };
     Kind kind = Kind::stop;
     std::shared_ptr<Model> model = nullptr;
     int slot = 0;
+    int32_t adapter_id = 0;
   };
 
   void push(Command command);

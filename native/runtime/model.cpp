@@ -95,6 +95,25 @@ void Model::set_output(int32_t output_id, std::span<float> buffer) {
   }
 }
 
+void Model::add_adapter(int32_t adapter_id, std::unique_ptr<const Adapter> adapter) {
+  const std::lock_guard lock(adapters_mutex_);
+  adapters_[adapter_id] = std::move(adapter);
+}
+
+void Model::remove_adapter(int32_t adapter_id) {
+  const std::lock_guard lock(adapters_mutex_);
+  adapters_.erase(adapter_id);
+}
+
+const Adapter* Model::find_adapter(const EntryRecord& entry, int32_t adapter_id) {
+  if (adapter_id == 0) return nullptr;
+  const std::lock_guard lock(adapters_mutex_);
+  const auto found = adapters_.find(adapter_id);
+  if (found == adapters_.end())
+    refuse_entry(entry, "name adapter " + std::to_string(adapter_id) + ", which is not loaded");
+  return found->second.get();
+}
+
 std::span<float> Model::find_output(int32_t output_id) {
   const std::lock_guard lock(outputs_mutex_);
   const auto found = outputs_.find(output_id);
@@ -175,7 +194,6 @@ void Model::activate_entries(std::span<int32_t> result) {
   active_entries_.clear();
   chunks_.clear();
   ++step_stamp_;
-  int64_t batch_start = 0;
   for (size_t i = 0; i < plan_.entries().size(); ++i) {
     const EntryRecord& entry = plan_.entries()[i];
     Row& row = rows_[static_cast<size_t>(entry.row)];
@@ -188,13 +206,29 @@ void Model::activate_entries(std::span<int32_t> result) {
     check_entry(entry, row);
     check_output(row, output);
     claim_written_pages(row, entry);
-    active_entries_.push_back({.entry_idx = i, .row = &row, .batch_start = batch_start, .output = output});
+    active_entries_.push_back(
+        {.entry_idx = i, .row = &row, .adapter = find_adapter(entry, row.adapter()), .output = output});
+  }
+  arrange_chunks();
+}
+
+// Rows of one adapter lie side by side in the batch, so that its products read them in one piece.
+void Model::arrange_chunks() {
+  const auto adapter_of = [](const ActiveEntry& each) { return each.row->adapter(); };
+  if (!std::ranges::is_sorted(active_entries_, {}, adapter_of))
+    std::ranges::stable_sort(active_entries_, {}, adapter_of);
+  int64_t batch_start = 0;
+  for (ActiveEntry& active : active_entries_) {
+    const EntryRecord& entry = plan_.entries()[active.entry_idx];
+    const Row& row = *active.row;
+    active.batch_start = batch_start;
     chunks_.push_back(
         {.tokens = row.tokens().subspan(static_cast<size_t>(entry.start), static_cast<size_t>(entry.count)),
          .start = entry.start,
          .page_table = row.page_table(),
          .rope_table = row.rope_table(),
-         .second_segment = row.second_segment()});
+         .second_segment = row.second_segment(),
+         .adapter = active.adapter});
     batch_start += entry.count;
   }
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <unordered_map>
@@ -52,6 +53,11 @@ class Model {
   // writing to a forgotten buffer until it has been reported.
   void set_output(int32_t output_id, std::span<float> buffer);
 
+  // Any thread: from the next step on rows may name the adapter.
+  void add_adapter(int32_t adapter_id, std::unique_ptr<const Adapter> adapter);
+  // The engine thread only, between steps, when no thread reads what the last one was given.
+  void remove_adapter(int32_t adapter_id);
+
   // The engine thread only. Executes the plan in `slot` and writes its result; every failure becomes the
   // result's error code. False when the model was interrupted: then nothing is to be reported.
   bool run_step(int slot, const Execution& execution) noexcept;
@@ -62,6 +68,7 @@ class Model {
     size_t entry_idx = 0;
     Row* row = nullptr;
     int64_t batch_start = 0;  // batch row of the entry's first position
+    const Adapter* adapter = nullptr;
     std::span<float> output;  // evaluations only
   };
   // One row of logits that somebody wants.
@@ -76,6 +83,7 @@ class Model {
   void execute(std::span<int32_t> result, const Execution& execution);
   void check_output(const Row& row, std::span<const float> output) const;
   void activate_entries(std::span<int32_t> result);
+  void arrange_chunks();
   void check_entry(const EntryRecord& entry, const Row& row) const;
   void claim_written_pages(const Row& row, const EntryRecord& entry);
   void list_logit_requests();
@@ -85,6 +93,7 @@ class Model {
   void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);
   void finish_planned_rows() noexcept;
   std::span<float> find_output(int32_t output_id);
+  const Adapter* find_adapter(const EntryRecord& entry, int32_t adapter_id);
 
   const int64_t id_;
   Decoder decoder_;
@@ -107,6 +116,8 @@ class Model {
   std::vector<uint64_t> page_writers_;  // [num_pages], the last step that wrote the page
   uint64_t step_stamp_ = 0;
 
+  std::mutex adapters_mutex_;
+  std::unordered_map<int32_t, std::unique_ptr<const Adapter>> adapters_;
   std::mutex outputs_mutex_;
   std::unordered_map<int32_t, std::span<float>> outputs_;
 };

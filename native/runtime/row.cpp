@@ -16,6 +16,7 @@ void Row::admit(const AdmissionRecord& admission, int64_t context_length) {
   context_length_ = context_length;
   output_id_ = admission.output_id;
   rope_table_ = admission.rope_table;
+  adapter_ = admission.adapter;
   second_segment_ = admission.second_segment;
   pooling_ = admission.pooling;
   pooled_sum_.clear();

@@ -46,6 +46,7 @@ class Row {
   std::span<const int32_t> positions() const { return positions_; }
   int32_t output_id() const { return output_id_; }
   int32_t rope_table() const { return rope_table_; }
+  int32_t adapter() const { return adapter_; }
   int32_t second_segment() const { return second_segment_; }
   Pooling pooling() const { return pooling_; }
   // What a `pool` request has gathered so far: [hidden_size] once it began.
@@ -66,6 +67,7 @@ class Row {
   int64_t context_length_ = 0;
   int32_t output_id_ = 0;
   int32_t rope_table_ = 0;
+  int32_t adapter_ = 0;
   int32_t second_segment_ = 0;
   Pooling pooling_ = Pooling::first;
   std::vector<double> pooled_sum_;

@@ -142,7 +142,8 @@ AdmissionRecord StepPlan::parse_admission(std::span<const int32_t> record, const
   result.output_id = record[field::outputId];
   result.rope_table = record[field::ropeTable];
   check_range(result.rope_table, 0, limits.num_row_rope_tables - 1, "ropeTable");
-  check_range(record[field::adapter], 0, 0, "adapter");
+  result.adapter = record[field::adapter];
+  check_range(result.adapter, 0, INT32_MAX, "adapter");
   check_range(record[field::pooling], 0, static_cast<int32_t>(Pooling::last), "pooling");
   result.pooling = static_cast<Pooling>(record[field::pooling]);
   result.second_segment = record[field::secondSegment];

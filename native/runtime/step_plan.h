@@ -36,6 +36,7 @@ struct AdmissionRecord {
   int32_t max_tokens = 0;
   int32_t output_id = 0;
   int32_t rope_table = 0;
+  int32_t adapter = 0;  // 0 for none
   Pooling pooling = Pooling::first;
   int32_t second_segment = 0;  // tokens from here on have token type 1; 0 for none
   SamplingParams sampling;

@@ -155,7 +155,7 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {admission + abi::Admission::numLogitBias, INT32_MAX},
       {admission + abi::Admission::numPositions, 1},  // only for logits
       {admission + abi::Admission::ropeTable, 1},
-      {admission + abi::Admission::adapter, 1},
+      {admission + abi::Admission::adapter, -1},
       {admission + abi::Admission::pooling, 3},
       {admission + abi::Admission::pooling, -1},
       {admission + abi::Admission::secondSegment, 1},  // the model has no token types
