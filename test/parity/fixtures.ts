@@ -26,6 +26,10 @@ const stored = join(fixtures, 'stored');
 /** Names of the fixtures that have a stored format each, made by test/fixtures/stored/make_stored_fixtures.py. */
 export const STORED_FIXTURES: readonly string[] = fixtureNames(stored);
 
+/** Low-rank adapters of some of them, made by test/fixtures/make_adapters.py. */
+export const ADAPTERS = join(fixtures, 'adapters');
+const ADAPTER_REFERENCES: readonly string[] = fixtureNames(ADAPTERS);
+
 function fixtureNames(folder: string): readonly string[] {
   return readdirSync(join(folder, 'references'))
     .filter((name) => name.endsWith('.json'))
@@ -33,6 +37,7 @@ function fixtureNames(folder: string): readonly string[] {
 }
 
 function folderOf(name: string): string {
+  if (ADAPTER_REFERENCES.includes(name)) return ADAPTERS;
   return STORED_FIXTURES.includes(name) ? stored : fixtures;
 }
 

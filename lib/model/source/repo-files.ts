@@ -1,9 +1,9 @@
 import { AutoglmError } from '../../errors';
 import { parseSplitName } from '../gguf/split-name';
 
-/** Small files of a checkpoint that the readers use. */
+/** Small files of a checkpoint, or of an adapter, that the readers use. */
 const SMALL_FILES =
-  /^(config|generation_config|special_tokens_map|added_tokens|vocab|modules|sentence_\w+_config|config_sentence_transformers|tokenizer[\w-]*)\.json$|^(tokenizer\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
+  /^(config|adapter_config|generation_config|special_tokens_map|added_tokens|vocab|modules|sentence_\w+_config|config_sentence_transformers|tokenizer[\w-]*)\.json$|^(tokenizer\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
 /** Modules of sentence-transformers: how hidden states become an embedding. */
 const MODULE_FILES = /^\d+_\w+\/(config\.json|model\.safetensors)$/;
 /** A checkpoint has one of these; see `readTokenizerFiles`. */
@@ -23,8 +23,9 @@ export function checkpointFiles(names: readonly string[]): readonly string[] | n
   return [...small, ...weights];
 }
 
-/** True when a folder that was filled in that order holds the whole checkpoint. */
+/** True when a folder that was filled in that order holds the whole checkpoint, or the whole adapter. */
 export function isCompleteCheckpoint(names: readonly string[]): boolean {
+  if (names.includes('adapter_config.json') && names.includes('adapter_model.safetensors')) return true;
   const hasTokenizer = TOKENIZER_FILES.some((name) => names.includes(name));
   return names.includes('config.json') && hasTokenizer && weightFiles(names) !== null;
 }

@@ -36,6 +36,20 @@ afterEach(() => hub.close());
 const repositoryFolder = (name: string): string =>
   join(caches.folder, 'hf', 'hub', `models--${name.replace('/', '--')}`);
 
+test('an adapter comes with its config, and is found again without the network', async () => {
+  const weights = sampleBytes(3_000, 8);
+  hub.addRepository('org/adapter', {
+    'README.md': 'read me',
+    'adapter_config.json': '{}',
+    'adapter_model.safetensors': weights,
+    'training_args.bin': sampleBytes(50, 9),
+  });
+  const found = await resolveSource('hf:org/adapter');
+  expect(readdirSync(found.path).sort()).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
+  process.env.HF_ENDPOINT = CLOSED_ENDPOINT;
+  expect(await resolveSource('hf:org/adapter')).toMatchObject({ path: found.path, isCached: true });
+});
+
 describe('one file of a repository', () => {
   test('lands in the layout that Hugging Face tools share', async () => {
     const found = await resolveSource('hf:org/gguf:model.gguf');
