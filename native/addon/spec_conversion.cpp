@@ -29,6 +29,17 @@ std::optional<NormSpec> to_optional_norm(const JsObject& object, const char* nam
   return to_norm(object.object(name));
 }
 
+LatentSpec to_latent(const JsObject& latent) {
+  LatentSpec result;
+  if (!latent.is_null("queryRank")) result.query_rank = latent.integer("queryRank", 1, kMaxSize);
+  result.rank = latent.integer("rank", 1, kMaxSize);
+  result.nope_dim = latent.integer("nopeDim", 1, kMaxSize);
+  result.rope_dim = latent.integer("ropeDim", 0, kMaxSize);
+  result.output_dim = latent.integer("outputDim", 1, kMaxSize);
+  result.norm = to_norm(latent.object("norm"));
+  return result;
+}
+
 AttentionSpec to_attention(const JsObject& attention) {
   AttentionSpec result;
   result.num_q_heads = attention.integer("numQHeads", 1, kMaxSize);
@@ -43,10 +54,7 @@ AttentionSpec to_attention(const JsObject& attention) {
     result.sliding_window = attention.integer("slidingWindow", 1, kMaxSize);
   result.soft_cap = to_optional_float(attention, "softCap");
   result.is_causal = attention.boolean("isCausal");
-  if (!attention.is_null("latent")) {
-    throw Error(ErrorCode::unsupported_model,
-                attention.path() + " is latent attention, which this version cannot run");
-  }
+  if (!attention.is_null("latent")) result.latent = to_latent(attention.object("latent"));
   if (!attention.is_null("ropeTable")) {
     result.rope_table = static_cast<int32_t>(attention.integer("ropeTable", 0, INT32_MAX));
   }

@@ -26,11 +26,17 @@ struct QuantizedRows {
   int8_t* values = nullptr;           // [num_rows, num_cols], 64-byte aligned
   ActivationGroup* groups = nullptr;  // [num_rows, num_cols / 32]
   int64_t num_rows = 0;
-  int64_t num_cols = 0;  // a multiple of 32
+  int64_t num_cols = 0;    // a multiple of 32
+  int64_t row_stride = 0;  // columns from one row to the next, a multiple of 32: num_cols unless only read
 
   bool is_present() const { return values != nullptr; }
   QuantizedRows rows(int64_t first, int64_t count) const {
-    return {values + first * num_cols, groups + first * (num_cols / kGroup), count, num_cols};
+    const int64_t skipped = first * row_stride;
+    return {values + skipped, groups + skipped / kGroup, count, num_cols, row_stride};
+  }
+  // Columns [first, first + count) of every row, both multiples of 32: for products to read.
+  QuantizedRows columns(int64_t first, int64_t count) const {
+    return {values + first, groups + first / kGroup, num_rows, count, row_stride};
   }
 };
 
@@ -89,8 +95,10 @@ struct ActivationParams {
 // One layer's part of the KV pool. A page holds 16 token slots for every KV head. Per head, K then V:
 //   bf16   K [head_dim / 2][16 slots][2], V [8 slot pairs][value_dim padded][2 slots]
 //   f32    K [head_dim][16 slots],        V [16 slots][value_dim padded]
-// value_dim is padded to a multiple of 16 with zeros. A page is zeroed when its slot 0 is written: slots that
-// hold no token must be finite, because attention multiplies them by zero.
+// value_dim is padded to a multiple of 16 with zeros. A latent page holds each token once, as V of head_dim
+// dims does: its last value_dim dims are the value, too; both dims are multiples of 16 then. A page is zeroed
+// when its slot 0 is written: slots that hold no token must be finite, because attention multiplies them by
+// zero.
 inline constexpr int64_t kPageSize = 16;  // tokens
 
 struct KvPages {
@@ -98,13 +106,16 @@ struct KvPages {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;  // even
   int64_t value_dim = 0;
+  bool is_latent = false;
   std::byte* data = nullptr;  // page 0 of this layer, 64-byte aligned
   int64_t page_stride = 0;    // bytes from one page to the next, >= page_bytes(), a multiple of 64
   int64_t num_pages = 0;
 
   int64_t padded_value_dim() const { return (value_dim + 15) / 16 * 16; }
-  int64_t key_bytes() const { return kPageSize * head_dim * bytes_of(dtype); }
-  int64_t head_bytes() const { return key_bytes() + kPageSize * padded_value_dim() * bytes_of(dtype); }
+  int64_t key_bytes() const { return is_latent ? 0 : kPageSize * head_dim * bytes_of(dtype); }
+  // Dims of one token in V.
+  int64_t stored_dims() const { return is_latent ? head_dim : padded_value_dim(); }
+  int64_t head_bytes() const { return key_bytes() + kPageSize * stored_dims() * bytes_of(dtype); }
   int64_t page_bytes() const { return num_kv_heads * head_bytes(); }
   std::byte* keys(int64_t page, int64_t kv_head) const {
     return data + page * page_stride + kv_head * head_bytes();
@@ -126,15 +137,16 @@ struct SequenceSlice {
 struct KvAppendParams {
   TensorView<const float> q;  // [rows, num_q_heads * head_dim]
   TensorView<const float> k;  // [rows, num_kv_heads * head_dim]
-  TensorView<const float> v;  // [rows, num_kv_heads * value_dim]
+  TensorView<const float> v;  // [rows, num_kv_heads * value_dim]; absent for latent pages
   int64_t num_q_heads = 0;
   NormKind qk_norm_kind = NormKind::rms;
   float qk_norm_epsilon = 0;
   bool qk_norm_has_unit_offset = false;
   const float* q_norm = nullptr;       // optional [head_dim]
   const float* q_norm_bias = nullptr;  // optional [head_dim]
-  const float* k_norm = nullptr;       // optional [head_dim]
-  const float* k_norm_bias = nullptr;  // optional [head_dim]
+  int64_t first_normed_k = 0;          // dims of k before this one are not normed
+  const float* k_norm = nullptr;       // optional [head_dim - first_normed_k]
+  const float* k_norm_bias = nullptr;  // optional, as long
   RopeStyle rope_style = RopeStyle::half_split;
   int64_t rotary_dim = 0;        // 0 rotates nothing; even, <= head_dim
   TensorView<const float> rope;  // [rows, rotary_dim]: cos of rotary_dim / 2 angles, then sin

@@ -44,6 +44,7 @@ struct QueryTile {
 
 // Reads K and V pages of one dtype as pairs: two dims of 16 keys, two keys of all value dims.
 struct Bf16Pages {
+  static constexpr bool kIsLatent = false;
   template <typename S>
   static void key_pair(const std::byte* keys, int64_t pair, int first_key, typename S::Float& even,
                        typename S::Float& odd) {
@@ -58,6 +59,7 @@ struct Bf16Pages {
 };
 
 struct FloatPages {
+  static constexpr bool kIsLatent = false;
   template <typename S>
   static void key_pair(const std::byte* keys, int64_t pair, int first_key, typename S::Float& even,
                        typename S::Float& odd) {
@@ -73,6 +75,49 @@ struct FloatPages {
     odd = S::load(from + padded);
   }
 };
+
+// Latent pages hold keys the way V is held, and values in their last dims.
+template <typename Pages>
+struct Latent : Pages {
+  static constexpr bool kIsLatent = true;
+};
+
+// Scores of kRows rows with the keys of one latent page: kWidth chains per score, dims ascending, added in
+// the end.
+template <typename S, typename Pages, int kRows>
+inline void score_latent_page(const QueryTile& tile, const std::byte* keys, int64_t head_dim,
+                              float (*scores)[kBlockKeys]) {
+  constexpr int kPairs = kRows >= 3   ? 1
+                         : kRows == 2 ? 2
+                                      : 4;  // eight sums hide the latency of a multiply-add
+  for (int first = 0; first < kPageKeys / 2; first += kPairs) {
+    typename S::Float even_sum[kRows][kPairs], odd_sum[kRows][kPairs];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kPairs; ++p) even_sum[r][p] = odd_sum[r][p] = S::zero();
+    }
+    for (int64_t dim = 0; dim < head_dim; dim += S::kWidth) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kPairs; ++p) {
+        typename S::Float even, odd;
+        Pages::template value_pair<S>(keys, first + p, head_dim, dim, even, odd);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          const typename S::Float q = S::load(tile.q[r] + dim);
+          even_sum[r][p] = S::fma(q, even, even_sum[r][p]);
+          odd_sum[r][p] = S::fma(q, odd, odd_sum[r][p]);
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int p = 0; p < kPairs; ++p) {
+        scores[r][2 * (first + p)] = S::reduce_add(even_sum[r][p]);
+        scores[r][2 * (first + p) + 1] = S::reduce_add(odd_sum[r][p]);
+      }
+    }
+  }
+}
 
 // Scores of kRows rows with the keys of kPages pages: one chain per score, dims ascending.
 template <typename S, typename Pages, int kRows, int kPages>
@@ -180,7 +225,7 @@ inline void weigh_block(const AttentionParams& params, const KeyRange& range, in
 // partial += weights * V for kVectors vectors of value dims: one chain per dim, keys ascending.
 template <typename S, typename Pages, int kRows, int kVectors>
 inline void add_values(const QueryTile& tile, const std::byte* const* values, int first_page, int last_page,
-                       int64_t padded, int64_t dim, const float (*weights)[kBlockKeys]) {
+                       int64_t stride, int64_t dim, const float (*weights)[kBlockKeys]) {
   typename S::Float sum[kRows][kVectors];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
@@ -194,7 +239,7 @@ inline void add_values(const QueryTile& tile, const std::byte* const* values, in
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
           typename S::Float even, odd;
-          Pages::template value_pair<S>(values[page], pair, padded, dim + v * S::kWidth, even, odd);
+          Pages::template value_pair<S>(values[page], pair, stride, dim + v * S::kWidth, even, odd);
 #pragma GCC unroll 2
           for (int r = 0; r < kRows; ++r) {
             sum[r][v] = S::fma(S::broadcast(weights[r][key]), even, sum[r][v]);
@@ -205,7 +250,7 @@ inline void add_values(const QueryTile& tile, const std::byte* const* values, in
         typename S::Float even[kVectors], odd[kVectors];
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) {
-          Pages::template value_pair<S>(values[page], pair, padded, dim + v * S::kWidth, even[v], odd[v]);
+          Pages::template value_pair<S>(values[page], pair, stride, dim + v * S::kWidth, even[v], odd[v]);
         }
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
@@ -246,12 +291,22 @@ void attend_block(const AttentionParams& params, const AttentionTask& task, cons
     const int64_t page_id = task.sequence.page_table[first_key / kPageKeys + page];
     keys[page] = params.kv.data + page_id * params.kv.page_stride + task.kv_head * params.kv.head_bytes();
     values[page] = keys[page] + params.kv.key_bytes();
+    if constexpr (Pages::kIsLatent) {
+      // To the first dim of the value: four bytes a dim, as two bf16 of a pair of tokens or as one float.
+      values[page] += (params.kv.head_dim - params.kv.value_dim) * 4;
+    }
   }
   alignas(64) float scores[kRows][kBlockKeys];
   // As many pages at once as give eight independent sums.
   constexpr int kVectors = kPageKeys / S::kWidth;
   constexpr int kPages = 8 / (kRows * kVectors) >= 4 ? 4 : 8 / (kRows * kVectors) >= 2 ? 2 : 1;
   int page = first_page;
+  if constexpr (Pages::kIsLatent) {
+    for (; page < last_page; ++page) {
+      float(*to_scores)[kBlockKeys] = reinterpret_cast<float(*)[kBlockKeys]>(&scores[0][page * kPageKeys]);
+      score_latent_page<S, Pages, kRows>(tile, keys[page], params.kv.head_dim, to_scores);
+    }
+  }
   for (; page + kPages <= last_page; page += kPages) {
     float(*to_scores)[kBlockKeys] = reinterpret_cast<float(*)[kBlockKeys]>(&scores[0][page * kPageKeys]);
     score_pages<S, Pages, kRows, kPages>(tile, keys + page, params.kv.head_dim, to_scores);
@@ -268,12 +323,13 @@ void attend_block(const AttentionParams& params, const AttentionTask& task, cons
   }
   // Eight independent sums hide the latency of a multiply-add; four zmm are 64 dims, a common head size.
   constexpr int kDimVectors = kRows >= 3 ? 2 : kRows == 2 || S::kWidth == 16 ? 4 : 8;
+  const int64_t stride = params.kv.stored_dims();
   int64_t dim = 0;
   for (; dim + kDimVectors * S::kWidth <= padded; dim += kDimVectors * S::kWidth) {
-    add_values<S, Pages, kRows, kDimVectors>(tile, values, first_page, last_page, padded, dim, scores);
+    add_values<S, Pages, kRows, kDimVectors>(tile, values, first_page, last_page, stride, dim, scores);
   }
   for (; dim < padded; dim += S::kWidth) {
-    add_values<S, Pages, kRows, 1>(tile, values, first_page, last_page, padded, dim, scores);
+    add_values<S, Pages, kRows, 1>(tile, values, first_page, last_page, stride, dim, scores);
   }
 }
 
@@ -371,8 +427,12 @@ void attend_pages(const AttentionParams& params, const AttentionTask& task) {
 
 template <typename S>
 void attend(const AttentionParams& params, const AttentionTask& task) {
-  if (params.kv.dtype == KvDtype::bf16) return attend_pages<S, Bf16Pages>(params, task);
-  attend_pages<S, FloatPages>(params, task);
+  const bool is_bf16 = params.kv.dtype == KvDtype::bf16;
+  if (params.kv.is_latent) {
+    return is_bf16 ? attend_pages<S, Latent<Bf16Pages>>(params, task)
+                   : attend_pages<S, Latent<FloatPages>>(params, task);
+  }
+  return is_bf16 ? attend_pages<S, Bf16Pages>(params, task) : attend_pages<S, FloatPages>(params, task);
 }
 
 // Merges the partials of every head of one row and writes the row.

@@ -43,23 +43,24 @@ inline void rotate_half_split(float* head, int64_t half, const float* cosines, c
   rotate(head + i, head + half + i, 1, half - i, cosines + i, sines + i);
 }
 
-// out = rope(norm(in)) of one head at row `row`.
+// out = rope(norm(in)) of one head at row `row`; dims before `first_normed` are not normed.
 template <typename S>
 inline void prepare_head(const KvAppendParams& params, const float* in, const float* weight,
-                         const float* bias, int64_t row, float* out) {
+                         const float* bias, int64_t first_normed, int64_t row, float* out) {
   const int64_t head_dim = params.kv.head_dim;
-  if (weight == nullptr) {
-    __builtin_memcpy(out, in, head_dim * sizeof(float));
-  } else {
+  const int64_t num_plain = weight == nullptr ? head_dim : first_normed;
+  __builtin_memcpy(out, in, num_plain * sizeof(float));
+  if (num_plain < head_dim) {
+    const int64_t num_normed = head_dim - num_plain;
     NormParams norm;
     norm.weight = weight;
     norm.bias = bias;
     norm.has_unit_offset = params.qk_norm_has_unit_offset;
     const RowStatistics statistics =
-        row_statistics<S>(params.qk_norm_kind, params.qk_norm_epsilon, in, head_dim);
-    for (int64_t col = 0; col < head_dim; col += kBlockCols) {
-      const int count = static_cast<int>(head_dim - col < kBlockCols ? head_dim - col : kBlockCols);
-      norm_block<S>(norm, statistics, in, col, count, out + col);
+        row_statistics<S>(params.qk_norm_kind, params.qk_norm_epsilon, in + num_plain, num_normed);
+    for (int64_t col = 0; col < num_normed; col += kBlockCols) {
+      const int count = static_cast<int>(num_normed - col < kBlockCols ? num_normed - col : kBlockCols);
+      norm_block<S>(norm, statistics, in + num_plain, col, count, out + num_plain + col);
     }
   }
   const int64_t half = params.rotary_dim / 2;
@@ -84,14 +85,15 @@ inline void write_key(const KvPages& kv, const float* head, int64_t slot, std::b
   }
 }
 
-inline void write_value(const KvPages& kv, const float* head, int64_t slot, std::byte* values) {
-  const int64_t padded = kv.padded_value_dim();
+inline void write_value(const KvPages& kv, const float* head, int64_t count, int64_t slot,
+                        std::byte* values) {
+  const int64_t stride = kv.stored_dims();
   if (kv.dtype == KvDtype::f32) {
-    __builtin_memcpy(reinterpret_cast<float*>(values) + slot * padded, head, kv.value_dim * sizeof(float));
+    __builtin_memcpy(reinterpret_cast<float*>(values) + slot * stride, head, count * sizeof(float));
     return;
   }
-  uint16_t* to = reinterpret_cast<uint16_t*>(values) + slot / 2 * padded * 2 + slot % 2;
-  for (int64_t i = 0; i < kv.value_dim; ++i) to[2 * i] = to_bf16(head[i]);
+  uint16_t* to = reinterpret_cast<uint16_t*>(values) + slot / 2 * stride * 2 + slot % 2;
+  for (int64_t i = 0; i < count; ++i) to[2 * i] = to_bf16(head[i]);
 }
 
 template <typename S>
@@ -108,7 +110,7 @@ void append_kv(const KvAppendParams& params, const KvAppendTask& task) {
     for (int64_t h = 0; h < params.num_q_heads; ++h) {
       const float* in = params.q.data + row * params.q.row_stride + h * kv.head_dim;
       float* out = params.q_out.data + row * params.q_out.row_stride + h * kv.head_dim;
-      prepare_head<S>(params, in, params.q_norm, params.q_norm_bias, row, head);
+      prepare_head<S>(params, in, params.q_norm, params.q_norm_bias, 0, row, head);
       for (int64_t i = 0; i < kv.head_dim; i += S::kWidth) {
         const int lanes = static_cast<int>(kv.head_dim - i < S::kWidth ? kv.head_dim - i : S::kWidth);
         S::store_first(out + i, S::mul(S::load(head + i), q_scale), lanes);
@@ -117,9 +119,13 @@ void append_kv(const KvAppendParams& params, const KvAppendTask& task) {
     for (int64_t h = 0; h < kv.num_kv_heads; ++h) {
       std::byte* keys = page + h * kv.head_bytes();
       const float* k = params.k.data + row * params.k.row_stride + h * kv.head_dim;
-      prepare_head<S>(params, k, params.k_norm, params.k_norm_bias, row, head);
+      prepare_head<S>(params, k, params.k_norm, params.k_norm_bias, params.first_normed_k, row, head);
+      if (kv.is_latent) {
+        write_value(kv, head, kv.head_dim, slot, keys);
+        continue;
+      }
       write_key(kv, head, slot, keys);
-      write_value(kv, params.v.data + row * params.v.row_stride + h * kv.value_dim, slot,
+      write_value(kv, params.v.data + row * params.v.row_stride + h * kv.value_dim, kv.value_dim, slot,
                   keys + kv.key_bytes());
     }
   }

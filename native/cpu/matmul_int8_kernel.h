@@ -105,8 +105,9 @@ void int8_panel_tile(const MatmulParams& params, int64_t panel, int64_t row) {
   const std::byte* data = params.weights.panels + panel * num_groups * kGroupBytes<kFormat>;
   Int8Rows<kRows> rows;
   for (int r = 0; r < kRows; ++r) {
-    rows.values[r] = params.quantized.values + (row + r) * params.weights.k;
-    rows.groups[r] = params.quantized.groups + (row + r) * num_groups;
+    const int64_t skipped = (row + r) * params.quantized.row_stride;
+    rows.values[r] = params.quantized.values + skipped;
+    rows.groups[r] = params.quantized.groups + skipped / kGroup;
   }
   alignas(64) float sums[kRows * kPanelLanes];
   for (int vector = 0; vector < kPanelVectors<S>; vector += kVectors) {

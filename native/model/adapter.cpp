@@ -42,6 +42,8 @@ void check_part(const DecoderSpec& spec, const AdapterPartSource& part) {
     refuse(part, "lies behind the model's " + std::to_string(spec.layers.size()) + " layers");
   }
   const LayerSpec& layer = spec.layers[static_cast<size_t>(part.layer)];
+  if (layer.attention.latent && (part.product == Product::qkv || part.product == Product::o))
+    refuse(part, "belongs to latent attention");
   if (layer.moe && (part.product == Product::gate_up || part.product == Product::down))
     refuse(part, "belongs to a mixture of experts");
   check_matrix(part, part.a);

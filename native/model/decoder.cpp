@@ -56,6 +56,9 @@ Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDt
     layer_geometries_.push_back(geometry_of(layer.attention));
     layer_experts_.push_back(
         layer.moe ? experts_.add_layer(*layer.moe, weights_->layers[i].moe, spec_.hidden_size) : 0);
+    const LayerWeights& weights = weights_->layers[i];
+    layer_latents_.push_back(
+        layer.attention.latent ? latents_.add_layer(layer.attention, weights.latent, weights.o) : 0);
   }
   reserve_scratch(max_step_tokens);
   tokens_.reserve(static_cast<size_t>(max_step_tokens));
@@ -87,18 +90,20 @@ void Decoder::reserve_scratch(int64_t max_step_tokens) {
     const LayerWeights& weights = weights_->layers[i];
     const bool is_dense = !moe;
     const bool experts_take_int8 = moe && experts_.needs_int8(layer_experts_[i]);
+    const bool is_latent = attention.latent.has_value();
+    const StackedLinear& first_products = is_latent ? weights.latent.down : weights.qkv;
     const auto widen = [](int64_t& width, int64_t cols, bool is_needed) {
       if (is_needed) width = std::max(width, cols);
     };
-    widen(widths.qkv, q_cols(attention) + k_cols(attention) + v_cols(attention), true);
+    widen(widths.qkv, q_cols(attention) + k_cols(attention) + v_cols(attention), !is_latent);
     widen(widths.q, q_cols(attention), true);
     widen(widths.gate_up, gate_up_cols(mlp), is_dense);
     widen(widths.float_input, spec_.hidden_size,
-          weights.qkv.needs_float() || weights.gate_up.needs_float() || moe);
+          first_products.needs_float() || weights.gate_up.needs_float() || moe);
     widen(widths.int8_input, spec_.hidden_size,
-          weights.qkv.needs_int8() || weights.gate_up.needs_int8() || experts_take_int8);
-    widen(widths.float_attended, attended_cols(attention), !weights.o.matrix.takes_int8());
-    widen(widths.int8_attended, attended_cols(attention), weights.o.matrix.takes_int8());
+          first_products.needs_int8() || weights.gate_up.needs_int8() || experts_take_int8);
+    widen(widths.float_attended, attended_cols(attention), !is_latent && !weights.o.matrix.takes_int8());
+    widen(widths.int8_attended, attended_cols(attention), !is_latent && weights.o.matrix.takes_int8());
     widen(widths.float_activated, mlp.intermediate_size, is_dense && !weights.down.matrix.takes_int8());
     widen(widths.int8_activated, mlp.intermediate_size, is_dense && weights.down.matrix.takes_int8());
     has_sublayer_norm |= placement != NormPlacement::pre;
@@ -119,6 +124,7 @@ void Decoder::reserve_scratch(int64_t max_step_tokens) {
     gate_up_.reserve(allocator, max_step_tokens, widths.gate_up);
     activated_.reserve(allocator, max_step_tokens, widths.float_activated, widths.int8_activated);
     experts_.reserve(allocator, max_step_tokens);
+    latents_.reserve(allocator, max_step_tokens);
     if (has_sublayer_norm) sublayer_.reserve(allocator, max_step_tokens, spec_.hidden_size);
     head_input_.reserve(allocator, kMaxLogitRows, spec_.head ? spec_.hidden_size : 0,
                         head_takes_int8 ? spec_.hidden_size : 0);
@@ -142,7 +148,8 @@ std::vector<int64_t> Decoder::page_bytes() const {
     const KvPages pages{.dtype = kv_dtype_,
                         .num_kv_heads = layer.attention.num_kv_heads,
                         .head_dim = layer.attention.head_dim,
-                        .value_dim = layer.attention.value_dim};
+                        .value_dim = layer.attention.value_dim,
+                        .is_latent = layer.attention.latent.has_value()};
     result.push_back(pages.page_bytes());
   }
   return result;
@@ -243,6 +250,7 @@ void Decoder::embed_tokens(const Execution& execution) {
 void Decoder::run_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool) {
   const LayerSpec& layer = spec_.layers[layer_idx];
   const AttentionSpec& attention_spec = layer.attention;
+  if (attention_spec.latent) return run_latent_attention(execution, layer_idx, kv_pool);
   const LayerWeights& weights = weights_->layers[layer_idx];
   const int64_t num_q = q_cols(attention_spec);
   const int64_t num_k = k_cols(attention_spec);
@@ -254,37 +262,71 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
   multiply_stacked(execution, weights.qkv, input, qkv);
   adapter_rows_.add(execution, layer_idx, Product::qkv, input.values, qkv, 1);
 
-  const TensorView<float> rotated_q = rotated_q_.view(num_rows_, num_q);
-  const RopeTable* rope = rope_table_of(spec_, attention_spec);
   KvAppendParams append{.q = qkv.columns(0, num_q),
                         .k = qkv.columns(num_q, num_k),
                         .v = qkv.columns(num_q + num_k, num_v),
-                        .num_q_heads = attention_spec.num_q_heads,
                         .q_norm = weights.q_norm.weight,
                         .q_norm_bias = weights.q_norm.bias,
                         .k_norm = weights.k_norm.weight,
                         .k_norm_bias = weights.k_norm.bias,
                         .rope = {},
-                        .q_scale = query_scale(attention_spec.scale, attention_spec.soft_cap.value_or(0)),
-                        .q_out = rotated_q,
+                        .q_out = {},
                         .kv = kv_pages(layer_idx, kv_pool)};
   if (attention_spec.qk_norm) {
     append.qk_norm_kind = attention_spec.qk_norm->kind;
     append.qk_norm_epsilon = attention_spec.qk_norm->epsilon;
     append.qk_norm_has_unit_offset = attention_spec.qk_norm->has_unit_offset;
   }
+  const bool is_int8 = weights.o.matrix.takes_int8();
+  Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
+  adapter_rows_.require_floats(attended, num_rows_, attended_cols(attention_spec));
+  append_and_attend(execution, layer_idx, append, attended);
+  add_to_residual(execution, layer_idx, Product::o, attended);
+}
+
+void Decoder::run_latent_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool) {
+  const LayerSpec& layer = spec_.layers[layer_idx];
+  const LatentSpec& latent = *layer.attention.latent;
+  const LayerWeights& weights = weights_->layers[layer_idx];
+  const size_t number = layer_latents_[layer_idx];
+
+  const StackedLinear& down = weights.latent.down;
+  const Activations input =
+      make_input(execution, layer, weights.attention_norm, down.needs_float(), down.needs_int8());
+  const auto [q, kv] = latents_.project(execution, number, num_rows_, input);
+  KvAppendParams append{.q = q,
+                        .k = kv,
+                        .v = {},
+                        .qk_norm_kind = latent.norm.kind,
+                        .qk_norm_epsilon = latent.norm.epsilon,
+                        .qk_norm_has_unit_offset = latent.norm.has_unit_offset,
+                        .first_normed_k = latent.rope_dim,
+                        .k_norm = weights.latent.kv_norm.weight,
+                        .k_norm_bias = weights.latent.kv_norm.bias,
+                        .rope = {},
+                        .q_out = {},
+                        .kv = kv_pages(layer_idx, kv_pool)};
+  append_and_attend(execution, layer_idx, append, latents_.attended(number, num_rows_));
+  const Activations heads = latents_.expand(execution, number, num_rows_);
+  add_to_residual(execution, layer_idx, Product::o, heads);
+}
+
+// Rotates queries and keys, stores the keys with their values, and attends.
+void Decoder::append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append,
+                                const Activations& attended) {
+  const AttentionSpec& attention_spec = spec_.layers[layer_idx].attention;
+  append.num_q_heads = attention_spec.num_q_heads;
+  append.q_scale = query_scale(attention_spec.scale, attention_spec.soft_cap.value_or(0));
+  append.q_out = rotated_q_.view(num_rows_, q_cols(attention_spec));
+  const RopeTable* rope = rope_table_of(spec_, attention_spec);
   if (rope != nullptr) {
     append.rope_style = rope->style;
     append.rotary_dim = rope->rotary_dim;
     append.rope = angles_[static_cast<size_t>(*attention_spec.rope_table)].view(num_rows_, rope->rotary_dim);
   }
   append_kv(execution, append_plan_, append);
-
-  const bool is_int8 = weights.o.matrix.takes_int8();
-  Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
-  adapter_rows_.require_floats(attended, num_rows_, attended_cols(attention_spec));
   attention(execution, geometries_[layer_geometries_[layer_idx]].plan,
-            {.q = rotated_q,
+            {.q = append.q_out,
              .num_q_heads = attention_spec.num_q_heads,
              .kv = append.kv,
              .is_causal = attention_spec.is_causal,
@@ -293,7 +335,6 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
              .out = attended.values,
              .quantized = attended.quantized},
             attention_scratch_);
-  add_to_residual(execution, layer_idx, Product::o, attended);
 }
 
 void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
@@ -409,6 +450,7 @@ KvPages Decoder::kv_pages(size_t layer_idx, const KvPool& kv_pool) const {
                 .num_kv_heads = attention_spec.num_kv_heads,
                 .head_dim = attention_spec.head_dim,
                 .value_dim = attention_spec.value_dim,
+                .is_latent = attention_spec.latent.has_value(),
                 .data = kv_pool.layer(layer_idx),
                 .num_pages = kv_pool.num_pages()};
   pages.page_stride = pages.page_bytes();

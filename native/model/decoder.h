@@ -17,6 +17,7 @@
 #include "model/decoder_spec.h"
 #include "model/decoder_weights.h"
 #include "model/experts.h"
+#include "model/latent_attention.h"
 #include "model/pooled_layers.h"
 #include "ops/attention.h"
 #include "ops/execution.h"
@@ -83,6 +84,9 @@ class Decoder {
   void compute_angles(const Execution& execution, std::span<const SequenceChunk> chunks);
   void embed_tokens(const Execution& execution);
   void run_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool);
+  void run_latent_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool);
+  void append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append,
+                         const Activations& attended);
   void run_mlp(const Execution& execution, size_t layer_idx);
   Activations make_input(const Execution& execution, const LayerSpec& layer, const NormWeights& norm_weights,
                          bool needs_float, bool needs_int8);
@@ -109,6 +113,8 @@ class Decoder {
   std::vector<size_t> layer_geometries_;  // index into geometries_ by layer
   Experts experts_;
   std::vector<size_t> layer_experts_;  // number in experts_ by layer, 0 for dense ones
+  LatentAttention latents_;
+  std::vector<size_t> layer_latents_;  // number in latents_ by layer, 0 for those without
 
   MemoryRegion scratch_;
   FloatBuffer residuals_[2];  // the stage that adds reads one and writes the other

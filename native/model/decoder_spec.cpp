@@ -40,6 +40,27 @@ void check_norm(const std::string& what, const NormSpec& norm) {
   }
 }
 
+void check_latent(const std::string& what, const AttentionSpec& attention) {
+  const LatentSpec& latent = *attention.latent;
+  check_range(what + ".latent.queryRank", latent.query_rank.value_or(1), 1, kMaxHiddenSize);
+  check_range(what + ".latent.nopeDim", latent.nope_dim, 1, kMaxHeadDim);
+  check_range(what + ".latent.outputDim", latent.output_dim, 1, kMaxHeadDim);
+  check_norm(what + ".latent.norm", latent.norm);
+  check_range(what + ".latent.ropeDim", latent.rope_dim, 0, attention.head_dim);
+  check_range(what + ".numKvHeads of latent attention", attention.num_kv_heads, 1, 1);
+  check_range(what + ".valueDim of latent attention", attention.value_dim, latent.rank, latent.rank);
+  check_range(what + ".headDim of latent attention", attention.head_dim, latent.rope_dim + latent.rank,
+              latent.rope_dim + latent.rank);
+  if (attention.qk_norm) {
+    throw Error(ErrorCode::unsupported_model, what + " norms the heads of latent attention");
+  }
+  if (latent.rope_dim % 16 != 0 || latent.rank % 16 != 0) {
+    throw Error(ErrorCode::unsupported_model,
+                what + ": latent attention needs ropeDim and rank to be multiples of 16, got " +
+                    std::to_string(latent.rope_dim) + " and " + std::to_string(latent.rank));
+  }
+}
+
 void check_attention(const std::string& what, const AttentionSpec& attention, const DecoderSpec& spec) {
   check_range(what + ".numQHeads", attention.num_q_heads, 1, kMaxHeads);
   check_range(what + ".numKvHeads", attention.num_kv_heads, 1, attention.num_q_heads);
@@ -60,11 +81,13 @@ void check_attention(const std::string& what, const AttentionSpec& attention, co
     throw Error(ErrorCode::unsupported_model,
                 what + " has a sliding window without being causal, which no kernel computes");
   }
+  if (attention.latent) check_latent(what, attention);
   if (!attention.rope_table) return;
   check_range(what + ".ropeTable", *attention.rope_table, 0,
               static_cast<int64_t>(spec.rope_tables.size()) - 1);
   const RopeTable& table = spec.rope_tables[static_cast<size_t>(*attention.rope_table)];
-  check_range(what + ": rotaryDim of its rope table", table.rotary_dim, 2, attention.head_dim);
+  const int64_t max_rotary = attention.latent ? attention.latent->rope_dim : attention.head_dim;
+  check_range(what + ": rotaryDim of its rope table", table.rotary_dim, 2, max_rotary);
 }
 
 void check_moe(const std::string& what, const MoeSpec& moe) {

@@ -32,6 +32,15 @@ struct HeadSpec {
   float scale = 1;
 };
 
+struct LatentSpec {
+  std::optional<int64_t> query_rank;
+  int64_t rank = 0;
+  int64_t nope_dim = 0;
+  int64_t rope_dim = 0;
+  int64_t output_dim = 0;
+  NormSpec norm;
+};
+
 struct AttentionSpec {
   int64_t num_q_heads = 0;
   int64_t num_kv_heads = 0;
@@ -45,6 +54,7 @@ struct AttentionSpec {
   std::optional<float> soft_cap;
   bool is_causal = true;
   std::optional<int32_t> rope_table;
+  std::optional<LatentSpec> latent = std::nullopt;
 };
 
 struct RopeTable {

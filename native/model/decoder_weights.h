@@ -30,6 +30,15 @@ struct StackedLinear {
   bool needs_float() const;
 };
 
+struct LatentWeights {
+  StackedLinear down;  // queries or their latent, then rotated dims and latent of the keys
+  NormWeights q_norm;
+  NormWeights kv_norm;
+  Linear q_b;               // absent without a latent of the queries
+  std::vector<Linear> k_b;  // by head
+  std::vector<Linear> v_b;
+};
+
 struct ExpertWeights {
   StackedLinear gate_up;
   Linear down;
@@ -50,6 +59,7 @@ struct LayerWeights {
   NormWeights q_norm;
   NormWeights k_norm;
   StackedLinear qkv;
+  LatentWeights latent;  // in place of qkv
   Linear o;
   StackedLinear gate_up;  // up alone when the MLP is not gated
   Linear down;

@@ -83,6 +83,16 @@ class LayoutBuilder {
       add_norm(weights.q_norm, prefix + "attention.q_norm", *attention.qk_norm, attention.head_dim);
       add_norm(weights.k_norm, prefix + "attention.k_norm", *attention.qk_norm, attention.head_dim);
     }
+    if (attention.latent) {
+      add_latent(weights, attention, prefix + "attention.");
+    } else {
+      add_qkv(weights, attention, prefix);
+    }
+    add_mlp(weights, layer, prefix);
+  }
+
+  void add_qkv(LayerWeights& weights, const AttentionSpec& attention, const std::string& prefix) {
+    const int64_t hidden = spec_.hidden_size;
     add_stacked(weights.qkv,
                 {{prefix + "attention.q", attention.num_q_heads * attention.head_dim},
                  {prefix + "attention.k", attention.num_kv_heads * attention.head_dim},
@@ -90,6 +100,38 @@ class LayoutBuilder {
                 hidden, attention.has_qkv_bias);
     add_linear(weights.o, prefix + "attention.o", hidden, attention.num_q_heads * attention.value_dim,
                attention.has_output_bias);
+  }
+
+  void add_latent(LayerWeights& layer, const AttentionSpec& attention, const std::string& prefix) {
+    const LatentSpec& latent = *attention.latent;
+    LatentWeights& weights = layer.latent;
+    const int64_t hidden = spec_.hidden_size;
+    const int64_t num_queries = attention.num_q_heads * (latent.nope_dim + latent.rope_dim);
+    const auto num_heads = static_cast<size_t>(attention.num_q_heads);
+    RolesAndRows down;
+    if (latent.query_rank) {
+      down.emplace_back(prefix + "q_a", *latent.query_rank);
+      add_norm(weights.q_norm, prefix + "q_a_norm", latent.norm, *latent.query_rank);
+      add_linear(weights.q_b, prefix + "q_b", num_queries, *latent.query_rank, false);
+    } else {
+      down.emplace_back(prefix + "q", num_queries);
+    }
+    down.emplace_back(prefix + "kv_a", latent.rope_dim + latent.rank);
+    add_stacked(weights.down, down, hidden, attention.has_qkv_bias);
+    add_norm(weights.kv_norm, prefix + "kv_a_norm", latent.norm, latent.rank);
+    weights.k_b.resize(num_heads);
+    weights.v_b.resize(num_heads);
+    for (size_t head = 0; head < num_heads; ++head) {
+      const std::string number = std::to_string(head);
+      add_matrix(weights.k_b[head].matrix, prefix + "k_b." + number, latent.rank, latent.nope_dim);
+      add_matrix(weights.v_b[head].matrix, prefix + "v_b." + number, latent.output_dim, latent.rank);
+    }
+    add_linear(layer.o, prefix + "o", hidden, attention.num_q_heads * latent.output_dim,
+               attention.has_output_bias);
+  }
+
+  void add_mlp(LayerWeights& weights, const LayerSpec& layer, const std::string& prefix) {
+    const int64_t hidden = spec_.hidden_size;
     if (layer.moe) {
       add_experts(weights.moe, *layer.moe, prefix + "mlp.");
       return;

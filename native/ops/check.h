@@ -36,6 +36,13 @@ inline void check_quantized(const char* what, const QuantizedRows& rows, int64_t
   check_equal(what, rows.num_rows, num_rows);
   check_equal(what, rows.num_cols, num_cols);
   check_equal(what, num_cols % kGroup, 0);
+  check_that(rows.row_stride >= num_cols && rows.row_stride % kGroup == 0,
+             "int8 activations: rows a multiple of 32 apart");
+}
+
+inline void check_written(const char* what, const QuantizedRows& rows, int64_t num_rows, int64_t num_cols) {
+  check_quantized(what, rows, num_rows, num_cols);
+  check_equal(what, rows.row_stride, num_cols);
 }
 
 // Checks the outputs of an operation that may write floats, int8 or both.
@@ -45,7 +52,14 @@ inline void check_outputs(const char* what, const TensorView<float>& out, const 
     throw Error(ErrorCode::invalid_parameter, std::string(what) + " is absent");
   }
   if (out.is_present()) check_view(what, out, num_rows, num_cols);
-  if (quantized.is_present()) check_quantized(what, quantized, num_rows, num_cols);
+  if (quantized.is_present()) check_written(what, quantized, num_rows, num_cols);
+}
+
+inline void check_latent_dims(const char* what, const KvPages& kv) {
+  if (!kv.is_latent) return;
+  check_equal(what, kv.head_dim % 16, 0);
+  check_equal(what, kv.value_dim % 16, 0);
+  check_that(kv.value_dim <= kv.head_dim, "latent pages: a value within the key");
 }
 
 inline int64_t output_rows(const TensorView<float>& out, const QuantizedRows& quantized) {

@@ -31,11 +31,11 @@ QuantizedRows make_quantized_rows(int64_t num_rows, int64_t num_cols, std::span<
              "int8 activations: enough memory, aligned to 64 bytes");
   return {reinterpret_cast<int8_t*>(memory.data()),
           reinterpret_cast<ActivationGroup*>(memory.data() + value_bytes(num_rows, num_cols)), num_rows,
-          num_cols};
+          num_cols, num_cols};
 }
 
 void quantize_rows(const Execution& execution, TensorView<const float> in, const QuantizedRows& out) {
-  check_quantized("quantize: output", out, in.num_rows, in.num_cols);
+  check_written("quantize: output", out, in.num_rows, in.num_cols);
   check_view("quantize: input", in, out.num_rows, out.num_cols);
   for_row_chunks(execution, in.num_rows, in.num_cols,
                  [in, out, kernel = execution.kernels().quantize](int64_t first, int64_t last) {

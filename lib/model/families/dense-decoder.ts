@@ -9,6 +9,7 @@ import type {
 import type { Checkpoint, CheckpointWarning } from '../checkpoint-types';
 import { type ExpertLayers, mapExperts } from './expert-tensors';
 import type { DecoderDescription } from './family';
+import { type LatentLayers, mapLatents } from './latent-tensors';
 import { isClassifier, POOLED_TENSORS } from './pooled-output';
 import type { DecoderSettings } from './settings/decoder-settings';
 import { ropeTables } from './settings/rope-scaling';
@@ -34,6 +35,8 @@ export interface DenseTraits {
   readonly isTransposed: boolean;
   /** Where q and k rows are stored when not in order; by number of heads. */
   readonly rowOrder: ((numHeads: number, headDim: number) => Int32Array) | null;
+  /** Null: q, k and v are products of the hidden state. */
+  readonly latent: LatentLayers | null;
   /** Null: every layer is dense. */
   readonly experts: ExpertLayers | null;
   /** Tensors that may be left over without a warning. */
@@ -50,6 +53,7 @@ export const PLAIN_TRAITS: Omit<DenseTraits, 'family' | 'tensors'> = {
   hasMlpBias: false,
   isTransposed: false,
   rowOrder: null,
+  latent: null,
   experts: null,
   ignorable: null,
 };
@@ -154,18 +158,26 @@ function mapLayer(weights: WeightMap, layer: number, settings: DecoderSettings, 
     norm('attention.q_norm', tensors.qNorm, headDim);
     norm('attention.k_norm', tensors.kNorm, headDim);
   }
+  const mapMlp = (): void => {
+    if (traits.experts?.isSparse(layer)) {
+      mapExperts(weights, layer, prefix, traits.experts, hiddenSize);
+      return;
+    }
+    if (tensors.gate !== null) linear('mlp.gate', tensors.gate, intermediateSize, hiddenSize);
+    linear('mlp.up', tensors.up, intermediateSize, hiddenSize);
+    linear('mlp.down', tensors.down, hiddenSize, intermediateSize);
+  };
   const { numQHeads, numKvHeads, valueDim } = settings;
+  if (traits.latent !== null) {
+    mapLatents(weights, layer, prefix, traits.latent, { ...traits, numHeads: numQHeads, hiddenSize });
+    mapMlp();
+    return;
+  }
   linear('attention.q', tensors.q, numQHeads * headDim, hiddenSize, traits.rowOrder?.(numQHeads, headDim));
   linear('attention.k', tensors.k, numKvHeads * headDim, hiddenSize, traits.rowOrder?.(numKvHeads, headDim));
   linear('attention.v', tensors.v, numKvHeads * valueDim, hiddenSize);
   linear('attention.o', tensors.o, hiddenSize, numQHeads * valueDim);
-  if (traits.experts?.isSparse(layer)) {
-    mapExperts(weights, layer, prefix, traits.experts, hiddenSize);
-    return;
-  }
-  if (tensors.gate !== null) linear('mlp.gate', tensors.gate, intermediateSize, hiddenSize);
-  linear('mlp.up', tensors.up, intermediateSize, hiddenSize);
-  linear('mlp.down', tensors.down, hiddenSize, intermediateSize);
+  mapMlp();
 }
 
 function hasBias(role: string, traits: DenseTraits): boolean {
@@ -208,7 +220,7 @@ function layerSpec(settings: DecoderSettings, traits: DenseTraits, norm: NormSpe
     softCap: settings.attentionSoftCap,
     isCausal: true,
     ropeTable: settings.layerRopes[layer] ?? null,
-    latent: null,
+    latent: traits.latent?.spec ?? null,
   };
   const mlp: MlpSpec = {
     kind: 'dense',

@@ -10,6 +10,7 @@ import { gemma3 } from './gemma3';
 import { glm } from './glm';
 import { glm4 } from './glm4';
 import { glm4Moe } from './glm4-moe';
+import { glm4MoeLite } from './glm4-moe-lite';
 import { gpt2 } from './gpt2';
 import { llama } from './llama';
 import { mistral } from './mistral';
@@ -42,6 +43,7 @@ const FAMILIES: readonly Family[] = [
   glm,
   glm4,
   glm4Moe,
+  glm4MoeLite,
   bert,
   roberta,
 ];

@@ -91,6 +91,18 @@ export class WeightMap {
     this.#tensors.push({ role, source });
   }
 
+  /** [out, in]: the transpose of some rows of a tensor [rows.total, out]. */
+  transposed(role: string, name: string, [out, columns]: readonly [number, number], rows: RowRange): void {
+    const tensor = this.#require(name, [rows.total, out]);
+    if (tensor === null) return;
+    const format = this.#formatOf(tensor, VECTOR_FORMATS);
+    const rowBytes = out * STORED_FORMATS[format].bytesPerBlock;
+    const offset = tensor.offset + rows.first * rowBytes;
+    const slices = [{ file: tensor.file, offset, byteLength: columns * rowBytes }];
+    const source = { format, shape: [out, columns], slices, rowOrder: null, isTransposed: true };
+    this.#tensors.push({ role, source });
+  }
+
   /** A matrix of one row, which may be stored as a vector. */
   row(role: string, name: string, columns: number): void {
     const isVector = this.#checkpoint.tensors.get(name)?.shape.length === 1;

@@ -4,7 +4,16 @@ import type { DecoderSpec } from '../../../lib/native/decoder-spec';
 import { loadAddon } from '../../../lib/native/loader';
 import { float64Logits } from './float64-decoder';
 import { TestEngine } from './step-driver';
-import { LAYER, moeSpec, RMS, ropeTable, seededRandom, TinyModel, tinySpec } from './tiny-model';
+import {
+  LAYER,
+  latentAttention,
+  moeSpec,
+  RMS,
+  ropeTable,
+  seededRandom,
+  TinyModel,
+  tinySpec,
+} from './tiny-model';
 
 let addon: NativeAddon;
 let engine: TestEngine;
@@ -97,6 +106,20 @@ const SPECS: Record<string, DecoderSpec> = {
       { mlp: moeSpec(), normPlacement: 'sandwich', residualScale: 0.5 },
     ],
   ),
+  'latent attention with low-rank queries (GLM-4.7-Flash)': tinySpec(
+    { ropeTables: [ropeTable(16, 'interleaved')] },
+    [
+      { attention: latentAttention() },
+      {
+        attention: { ...latentAttention({ rank: 48, outputDim: 8 }), hasQkvBias: true, hasOutputBias: true },
+      },
+    ],
+  ),
+  'latent attention with plain queries, beside an ordinary layer': tinySpec({}, [
+    { attention: { ...latentAttention({ queryRank: null }), slidingWindow: null } },
+    {},
+    { attention: { ...latentAttention({ ropeDim: 0 }), ropeTable: null } },
+  ]),
   'no norm at the end and no rope': tinySpec({ finalNorm: null, ropeTables: [] }, [
     { attention: { ropeTable: null } },
   ]),
@@ -169,6 +192,17 @@ describe('every setting of a DecoderSpec', () => {
       { mlp: moeSpec({ router: { numGroups: 6, topGroups: 1 } }) },
       'invalid_parameter',
     ],
+    [
+      'latent attention whose cached width is not that of its parts',
+      { attention: { ...latentAttention(), headDim: 64 } },
+      'invalid_parameter',
+    ],
+    ['a latent of odd width', { attention: latentAttention({ rank: 24 }) }, 'unsupported_model'],
+    [
+      'latent attention that rotates more than it keeps apart',
+      { attention: latentAttention({ ropeDim: 0 }) },
+      'invalid_parameter',
+    ],
     ['a gate without a shared expert', { mlp: moeSpec({ hasSharedGate: true }) }, 'invalid_parameter'],
   ] as const)('%s is refused with %s', async (_, layer, code) => {
     const tiny = new TinyModel(tinySpec({}, [layer]));
@@ -196,7 +230,14 @@ describe.each([
   });
 
   test.each([1, 2])('tokens are the same alone and in a mixed batch, with %i threads', async (threads) => {
-    const tiny = new TinyModel(tinySpec({}, [{ mlp: experts }, { attention: { slidingWindow: 24 } }]), 9);
+    const tiny = new TinyModel(
+      tinySpec({}, [
+        { mlp: experts },
+        { attention: { slidingWindow: 24 } },
+        { attention: latentAttention() },
+      ]),
+      9,
+    );
     const own = new TestEngine(addon, threads);
     const model = await own.load(tiny, { precision, kvDtype });
     const alone: number[][] = [];

@@ -1,6 +1,7 @@
 import type {
   AttentionSpec,
   DecoderSpec,
+  LatentSpec,
   LayerSpec,
   MlpSpec,
   MoeSpec,
@@ -101,7 +102,16 @@ function runLayer(
     return normPlacement === 'post' ? sums.map((row) => normed(row, norm, weights, role)) : sums;
   };
   const attended = subLayer('attention', hidden, (inputs) =>
-    attention(spec, layer.attention, `${prefix}attention.`, weights, inputs, rowTable),
+    layer.attention.latent === null
+      ? attention(spec, layer.attention, `${prefix}attention.`, weights, inputs, rowTable)
+      : latentAttention(
+          spec,
+          layer.attention,
+          layer.attention.latent,
+          `${prefix}attention.`,
+          weights,
+          inputs,
+        ),
   );
   return subLayer('mlp', attended, (inputs) =>
     inputs.map((x) =>
@@ -225,6 +235,55 @@ function attention(
       return attend(q, visible(keys), visible(values), settings);
     });
     if (outputs.length !== numQHeads * valueDim) throw new Error('head sizes do not agree');
+    return product(weights, `${prefix}o`, settings.hasOutputBias ? `${prefix}o.bias` : null, outputs);
+  });
+}
+
+/** Makes the keys and values of every head, which the native decoder never does. */
+function latentAttention(
+  spec: DecoderSpec,
+  settings: AttentionSpec,
+  latent: LatentSpec,
+  prefix: string,
+  weights: Weights,
+  inputs: readonly Vector[],
+): Vector[] {
+  const { queryRank, rank, nopeDim, ropeDim, outputDim, norm } = latent;
+  const table = settings.ropeTable === null ? null : (spec.ropeTables[settings.ropeTable] ?? null);
+  const first = (role: string, x: Vector): Vector =>
+    product(weights, prefix + role, settings.hasQkvBias ? `${prefix}${role}.bias` : null, x);
+  const headsOf = <T>(head: (index: number) => T): T[] =>
+    Array.from({ length: settings.numQHeads }, (_, index) => head(index));
+  const queries = inputs.map((x, t) => {
+    const low = queryRank === null ? [] : normed(first('q_a', x), norm, weights, `${prefix}q_a_norm`);
+    const all = queryRank === null ? first('q', x) : product(weights, `${prefix}q_b`, null, low);
+    return headsOf((h) => {
+      const q = all.slice(h * (nopeDim + ropeDim), (h + 1) * (nopeDim + ropeDim));
+      return [...q.slice(0, nopeDim), ...rotate(q.slice(nopeDim), table, t)];
+    });
+  });
+  const cached = inputs.map((x, t) => {
+    const kv = first('kv_a', x);
+    const c = normed(kv.slice(ropeDim), norm, weights, `${prefix}kv_a_norm`);
+    return { rotated: rotate(kv.slice(0, ropeDim), table, t), c };
+  });
+  const keys = cached.map(({ rotated, c }) =>
+    headsOf((h) => {
+      const kB = get(weights, `${prefix}k_b.${h}`);
+      const nope = Array.from({ length: nopeDim }, (_, i) =>
+        c.reduce((sum, value, r) => sum + (kB[r * nopeDim + i] as number) * value, 0),
+      );
+      return [...nope, ...rotated];
+    }),
+  );
+  const values = cached.map(({ c }) => headsOf((h) => product(weights, `${prefix}v_b.${h}`, null, c)));
+  if (get(weights, `${prefix}k_b.0`).length !== rank * nopeDim) throw new Error('head sizes do not agree');
+  return queries.map((query, t) => {
+    const outputs = query.flatMap((q, h) => {
+      const visible = (rows: readonly Vector[][]): Vector[] =>
+        rows.slice(0, t + 1).map((row) => row[h] as Vector);
+      return attend(q, visible(keys), visible(values), { ...settings, valueDim: outputDim });
+    });
     return product(weights, `${prefix}o`, settings.hasOutputBias ? `${prefix}o.bias` : null, outputs);
   });
 }

@@ -5,6 +5,7 @@ import type { NativeFile, NativeTensor } from '../../../lib/native/addon';
 import type {
   AttentionSpec,
   DecoderSpec,
+  LatentSpec,
   LayerSpec,
   MlpSpec,
   MoeSpec,
@@ -78,6 +79,28 @@ export const moeSpec = ({ router, ...changes }: MoeChanges = {}): MoeSpec => ({
   router: { ...MOE.router, ...router },
 });
 
+const LATENT: LatentSpec = {
+  queryRank: 24,
+  rank: 32,
+  nopeDim: 12,
+  ropeDim: 16,
+  outputDim: 20,
+  norm: RMS,
+};
+
+/** Latent attention of four heads, and what a test changes of it. */
+export function latentAttention(changes: Partial<LatentSpec> = {}): Partial<AttentionSpec> {
+  const latent = { ...LATENT, ...changes };
+  const { ropeDim, rank, nopeDim } = latent;
+  return {
+    numKvHeads: 1,
+    headDim: ropeDim + rank,
+    valueDim: rank,
+    scale: (nopeDim + ropeDim) ** -0.5,
+    latent,
+  };
+}
+
 export function ropeTable(
   rotaryDim: number,
   style: RopeTable['style'],
@@ -133,6 +156,23 @@ export function rolesOf(spec: DecoderSpec): Map<string, readonly number[]> {
     roles.set(role, [rows, columns]);
     if (hasBias) roles.set(`${role}.bias`, [rows]);
   };
+  const addLatent = (prefix: string, attention: AttentionSpec, latent: LatentSpec): void => {
+    const { numQHeads, hasQkvBias } = attention;
+    const numQueries = numQHeads * (latent.nopeDim + latent.ropeDim);
+    if (latent.queryRank === null) addMatrix(`${prefix}q`, numQueries, hiddenSize, hasQkvBias);
+    else {
+      addMatrix(`${prefix}q_a`, latent.queryRank, hiddenSize, hasQkvBias);
+      addNorm(`${prefix}q_a_norm`, latent.norm, latent.queryRank);
+      addMatrix(`${prefix}q_b`, numQueries, latent.queryRank, false);
+    }
+    addMatrix(`${prefix}kv_a`, latent.ropeDim + latent.rank, hiddenSize, hasQkvBias);
+    addNorm(`${prefix}kv_a_norm`, latent.norm, latent.rank);
+    for (let h = 0; h < numQHeads; h += 1) {
+      addMatrix(`${prefix}k_b.${h}`, latent.rank, latent.nopeDim, false);
+      addMatrix(`${prefix}v_b.${h}`, latent.outputDim, latent.rank, false);
+    }
+    addMatrix(`${prefix}o`, hiddenSize, numQHeads * latent.outputDim, attention.hasOutputBias);
+  };
   const addMlp = (prefix: string, mlp: MlpSpec | MoeSpec): void => {
     const add = (at: string, intermediateSize: number, isGated: boolean, hasBias: boolean): void => {
       if (isGated) addMatrix(`${at}gate`, intermediateSize, hiddenSize, hasBias);
@@ -162,10 +202,13 @@ export function rolesOf(spec: DecoderSpec): Map<string, readonly number[]> {
       if (normPlacement === 'sandwich') addNorm(`layers.${i}.${part}_post_norm`, norm, hiddenSize);
     }
     const prefix = `layers.${i}.attention.`;
-    addMatrix(`${prefix}q`, numQHeads * headDim, hiddenSize, hasQkvBias);
-    addMatrix(`${prefix}k`, numKvHeads * headDim, hiddenSize, hasQkvBias);
-    addMatrix(`${prefix}v`, numKvHeads * valueDim, hiddenSize, hasQkvBias);
-    addMatrix(`${prefix}o`, hiddenSize, numQHeads * valueDim, attention.hasOutputBias);
+    if (attention.latent !== null) addLatent(prefix, attention, attention.latent);
+    else {
+      addMatrix(`${prefix}q`, numQHeads * headDim, hiddenSize, hasQkvBias);
+      addMatrix(`${prefix}k`, numKvHeads * headDim, hiddenSize, hasQkvBias);
+      addMatrix(`${prefix}v`, numKvHeads * valueDim, hiddenSize, hasQkvBias);
+      addMatrix(`${prefix}o`, hiddenSize, numQHeads * valueDim, attention.hasOutputBias);
+    }
     addNorm(`${prefix}q_norm`, attention.qkNorm, headDim);
     addNorm(`${prefix}k_norm`, attention.qkNorm, headDim);
     addMlp(`layers.${i}.mlp.`, mlp);
