@@ -22,6 +22,7 @@ struct AttentionShape {
   int64_t sliding_window = 0;
   float soft_cap = 0;
   float scale = 0.125f;
+  bool is_latent = false;
 };
 
 class KvPool {
@@ -31,6 +32,7 @@ class KvPool {
     pages_.num_kv_heads = shape.num_kv_heads;
     pages_.head_dim = shape.head_dim;
     pages_.value_dim = shape.value_dim;
+    pages_.is_latent = shape.is_latent;
     pages_.data = memory_.bytes().data();
     pages_.page_stride = stride(shape);
     pages_.num_pages = num_pages;
@@ -61,6 +63,7 @@ class KvPool {
     pages.num_kv_heads = shape.num_kv_heads;
     pages.head_dim = shape.head_dim;
     pages.value_dim = shape.value_dim;
+    pages.is_latent = shape.is_latent;
     return (pages.page_bytes() + 63) / 64 * 64;
   }
 

@@ -41,6 +41,7 @@ class AttentionRun {
     sequence.q = random.normals(num_tokens * shape_.num_q_heads * shape_.head_dim, 2);
     sequence.k = random.normals(num_tokens * shape_.num_kv_heads * shape_.head_dim);
     sequence.v = random.normals(num_tokens * shape_.num_kv_heads * shape_.value_dim);
+    if (shape_.is_latent) sequence.v = last_dims(sequence.k);
     sequence.page_table = kv_.take(random_, num_tokens);
     return sequence;
   }
@@ -101,6 +102,16 @@ class AttentionRun {
   const std::vector<Sequence>& sequences() const { return sequences_; }
 
  private:
+  // The part of latents that is their value.
+  std::vector<float> last_dims(const std::vector<float>& k) const {
+    std::vector<float> out;
+    for (size_t first = 0; first < k.size(); first += static_cast<size_t>(shape_.head_dim)) {
+      const auto end = k.begin() + static_cast<int64_t>(first) + shape_.head_dim;
+      out.insert(out.end(), end - shape_.value_dim, end);
+    }
+    return out;
+  }
+
   std::vector<float> stored_head(const std::vector<float>& rows, int64_t head, int64_t dim) const {
     std::vector<float> out;
     const int64_t cols = shape_.num_kv_heads * dim;
@@ -118,7 +129,9 @@ class AttentionRun {
     KvAppendParams append;
     append.q = TensorView<const float>(q.data(), num_rows, q_cols);
     append.k = TensorView<const float>(k.data(), num_rows, shape_.num_kv_heads * shape_.head_dim);
-    append.v = TensorView<const float>(v.data(), num_rows, shape_.num_kv_heads * shape_.value_dim);
+    if (!shape_.is_latent) {
+      append.v = TensorView<const float>(v.data(), num_rows, shape_.num_kv_heads * shape_.value_dim);
+    }
     append.num_q_heads = shape_.num_q_heads;
     append.q_scale = query_scale(shape_.scale, shape_.soft_cap);
     append.q_out = TensorView<float>(prepared.data(), num_rows, q_cols);
@@ -176,6 +189,13 @@ TEST_P(Attention, EqualsFloat64ForEveryKind) {
        .value_dim = 24,
        .dtype = KvDtype::f32,
        .sliding_window = 300},
+      {.num_q_heads = 7, .num_kv_heads = 1, .head_dim = 48, .value_dim = 32, .is_latent = true},
+      {.num_q_heads = 6,
+       .num_kv_heads = 2,
+       .head_dim = 80,
+       .value_dim = 80,
+       .dtype = KvDtype::f32,
+       .is_latent = true},
   };
   uint64_t seed = 31;
   for (const AttentionShape& shape : shapes) {
@@ -208,9 +228,11 @@ TEST_P(Attention, EqualsFloat64WhenNotCausal) {
 // Method: 330 tokens, more than one split of 256, in one chunk on one thread against chunks of other sizes,
 // mixed with other sequences.
 TEST_P(Attention, GivesATokenTheSameBitsHoweverTheStepsAreCut) {
-  for (const KvDtype dtype : {KvDtype::bf16, KvDtype::f32}) {
-    const AttentionShape shape = {
-        .num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48, .dtype = dtype};
+  const AttentionShape shapes[] = {
+      {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48},
+      {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48, .dtype = KvDtype::f32},
+      {.num_q_heads = 7, .num_kv_heads = 1, .head_dim = 48, .value_dim = 32, .is_latent = true}};
+  for (const AttentionShape& shape : shapes) {
     AttentionRun whole(GetParam(), shape, 1, 51);
     whole.add(330, 52);
     std::vector<std::vector<float>> expected;

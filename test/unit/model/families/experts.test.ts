@@ -7,10 +7,12 @@ import { type Change, checkpointOf, described, number, openFixtures } from './va
 beforeAll(() =>
   openFixtures([
     'glm4-moe-bf16',
+    'glm4-moe-lite-bf16',
     'mixtral-f32',
     'qwen2-moe-f16',
     'qwen3-moe-bf16',
     'glm4-moe-q8_0',
+    'glm4-moe-lite-q8_0',
     'mixtral-q4_0',
     'qwen2-moe-q8_0',
     'qwen3-moe-q4_1',
@@ -162,6 +164,115 @@ describe('where experts lie', () => {
     expect(experts).toHaveLength(2 * 8 * 3);
     // [32, 32] as q8: one panel of 32 x 32 int8 and 32 half scales, one factor, rounded up to 64.
     expect(experts.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(48 * 1152);
+  });
+});
+
+describe('glm4_moe_lite: latent attention', () => {
+  const attentionOf = (name: string, change: Change = {}) =>
+    described(name, change).spec.layers[1]?.attention;
+
+  test('what is cached is one head of rotated dims and latent, and the heads are apart', () => {
+    const norm = { kind: 'rms', epsilon: 1e-6, hasUnitOffset: false, hasBias: false };
+    expect(attentionOf('glm4-moe-lite-bf16')).toMatchObject({
+      numQHeads: 4,
+      numKvHeads: 1,
+      headDim: 16 + 48,
+      valueDim: 48,
+      scale: (12 + 16) ** -0.5,
+      latent: { queryRank: 24, rank: 48, nopeDim: 12, ropeDim: 16, outputDim: 20, norm },
+    });
+    expect(attentionOf('glm4-moe-lite-q8_0')).toMatchObject({
+      numKvHeads: 1,
+      headDim: 64,
+      valueDim: 32,
+      scale: 0.125,
+      latent: { queryRank: null, rank: 32, nopeDim: 32, ropeDim: 32, outputDim: 32, norm },
+    });
+  });
+
+  test('a token takes rotated dims and latent in each layer, once', () => {
+    const { spec, tensors } = described('glm4-moe-lite-bf16', {});
+    const input = {
+      spec,
+      tensors,
+      precision: 'fast',
+      kvDtype: 'bf16',
+      contextLength: 1,
+      concurrency: 1,
+    } as const;
+    expect(estimateMemory(input).kvBytesPerToken).toBe(2 * (16 + 48) * 2);
+  });
+
+  test('rotated rows come first, keys of a head are transposed, values are not', () => {
+    const { tensors } = described('glm4-moe-lite-bf16', {});
+    const sourceOf = (role: string) =>
+      tensors.find((tensor) => tensor.role === `layers.0.attention.${role}`)?.source;
+    const order = [...(sourceOf('kv_a')?.rowOrder ?? [])];
+    expect([order[0], order[15], order[16], order[63]]).toEqual([48, 63, 0, 47]);
+    const stored = checkpointOf('glm4-moe-lite-bf16').tensors.get(
+      'model.layers.0.self_attn.kv_b_proj.weight',
+    );
+    const start = stored?.offset ?? 0;
+    // Heads of 12 + 20 rows, 48 bf16 each.
+    expect(sourceOf('k_b.2')).toMatchObject({
+      shape: [48, 12],
+      isTransposed: true,
+      slices: [{ offset: start + 2 * 32 * 96, byteLength: 12 * 96 }],
+    });
+    expect(sourceOf('v_b.2')).toMatchObject({
+      shape: [20, 48],
+      isTransposed: false,
+      slices: [{ offset: start + (2 * 32 + 12) * 96, byteLength: 20 * 96 }],
+    });
+  });
+
+  test('halves rotate together when the config says so; layers are dense by list or by count', () => {
+    const styleOf = (change: Change) => described('glm4-moe-lite-bf16', change).spec.ropeTables[0]?.style;
+    expect(styleOf({})).toBe('interleaved');
+    expect(styleOf({ config: { rope_interleave: false } })).toBe('half_split');
+    const sparse = (config: Record<string, unknown>) =>
+      described('glm4-moe-lite-bf16', { config, tensors: {} }).spec.layers.map(({ mlp }) => mlp.kind);
+    expect(sparse({ mlp_layer_types: undefined })).toEqual(['dense', 'moe']);
+    expect(sparse({ mlp_layer_types: undefined, first_k_dense_replace: 1 })).toEqual(['dense', 'moe']);
+  });
+
+  const invalid: readonly (readonly [string, string, Change, RegExp])[] = [
+    [
+      'layer types that do not fit',
+      'glm4-moe-lite-bf16',
+      { config: { mlp_layer_types: ['dense'] } },
+      /"mlp_layer_types".*2 layers.*1 types/,
+    ],
+    [
+      'an unknown layer type',
+      'glm4-moe-lite-bf16',
+      { config: { mlp_layer_types: ['dense', 'hash'] } },
+      /"mlp_layer_types".*"dense" or "sparse".*hash/,
+    ],
+    ['no latent', 'glm4-moe-lite-bf16', { config: { kv_lora_rank: undefined } }, /"kv_lora_rank".*nothing/],
+    [
+      'heads of another size',
+      'glm4-moe-lite-bf16',
+      { config: { v_head_dim: 24 } },
+      /kv_b_proj.weight".*\[144, 48\].*\[128, 48\]/,
+    ],
+    [
+      'GGUF heads that are not split',
+      'glm4-moe-lite-q8_0',
+      { tensors: { 'blk.0.attn_k_b.weight': null } },
+      /tensor "blk.0.attn_k_b.weight".*\[4, 32, 32\].*no such tensor/,
+    ],
+    [
+      'a head no wider than what rotates',
+      'glm4-moe-lite-q8_0',
+      { keys: { 'deepseek2.attention.key_length_mla': number(32) } },
+      /"deepseek2.attention.key_length_mla".*33/,
+    ],
+  ];
+  test.each(invalid)('%s', (_name, fixture, change, message) => {
+    expect(() => described(fixture, change)).toThrow(
+      expect.objectContaining({ code: 'invalid_model_file', message: expect.stringMatching(message) }),
+    );
   });
 });
 
