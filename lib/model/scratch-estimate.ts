@@ -33,12 +33,14 @@ export function estimateScratch(
     perPosition[buffer] = Math.max(perPosition[buffer] ?? 0, bytes);
   };
   for (const [i, { attention, mlp, normPlacement }] of layers.entries()) {
-    const { numQHeads, numKvHeads, headDim, valueDim } = attention;
     const role = (name: string): string => `layers.${i}.${name}`;
-    widen('qkv', FLOAT_BYTES * (numQHeads * headDim + numKvHeads * (headDim + valueDim)));
-    widen('rotated q', FLOAT_BYTES * numQHeads * headDim);
-    widen('attended', numQHeads * valueDim * readers.bytesPerValue([role('attention.o')]));
-    const inputs = ['attention.q', 'attention.k', 'attention.v', ...mlpInputs(mlp)].map(role);
+    widen('rotated q', FLOAT_BYTES * attention.numQHeads * attention.headDim);
+    for (const [buffer, bytes] of attentionBuffers(attention, (name) =>
+      readers.bytesPerValue([role(name)]),
+    )) {
+      widen(buffer, bytes);
+    }
+    const inputs = [...ATTENTION_INPUTS, ...mlpInputs(mlp)].map(role);
     widen('input', hiddenSize * readers.bytesPerValue(inputs));
     if (normPlacement !== 'pre') widen('sub-layer', FLOAT_BYTES * hiddenSize);
     widen('attention', 2 * attentionPartials(attention));
@@ -60,6 +62,34 @@ export function estimateScratch(
 /** Running sums of a query head's values, its maximum and its total: cpu::attention_partial_floats, twice per row. */
 function attentionPartials({ numQHeads, valueDim }: AttentionSpec): number {
   return 2 * numQHeads * FLOAT_BYTES * (Math.ceil(valueDim / 16) * 16 + 16);
+}
+
+const ATTENTION_INPUTS = ['q', 'k', 'v', 'q_a', 'kv_a'].map((name) => `attention.${name}`);
+
+function attentionBuffers(
+  { numQHeads, numKvHeads, headDim, valueDim, latent }: AttentionSpec,
+  bytesPerValue: (role: string) => number,
+): readonly (readonly [buffer: string, bytes: number])[] {
+  const output = bytesPerValue('attention.o');
+  if (latent === null) {
+    return [
+      ['qkv', FLOAT_BYTES * (numQHeads * headDim + numKvHeads * (headDim + valueDim))],
+      ['attended', numQHeads * valueDim * output],
+    ];
+  }
+  const { queryRank, nopeDim, ropeDim, outputDim } = latent;
+  const numQueries = numQHeads * (nopeDim + ropeDim);
+  const int8Queries = bytesPerValue('attention.k_b.0') === INT8_BYTES ? INT8_BYTES * numQueries : 0;
+  // Outputs of the heads are kept as floats whatever else reads them.
+  const int8Outputs = output === INT8_BYTES ? INT8_BYTES : 0;
+  return [
+    ['down', FLOAT_BYTES * ((queryRank ?? numQueries) + headDim)],
+    ['query latent', queryRank === null ? 0 : queryRank * bytesPerValue('attention.q_b')],
+    ['query heads', (queryRank === null ? 0 : FLOAT_BYTES * numQueries) + int8Queries],
+    ['latent q', FLOAT_BYTES * numQHeads * headDim],
+    ['attended latents', numQHeads * valueDim * bytesPerValue('attention.v_b.0')],
+    ['expanded', numQHeads * outputDim * (FLOAT_BYTES + int8Outputs)],
+  ];
 }
 
 function mlpInputs(mlp: MlpSpec | MoeSpec): readonly string[] {

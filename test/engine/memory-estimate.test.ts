@@ -17,6 +17,8 @@ const FIXTURES = [
   'phi3-f16',
   'gpt2-f32',
   'smollm3-bf16',
+  'glm4-moe-lite-bf16',
+  'glm4-moe-lite-q8_0',
 ];
 const MAX_ERROR = 0.05;
 

@@ -199,6 +199,8 @@ describe('glm4_moe_lite: latent attention', () => {
       kvDtype: 'bf16',
       contextLength: 1,
       concurrency: 1,
+      maxStepTokens: 16,
+      threads: 1,
     } as const;
     expect(estimateMemory(input).kvBytesPerToken).toBe(2 * (16 + 48) * 2);
   });
