@@ -1,4 +1,5 @@
 export { createEngine, loadModel } from './engine/create-engine';
+export type { Adapter, AdapterInfo, LoadAdapterOptions, LoadPhase, LoadProgress } from './engine/load-types';
 export type {
   BinaryInfo,
   ChatDialect,
@@ -22,8 +23,6 @@ export type {
   KvCacheOptions,
   LabelScore,
   LoadModelOptions,
-  LoadPhase,
-  LoadProgress,
   Logger,
   LogitsOptions,
   LogRecord,
@@ -36,6 +35,7 @@ export type {
   RerankOptions,
   RerankResult,
   SamplingOptions,
+  ScoreOptions,
   Timings,
   TokenizeOptions,
   TokenLogprob,

@@ -1,4 +1,4 @@
-import type { LoadProgress } from '../engine/types';
+import type { LoadProgress } from '../engine/load-types';
 import { formatBytes, formatSeconds } from './figures';
 import { colors } from './terminal';
 

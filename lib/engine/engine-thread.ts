@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../errors';
-import type { BinaryInfo, Logger, ModelStats } from './types';
-import type { EngineCommand, EngineReport, EngineWorkerData } from './worker/protocol';
+import type { BinaryInfo, Logger } from './types';
+import type { EngineAnswers, EngineCommand, EngineReport, EngineWorkerData } from './worker/protocol';
 
 export type ModelReport = Extract<EngineReport, { readonly model: number }>;
 
@@ -14,7 +14,7 @@ export interface ModelListener {
 }
 
 interface PendingCall {
-  readonly resolve: (value: ModelStats | null) => void;
+  readonly resolve: (value: EngineAnswers[keyof EngineAnswers]) => void;
   readonly reject: (error: AutoglmError) => void;
 }
 
@@ -108,16 +108,17 @@ export class EngineThread {
     if (this.#lost === null) this.#worker.postMessage(command, transfer);
   }
 
-  async call(command: Call): Promise<ModelStats | null> {
+  async call<C extends Call>(command: C): Promise<EngineAnswers[C['type']]> {
     if (this.#lost !== null) throw this.#lost;
     this.#numCalls += 1;
     const call = this.#numCalls;
     this.hold();
     try {
-      return await new Promise((resolve, reject) => {
+      const answer = await new Promise<EngineAnswers[keyof EngineAnswers]>((resolve, reject) => {
         this.#calls.set(call, { resolve, reject });
-        this.post({ ...command, call } as EngineCommand);
+        this.post({ ...command, call } as unknown as EngineCommand);
       });
+      return answer as EngineAnswers[C['type']]; // the worker answers each command with its own kind
     } finally {
       this.#calls.delete(call);
       this.release();

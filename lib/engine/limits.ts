@@ -8,6 +8,8 @@ export const MAX_LOGIT_BIAS = 1024;
 export const MAX_UNREAD_TOKENS = 1024;
 /** Bytes one `logits` call may return. */
 export const MAX_LOGITS_BYTES = 2 ** 30;
+/** Adapters one model may have loaded. */
+export const MAX_ADAPTERS = 64;
 /** Functions one call may offer. */
 export const MAX_TOOLS = 128;
 /** Objects and arrays inside each other in the schema of a tool and in the arguments of a call. */

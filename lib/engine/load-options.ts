@@ -1,5 +1,6 @@
 import { DIALECT_NAMES, type DialectName } from '../chat/dialects/dialect';
 import type { KvDtype } from '../native/abi';
+import type { LoadProgress } from './load-types';
 import {
   abortSignal,
   boolean,
@@ -12,7 +13,7 @@ import {
   plainObject,
   text,
 } from './parameters';
-import type { EngineOptions, LoadModelOptions, LoadProgress, Logger } from './types';
+import type { EngineOptions, LoadModelOptions, Logger } from './types';
 import type { LoadSettings } from './worker/protocol';
 
 export interface EngineSettings {

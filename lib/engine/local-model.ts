@@ -5,8 +5,10 @@ import { AutoglmError } from '../errors';
 import { RequestKind } from '../native/abi';
 import { controlTokens } from '../tokenizer/control-tokens';
 import { decodeTokens } from '../tokenizer/stream-decoder';
+import { AdapterTable } from './adapter-table';
 import type { EngineThread } from './engine-thread';
 import { MAX_LOGITS_BYTES } from './limits';
+import type { Adapter, LoadAdapterOptions } from './load-types';
 import {
   abortSignal,
   boolean,
@@ -33,11 +35,13 @@ import type {
   EmbedResult,
   GenerateOptions,
   Generation,
+  Logger,
   LogitsOptions,
   Model,
   ModelInfo,
   ModelStats,
   RerankResult,
+  ScoreOptions,
   TokenizeOptions,
   ToolDefinition,
 } from './types';
@@ -50,6 +54,7 @@ export interface LocalModelParts {
   readonly thread: EngineThread;
   readonly requests: RequestTable;
   readonly text: TextService;
+  readonly logger: Logger;
   readonly loaded: LoadedText;
   /**
    * Generations that may be pending. More than the scheduler takes, which refuses the rest with an estimate of when to
@@ -68,13 +73,14 @@ const COUNT_INPUT = {
   templateOptions: plainObject,
 };
 const anyText = text(0, Number.MAX_SAFE_INTEGER);
+const someText = text(1, 64);
 
 const positionList: Check<readonly number[]> = {
   allowed: 'an array of positions that is not empty',
   accepts: (value): value is readonly number[] => Array.isArray(value) && value.length > 0,
 };
-const LOGITS_OPTIONS = { positions: positionList, signal: abortSignal };
-const SCORE_OPTIONS = { signal: abortSignal };
+const LOGITS_OPTIONS = { positions: positionList, adapter: someText, signal: abortSignal };
+const SCORE_OPTIONS = { adapter: someText, signal: abortSignal };
 
 /** A model in this process. Once `close` is called, every pending and later call rejects with `engine_closed`. */
 export class LocalModel implements Model {
@@ -84,6 +90,7 @@ export class LocalModel implements Model {
   readonly #facts: ModelFacts;
   readonly #host: GenerationHost;
   readonly #pooledTasks: PooledTasks;
+  readonly #adapters: AdapterTable;
   readonly #generations = new Set<TextGeneration>();
   readonly #rejectPending = new Set<(error: AutoglmError) => void>();
   #ended: AutoglmError | null = null;
@@ -92,6 +99,7 @@ export class LocalModel implements Model {
   constructor(parts: LocalModelParts) {
     const { loaded, requests } = parts;
     this.#parts = parts;
+    this.#adapters = new AdapterTable(parts);
     this.id = parts.id;
     this.info = parts.info;
     this.#facts = {
@@ -129,6 +137,7 @@ export class LocalModel implements Model {
         const options = { addSpecialTokens: false, parseSpecialTokens: true, signal };
         return parts.text.tokenize(parts.id, text, options);
       },
+      adapterNumber: (name) => this.#adapters.numberOf(name),
     };
   }
 
@@ -198,7 +207,11 @@ export class LocalModel implements Model {
   logits(tokens: readonly number[] | Int32Array, options: LogitsOptions = {}): Promise<Float32Array> {
     return this.#guard(async () => {
       this.#pooledTasks.require('generate');
-      const { positions = [-1], signal = null } = parseObject('options', options, LOGITS_OPTIONS);
+      const {
+        positions = [-1],
+        adapter = null,
+        signal = null,
+      } = parseObject('options', options, LOGITS_OPTIONS);
       const { vocabSize } = this.#facts;
       const ids = parseTokens(tokens, this.#facts, 'tokens');
       const wanted = positions.map((position, i) => {
@@ -219,19 +232,17 @@ export class LocalModel implements Model {
         positions: computed,
         outputLength,
         ...PLAIN_EVALUATION,
+        adapter: this.#adapters.numberOf(adapter),
         signal,
       });
       return inOrder(values, computed, wanted, vocabSize);
     });
   }
 
-  score(
-    tokens: readonly number[] | Int32Array,
-    options: { readonly signal?: AbortSignal } = {},
-  ): Promise<Float32Array> {
+  score(tokens: readonly number[] | Int32Array, options: ScoreOptions = {}): Promise<Float32Array> {
     return this.#guard(async () => {
       this.#pooledTasks.require('generate');
-      const { signal = null } = parseObject('options', options, SCORE_OPTIONS);
+      const { adapter = null, signal = null } = parseObject('options', options, SCORE_OPTIONS);
       const ids = parseTokens(tokens, this.#facts, 'tokens');
       const outputLength = ids.length - 1;
       if (outputLength === 0) return new Float32Array(0);
@@ -242,6 +253,7 @@ export class LocalModel implements Model {
         positions: new Int32Array(0),
         outputLength,
         ...PLAIN_EVALUATION,
+        adapter: this.#adapters.numberOf(adapter),
         signal,
       });
     });
@@ -262,9 +274,17 @@ export class LocalModel implements Model {
   stats(): Promise<ModelStats> {
     return this.#guard(async () => {
       const stats = await this.#parts.thread.call({ type: 'stats', model: this.#parts.number });
-      if (stats === null) throw new AutoglmError('internal', 'the engine worker sent no statistics');
-      return stats;
+      const { adapterRequests, ...rest } = stats;
+      return { ...rest, adapters: this.#adapters.statsOf(adapterRequests) };
     });
+  }
+
+  get adapters(): readonly Adapter[] {
+    return this.#adapters.adapters;
+  }
+
+  loadAdapter(source: string | LoadAdapterOptions): Promise<Adapter> {
+    return this.#guard(() => this.#adapters.load(source));
   }
 
   close(): Promise<void> {
@@ -279,6 +299,7 @@ export class LocalModel implements Model {
   /** Rejects everything pending, and every later call, without freeing anything: the engine worker has gone. */
   lost(error: AutoglmError): void {
     this.#ended ??= error;
+    this.#adapters.close(this.#ended);
     for (const generation of [...this.#generations]) generation.fail(this.#ended);
     for (const reject of [...this.#rejectPending]) reject(this.#ended);
     this.#parts.requests.failAll(this.#ended);

@@ -4,10 +4,11 @@ import { type ResolvedSource, resolveSource } from '../model/source/resolve-sour
 import type { EngineThread, ModelReport } from './engine-thread';
 import type { ParsedLoadOptions } from './load-options';
 import { LocalModel } from './local-model';
+import { progressTeller, type Teller } from './progress-teller';
 import { tasksOf } from './requests/pooled-tasks';
 import { RequestTable } from './requests/request-table';
 import type { LoadedText, TextService } from './text/types';
-import type { ChatSupport, LoadPhase, LoadProgress, Logger, ModelInfo } from './types';
+import type { ChatSupport, Logger, ModelInfo } from './types';
 import type { LoadSummary } from './worker/protocol';
 
 export interface ModelLoadParts {
@@ -50,6 +51,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       thread,
       requests,
       text,
+      logger: parts.logger,
       loaded,
       maxPending: 2 * (maxConcurrency + maxQueuedRequests),
       maxConcurrency,
@@ -106,19 +108,6 @@ function listen(thread: EngineThread, number: number, requests: RequestTable, mo
     report: (report) => requests.report(report),
     lost: (error) => reference.deref()?.lost(error),
   });
-}
-
-type Teller = (phase: LoadPhase, progress: Omit<LoadProgress, 'phase'>) => void;
-
-/** What a callback throws is its own fault and does not stop the loading. */
-function progressTeller(onProgress: (progress: LoadProgress) => void, logger: Logger): Teller {
-  return (phase, progress) => {
-    try {
-      onProgress({ phase, ...progress });
-    } catch (error) {
-      logger({ level: 'warn', text: `onProgress threw: ${String(error)}` });
-    }
-  };
 }
 
 export function loadAborted(signal: AbortSignal): AutoglmError {

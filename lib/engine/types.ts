@@ -1,6 +1,7 @@
 import type { DialectName } from '../chat/dialects/dialect';
 import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout, KvDtype } from '../native/abi';
+import type { Adapter, LoadAdapterOptions, LoadProgress } from './load-types';
 
 export type { ToolCall, ToolDefinition };
 export type ChatDialect = DialectName;
@@ -30,16 +31,6 @@ export interface BinaryInfo {
   readonly abiVersion: number;
   /** Every file looked at, with its verdict in words. */
   readonly candidates: readonly { readonly path: string; readonly verdict: string }[];
-}
-
-export type LoadPhase = 'resolve' | 'download' | 'parse' | 'weights' | 'ready';
-export interface LoadProgress {
-  readonly phase: LoadPhase;
-  /** Bytes done and expected in this phase; total is null while unknown. */
-  readonly loaded: number;
-  readonly total: number | null;
-  readonly file?: string;
-  readonly bytesPerSecond?: number;
 }
 
 export interface KvCacheOptions {
@@ -154,6 +145,8 @@ export interface GenerateOptions extends SamplingOptions {
   readonly timeout?: number;
   /** Prefix-cache tenant: prompts are shared only between calls with the same salt. */
   readonly cacheSalt?: string;
+  /** Name of a loaded adapter. Default: none, the base model. */
+  readonly adapter?: string;
   /** After an abort: `error` rejects with `aborted` (default), `partial` resolves with the text so far. */
   readonly onAbort?: 'error' | 'partial';
   readonly signal?: AbortSignal;
@@ -314,6 +307,8 @@ export interface ModelStats {
   readonly steps: number;
   /** Milliseconds since a step last finished; null before the first. */
   readonly lastStepAgeMs: number | null;
+  /** Loaded adapters, with the requests that use each, waiting ones included. */
+  readonly adapters: readonly { readonly name: string; readonly numRequests: number }[];
 }
 
 export interface EngineStats {
@@ -331,6 +326,8 @@ export interface TokenizeOptions {
 export interface LogitsOptions {
   /** Positions whose next-token logits are wanted; negative ones count from the end. Default [-1]. */
   readonly positions?: readonly number[];
+  /** Name of a loaded adapter. Default: none, the base model. */
+  readonly adapter?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -403,6 +400,12 @@ export interface RerankResult {
   readonly truncated: readonly number[];
 }
 
+export interface ScoreOptions {
+  /** Name of a loaded adapter. Default: none, the base model. */
+  readonly adapter?: string;
+  readonly signal?: AbortSignal;
+}
+
 /** A loaded model. Every method of a closed one rejects with `engine_closed`. */
 export interface Model extends AsyncDisposable {
   readonly id: string;
@@ -432,10 +435,7 @@ export interface Model extends AsyncDisposable {
   /** Float32Array [positions * vocabSize]: raw next-token logits. */
   logits(tokens: readonly number[] | Int32Array, options?: LogitsOptions): Promise<Float32Array>;
   /** Log-probability of each token given those before it: [tokens - 1]. */
-  score(
-    tokens: readonly number[] | Int32Array,
-    options?: { readonly signal?: AbortSignal },
-  ): Promise<Float32Array>;
+  score(tokens: readonly number[] | Int32Array, options?: ScoreOptions): Promise<Float32Array>;
   /**
    * One vector per text, computed together with whatever else runs. Token ids are taken as they are, without special
    * tokens. Text over the model's length is `context_length_exceeded` unless `truncate` is set.
@@ -451,6 +451,14 @@ export interface Model extends AsyncDisposable {
   ): Promise<ClassifyResult>;
   /** Documents by their relevance to a query, by a cross encoder: a model with one label. */
   rerank(query: string, documents: readonly string[], options?: RerankOptions): Promise<RerankResult>;
+  /** Those that new requests may name. */
+  readonly adapters: readonly Adapter[];
+  /**
+   * Reads a low-rank adapter beside whatever runs; at most 64 per model. Requests with different adapters and without one
+   * share a batch. Errors: `model_not_found`, `invalid_model_file` (also for an adapter of another base),
+   * `unsupported_model`, `invalid_parameter` (name taken, too many), `out_of_memory`, `aborted`.
+   */
+  loadAdapter(source: string | LoadAdapterOptions): Promise<Adapter>;
   stats(): Promise<ModelStats>;
   close(): Promise<void>;
 }

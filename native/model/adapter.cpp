@@ -34,7 +34,8 @@ PackedFormat packed_format(const WeightSource& source) {
 
 void check_matrix(const AdapterPartSource& part, const WeightSource& source) {
   if (source.shape.size() != 2) refuse(part, "is no matrix");
-  if (packed_format(source).is_quantized()) refuse(part, "is quantized; expected floats");
+  if (packed_format(source).is_quantized() || source.quantization)
+    refuse(part, "is quantized; expected floats");
 }
 
 void check_part(const DecoderSpec& spec, const AdapterPartSource& part) {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Engine, GenerateEvent, LoadPhase, Model } from '../../lib/engine/types';
+import type { LoadPhase } from '../../lib/engine/load-types';
+import type { Engine, GenerateEvent, Model } from '../../lib/engine/types';
 import {
   createEngine,
   endless,

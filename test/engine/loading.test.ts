@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { LoadModelOptions, LoadProgress, LogRecord } from '../../lib/engine/types';
+import type { LoadProgress } from '../../lib/engine/load-types';
+import type { LoadModelOptions, LogRecord } from '../../lib/engine/types';
 import {
   createEngine,
   endless,

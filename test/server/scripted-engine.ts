@@ -129,6 +129,7 @@ export class ScriptedModel implements Model {
       generatedTokens: 30,
       steps: 12,
       lastStepAgeMs: 5,
+      adapters: [],
     };
   }
 
@@ -138,6 +139,8 @@ export class ScriptedModel implements Model {
   renderPrompt = unavailable as (messages: readonly ChatMessage[]) => never;
   logits = unavailable;
   score = unavailable;
+  readonly adapters: Model['adapters'] = [];
+  loadAdapter = unavailable;
   async close(): Promise<void> {}
   async [Symbol.asyncDispose](): Promise<void> {}
 }

@@ -19,6 +19,8 @@ export interface EvaluationRequest {
   readonly priority: number;
   /** On the clock of `monotonicMs`; null for none. */
   readonly deadline: number | null;
+  /** Number of the adapter, 0 for none. */
+  readonly adapter: number;
   readonly signal: AbortSignal | null;
 }
 
@@ -39,8 +41,18 @@ const NO_SAMPLING: SamplingSettings = {
 
 /** Runs a request whose result is an array of numbers. An abort rejects when the request's slot is free. */
 export function evaluate(requests: RequestTable, request: EvaluationRequest): Promise<Float32Array> {
-  const { kind, tokens, positions, outputLength, pooling, secondSegment, priority, deadline, signal } =
-    request;
+  const {
+    kind,
+    tokens,
+    positions,
+    outputLength,
+    pooling,
+    secondSegment,
+    adapter,
+    priority,
+    deadline,
+    signal,
+  } = request;
   const settings: RequestSettings = {
     kind,
     maxTokens: 0,
@@ -80,7 +92,7 @@ export function evaluate(requests: RequestTable, request: EvaluationRequest): Pr
       },
     };
     const id = requests.submit(
-      { tokens, settings, outputLength, priority, deadline, salt: '', credit: 0 },
+      { tokens, settings, outputLength, priority, deadline, salt: '', adapter, credit: 0 },
       sink,
     );
     signal?.addEventListener('abort', onAbort, { once: true });

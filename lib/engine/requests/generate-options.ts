@@ -50,6 +50,8 @@ export interface ParsedGenerate {
   readonly priority: number;
   readonly timeout: number | null;
   readonly salt: string;
+  /** Name of the adapter; null for the base model. */
+  readonly adapter: string | null;
   readonly onAbort: 'error' | 'partial';
   readonly signal: AbortSignal | null;
 }
@@ -120,6 +122,7 @@ const GENERATE_OPTIONS = {
   priority: integer(-100, 100),
   timeout: numberIn(0, Number.MAX_SAFE_INTEGER, { above: true }),
   cacheSalt: text(0, 256),
+  adapter: text(1, 64),
   onAbort: oneOf('error', 'partial'),
   signal: abortSignal,
   temperature: numberIn(0, 100),
@@ -151,6 +154,7 @@ export function parseGenerate(input: string | GenerateOptions, facts: ModelFacts
     priority: options.priority ?? 0,
     timeout: options.timeout ?? null,
     salt: options.cacheSalt ?? '',
+    adapter: options.adapter ?? null,
     onAbort: options.onAbort ?? 'error',
     signal: options.signal ?? null,
   };

@@ -41,6 +41,8 @@ export interface GenerationHost extends AnswerSource {
   encode(input: PromptInput, signal: AbortSignal): Promise<EncodedPrompt>;
   /** Tokens of text that goes into the sequence as it is; control tokens in it are such. */
   encodeControl(text: string, signal: AbortSignal): Promise<Int32Array>;
+  /** The number of a loaded adapter, 0 for null. Throws `model_not_found`. */
+  adapterNumber(name: string | null): number;
 }
 
 /** What goes on after the reasoning was ended. */
@@ -76,6 +78,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   #requestId: number | null = null;
   #abortReason: { readonly cause: unknown } | null = null;
   #hasEnded = false;
+  #adapter = 0;
   #numPromptTokens = 0;
   #numCachedTokens = 0;
   #numReasoningTokens = 0;
@@ -139,6 +142,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     this.#host.enter(this);
     const options = parseGenerate(input, this.#host.facts);
     this.#options = options;
+    this.#adapter = this.#host.adapterNumber(options.adapter);
     if (!options.ignoreEos) this.#stopTokens = this.#host.eosTokens;
     options.signal?.addEventListener('abort', this.#onSignal, { once: true });
     if (options.signal?.aborted) this.#onSignal();
@@ -187,6 +191,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
         priority,
         deadline: timeout === null ? null : this.#callAt + timeout,
         salt,
+        adapter: this.#adapter,
         credit: this.#requestCredit,
         outputLength: 0,
         settings: {

@@ -218,6 +218,7 @@ export class PooledTasks {
       positions: new Int32Array(0),
       outputLength: loaded.pooledSize,
       pooling: Pooling[pooling],
+      adapter: 0,
       ...settings,
     });
   }

@@ -8,7 +8,7 @@ import { openCheckpoint } from '../../model/checkpoint';
 import type { Checkpoint, CheckpointWarning } from '../../model/checkpoint-types';
 import type { ModelDescription } from '../../model/families/pooled-output';
 import { describeDecoder } from '../../model/families/registry';
-import { pooledSizeOf } from '../../native/decoder-spec';
+import { type DecoderSpec, pooledSizeOf } from '../../native/decoder-spec';
 import { maxTextLengthFor } from '../../tokenizer/text-check';
 import type { TokenTable } from '../../tokenizer/token-table';
 import { Tokenizer } from '../../tokenizer/tokenizer';
@@ -21,6 +21,8 @@ export interface OpenedModel {
   readonly tokenizer: Tokenizer | null;
   readonly loaded: LoadedText;
   readonly format: PromptFormat;
+  /** What adapters are checked against. */
+  readonly spec: DecoderSpec;
 }
 
 export interface OpenRequest {
@@ -92,7 +94,7 @@ function describe(
       ...(source === null ? [NO_TOKENIZER] : []),
     ],
   };
-  return { tokenizer, loaded, format };
+  return { tokenizer, loaded, format, spec };
 }
 
 function hasTemplate({ templates, markup }: PromptFormat): boolean {

@@ -3,6 +3,7 @@ import type { DialectName } from '../../chat/dialects/dialect';
 import type { MarkedText } from '../../chat/mark-markup';
 import type { PromptFormat, PromptInput } from '../../chat/prompt';
 import type { SerializedError } from '../../errors';
+import type { AdapterDescription } from '../../model/adapters/adapter-description';
 import type { TextRanges } from '../../tokenizer/added-tokens';
 import type { EncoderInput, EncoderInputRequest } from '../../tokenizer/encoder-input';
 import type { LoadedText } from './types';
@@ -22,6 +23,8 @@ export type TextCommand =
       readonly decoderPort: MessagePort | null;
     }
   | ({ readonly type: 'encodeInput'; readonly modelId: string } & EncoderInputRequest)
+  /** Reads the headers of an adapter for the model's decoder. */
+  | { readonly type: 'describeAdapter'; readonly modelId: string; readonly path: string }
   | {
       readonly type: 'tokenize';
       readonly modelId: string;
@@ -38,6 +41,7 @@ export type TextNotice =
 
 export interface TextResults {
   readonly load: { readonly loaded: LoadedText; readonly format: PromptFormat };
+  readonly describeAdapter: AdapterDescription;
   readonly tokenize: Int32Array;
   readonly encodeInput: EncoderInput;
 }

@@ -1,6 +1,7 @@
 /** The thread that opens checkpoints and holds their tokenizers. */
 import { parentPort, type Transferable } from 'node:worker_threads';
 import { AutoglmError, serializeError } from '../../errors';
+import { openAdapter } from '../../model/adapters/open-adapter';
 import { encodeInput } from '../../tokenizer/encoder-input';
 import { tokenTableBuffers } from '../../tokenizer/token-table';
 import type { Tokenizer } from '../../tokenizer/tokenizer';
@@ -12,7 +13,7 @@ type Command<Type extends TextCommand['type']> = Numbered<Extract<TextCommand, {
 const port = parentPort;
 if (port === null) throw new AutoglmError('internal', 'text-worker.js runs as a worker thread only');
 
-const tokenizers = new Map<string, OpenedModel['tokenizer']>();
+const models = new Map<string, Pick<OpenedModel, 'tokenizer' | 'spec'>>();
 /** Running loads, by call. */
 const loads = new Map<number, { readonly modelId: string; readonly controller: AbortController }>();
 
@@ -20,6 +21,9 @@ port.on('message', (message: Numbered<TextCommand> | TextNotice) => {
   switch (message.type) {
     case 'load':
       void load(message);
+      return;
+    case 'describeAdapter':
+      void describeAdapter(message);
       return;
     case 'tokenize':
       tokenize(message);
@@ -41,7 +45,7 @@ async function load({ call, modelId, ...request }: Command<'load'>): Promise<voi
   try {
     const opened = await openModel({ ...request, signal: controller.signal });
     if (controller.signal.aborted) throw new AutoglmError('aborted', 'loading was aborted');
-    tokenizers.set(modelId, opened.tokenizer);
+    models.set(modelId, { tokenizer: opened.tokenizer, spec: opened.spec });
     const value: TextResults['load'] = { loaded: opened.loaded, format: opened.format };
     reply({ type: 'done', call, value }, tokenTableBuffers(opened.loaded.tokenTable));
   } catch (error) {
@@ -52,8 +56,7 @@ async function load({ call, modelId, ...request }: Command<'load'>): Promise<voi
 }
 
 function tokenizerOf(modelId: string): Tokenizer {
-  const tokenizer = tokenizers.get(modelId);
-  if (tokenizer === undefined) throw new AutoglmError('internal', `no tokenizer for model ${modelId}`);
+  const { tokenizer } = modelOf(modelId);
   if (tokenizer !== null) return tokenizer;
   throw new AutoglmError('unsupported_model', 'the checkpoint has no tokenizer', {
     hint: 'Give token ids instead of text.',
@@ -69,6 +72,29 @@ function encode({ call, modelId, ...request }: Command<'encodeInput'>): void {
   }
 }
 
+async function describeAdapter({ call, modelId, path }: Command<'describeAdapter'>): Promise<void> {
+  const controller = new AbortController();
+  loads.set(call, { modelId, controller });
+  try {
+    const value: TextResults['describeAdapter'] = await openAdapter(
+      path,
+      modelOf(modelId).spec,
+      controller.signal,
+    );
+    reply({ type: 'done', call, value });
+  } catch (error) {
+    reply({ type: 'failed', call, error: serializeError(error) });
+  } finally {
+    loads.delete(call);
+  }
+}
+
+function modelOf(modelId: string): Pick<OpenedModel, 'tokenizer' | 'spec'> {
+  const model = models.get(modelId);
+  if (model === undefined) throw new AutoglmError('internal', `the text worker has no model ${modelId}`);
+  return model;
+}
+
 function tokenize({ call, modelId, text, ...options }: Command<'tokenize'>): void {
   try {
     const value = tokenizerOf(modelId).encode(text, options);
@@ -79,7 +105,7 @@ function tokenize({ call, modelId, text, ...options }: Command<'tokenize'>): voi
 }
 
 function unload(modelId: string): void {
-  tokenizers.delete(modelId);
+  models.delete(modelId);
   for (const running of loads.values()) if (running.modelId === modelId) running.controller.abort();
 }
 

@@ -1,7 +1,9 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { MarkedText } from '../../chat/mark-markup';
 import type { PromptFormat } from '../../chat/prompt';
 import { exceeded, TemplateLimits } from '../../chat/template-budget';
 import { AutoglmError, serializeError } from '../../errors';
+import type { AdapterDescription } from '../../model/adapters/adapter-description';
 import type { EncoderInput, EncoderInputRequest } from '../../tokenizer/encoder-input';
 import type { EncodeOptions } from '../../tokenizer/tokenizer';
 import type { Numbered, RenderCommand, RenderNotice, TextCommand, TextNotice, TextResults } from './protocol';
@@ -99,6 +101,15 @@ export class TextWorkers implements TextService {
     return input as TextResults['encodeInput'];
   }
 
+  async describeAdapter(modelId: string, path: string, signal: AbortSignal): Promise<AdapterDescription> {
+    const described = await this.#callText(
+      modelId,
+      (call) => ({ type: 'describeAdapter', call, modelId, path }),
+      signal,
+    );
+    return described as TextResults['describeAdapter'];
+  }
+
   async render(modelId: string, request: RenderRequest): Promise<string> {
     return (await this.#renderMarked(modelId, request)).text;
   }
@@ -133,20 +144,31 @@ export class TextWorkers implements TextService {
     signal: AbortSignal | undefined,
     onPosted: () => void,
   ): Promise<TextResults['load']> {
-    let abort: (() => void) | null = null;
     const { decoderPort } = command;
-    const reply = this.#text.call(
-      (call): Numbered<TextCommand> => {
-        abort = () => this.#text.notify({ type: 'abort', call } satisfies TextNotice);
-        return { ...command, call };
-      },
-      decoderPort === null ? {} : { transfer: [decoderPort] },
-    );
+    const transfer = decoderPort === null ? [] : [decoderPort];
+    const reply = this.#abortable((call) => ({ ...command, call }), signal, transfer);
     onPosted();
+    return (await reply) as TextResults['load'];
+  }
+
+  /** A call that the text worker ends early, with `aborted`, when the signal says so. */
+  async #abortable(
+    makeCommand: (call: number) => Numbered<TextCommand>,
+    signal: AbortSignal | undefined,
+    transfer: readonly MessagePort[] = [],
+  ): Promise<unknown> {
+    let abort: (() => void) | null = null;
+    const reply = this.#text.call(
+      (call) => {
+        abort = () => this.#text.notify({ type: 'abort', call } satisfies TextNotice);
+        return makeCommand(call);
+      },
+      { transfer },
+    );
     const onAbort = (): void => abort?.();
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      return (await reply) as TextResults['load'];
+      return await reply;
     } finally {
       signal?.removeEventListener('abort', onAbort);
     }
@@ -177,7 +199,7 @@ export class TextWorkers implements TextService {
       if (!this.#text.isRunning || model.textGeneration !== this.#text.generation) {
         await this.#reopen(modelId, model);
       }
-      return this.#text.call(makeCommand);
+      return this.#abortable(makeCommand, signal);
     }, signal);
   }
 

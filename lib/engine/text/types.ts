@@ -3,6 +3,7 @@ import type { ChatFormat } from '../../chat/chat-format';
 import type { DialectName } from '../../chat/dialects/dialect';
 import type { MarkedText } from '../../chat/mark-markup';
 import type { SerializedError } from '../../errors';
+import type { AdapterDescription } from '../../model/adapters/adapter-description';
 import type { CheckpointWarning } from '../../model/checkpoint-types';
 import type { PooledOutput } from '../../model/families/pooled-output';
 import type { NativeFile, NativeTensor } from '../../native/addon';
@@ -113,6 +114,8 @@ export interface TextService {
    * `aborted`; where the decoder could not be described the port carries the same error.
    */
   loadModel(request: TextModelRequest): Promise<LoadedText>;
+  /** Reads an adapter's headers. Rejects with the codes of `openAdapter`. */
+  describeAdapter(modelId: string, path: string, signal: AbortSignal): Promise<AdapterDescription>;
   tokenize(modelId: string, text: string, request: TokenizeRequest): Promise<Int32Array>;
   /** One input of a model that makes a vector of it: one text or two, cut or refused when too long. */
   encodeInput(

@@ -4,7 +4,7 @@ import { loadAddon } from '../../native/loader';
 import { Scheduler } from '../../scheduler/scheduler';
 import { loadModel } from './model-loading';
 import { ModelRunner } from './model-runner';
-import type { EngineCommand, EngineReport } from './protocol';
+import type { EngineAnswers, EngineCommand, EngineReport } from './protocol';
 
 type Post = (report: EngineReport, transfer?: ArrayBuffer[]) => void;
 type LoadCommand = Extract<EngineCommand, { type: 'load' }>;
@@ -68,6 +68,12 @@ export class EngineHost {
       case 'stats':
         this.#answer(command.call, async () => this.#runnerOf(command.model).stats());
         return;
+      case 'loadAdapter':
+        this.#answer(command.call, () => this.#runnerOf(command.model).loadAdapter(command.request));
+        return;
+      case 'unloadAdapter':
+        this.#answer(command.call, () => this.#runnerOf(command.model).unloadAdapter(command.adapter));
+        return;
       case 'closeModel':
         this.#answer(command.call, () => this.#closeModel(command.model));
         return;
@@ -108,11 +114,13 @@ export class EngineHost {
     return runner;
   }
 
-  #answer(call: number, body: () => Promise<Extract<EngineReport, { type: 'answer' }>['value']>): void {
-    body().then(
-      (value) => this.#post({ type: 'answer', call, value }),
-      (error: unknown) => this.#post({ type: 'refusal', call, error: serializeError(error) }),
-    );
+  #answer(call: number, body: () => Promise<EngineAnswers[keyof EngineAnswers]>): void {
+    Promise.resolve()
+      .then(body)
+      .then(
+        (value) => this.#post({ type: 'answer', call, value }),
+        (error: unknown) => this.#post({ type: 'refusal', call, error: serializeError(error) }),
+      );
   }
 
   async #closeModel(model: number): Promise<null> {

@@ -1,13 +1,13 @@
 import { AutoglmError } from '../../errors';
 import { Limits, RequestKind } from '../../native/abi';
-import type { ModelHandle, NativeAddon } from '../../native/addon';
+import type { ModelHandle, NativeAdapter, NativeAdapterRequest, NativeAddon } from '../../native/addon';
 import { fromNativeError, nativeErrorCode } from '../../native/native-error';
 import type { RequestId, SchedulerCore, SchedulerEvent, StepPlan } from '../../scheduler/types';
 import { monotonicMs } from '../clock';
-import type { ModelStats } from '../types';
+import { AdapterUse } from './adapter-use';
 import { DeltaWriter } from './deltas';
 import type { PlanBuffer } from './plan-writer';
-import type { EngineReport, RequestMessage, RequestSettings } from './protocol';
+import type { EngineReport, RequestMessage, RequestSettings, RunnerStats } from './protocol';
 import { prefixSalt, ropeTableOf } from './rope-choice';
 import type { ResultBuffer } from './step-result';
 
@@ -22,6 +22,7 @@ interface RunningRequest {
   readonly settings: RequestSettings;
   readonly numPromptTokens: number;
   readonly ropeTable: number;
+  readonly adapter: number;
   /** Names the output buffer of an evaluation; 0 for `generate`. */
   readonly outputId: number;
   readonly output: Float32Array | null;
@@ -53,6 +54,7 @@ export class ModelRunner {
   readonly #requests = new Map<number, RunningRequest>();
   readonly #inFlight: SubmittedStep[] = [];
   readonly #deltas = new DeltaWriter();
+  readonly #adapters = new AdapterUse();
   #nextSlot: Slot = 0;
   #unsubmitted: { readonly step: number; readonly message: string } | null = null;
   #numLogprobRequests = 0;
@@ -70,19 +72,11 @@ export class ModelRunner {
 
   add(request: RequestMessage): void {
     const { core, ropeSwitchLength } = this.#parts;
-    const { id, settings } = request;
+    const { id, settings, adapter } = request;
     const ropeTable = ropeTableOf(request, ropeSwitchLength);
     core.now = monotonicMs();
     try {
-      core.add({
-        id: id as RequestId,
-        kind: settings.kind,
-        promptTokens: request.tokens,
-        maxTokens: settings.maxTokens,
-        priority: request.priority,
-        deadline: request.deadline,
-        salt: prefixSalt(request, ropeTable),
-      });
+      this.#queue(request, ropeTable);
     } catch (error) {
       this.#deltas.failed(id, error);
       this.#fillSoon();
@@ -92,6 +86,7 @@ export class ModelRunner {
       settings,
       numPromptTokens: request.tokens.length,
       ropeTable,
+      adapter,
       outputId: settings.kind === RequestKind.generate ? 0 : id,
       output: this.#prepareOutput(request),
       numSent: 0,
@@ -101,6 +96,24 @@ export class ModelRunner {
     });
     if (settings.numLogprobs >= 0) this.#numLogprobRequests += 1;
     this.#fillSoon();
+  }
+
+  #queue({ id, settings, adapter, ...request }: RequestMessage, ropeTable: number): void {
+    this.#adapters.enter(adapter);
+    try {
+      this.#parts.core.add({
+        id: id as RequestId,
+        kind: settings.kind,
+        promptTokens: request.tokens,
+        maxTokens: settings.maxTokens,
+        priority: request.priority,
+        deadline: request.deadline,
+        salt: prefixSalt({ salt: request.salt, adapter }, ropeTable),
+      });
+    } catch (error) {
+      this.#adapters.leave(adapter);
+      throw error;
+    }
   }
 
   abort(id: number): void {
@@ -139,19 +152,41 @@ export class ModelRunner {
     this.#armDeadline();
   }
 
-  stats(): ModelStats {
+  /** Reads an adapter while steps go on. */
+  async loadAdapter(request: NativeAdapterRequest): Promise<NativeAdapter> {
+    const { addon, handle } = this.#parts;
+    const adapter = await addon.loadAdapter(handle, request).catch((error: unknown) => {
+      throw fromNativeError(error);
+    });
+    this.#adapters.add(adapter.id);
+    return adapter;
+  }
+
+  /** Refuses new requests at once; frees the adapter when those that use it have ended. */
+  async unloadAdapter(adapter: number): Promise<null> {
+    await this.#adapters.retire(adapter);
+    const { addon, handle } = this.#parts;
+    await addon.unloadAdapter(handle, adapter).catch((error: unknown) => {
+      throw fromNativeError(error);
+    });
+    return null;
+  }
+
+  stats(): RunnerStats {
     const { core } = this.#parts;
     return {
       ...core.stats(),
       promptTokens: this.#promptTokens,
       generatedTokens: this.#generatedTokens,
       lastStepAgeMs: this.#lastStepAt === null ? null : monotonicMs() - this.#lastStepAt,
+      adapterRequests: this.#adapters.numRequests,
     };
   }
 
   /** Drops every request without a word: the main thread has already told their callers. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#adapters.clear();
     clearTimeout(this.#deadline?.timer);
     await this.#parts.addon.closeModel(this.#parts.handle);
     this.#requests.clear();
@@ -280,6 +315,7 @@ export class ModelRunner {
 
   #forget(id: number, request: RunningRequest): void {
     this.#requests.delete(id);
+    this.#adapters.leave(request.adapter);
     if (request.settings.numLogprobs >= 0) this.#numLogprobRequests -= 1;
     if (request.output !== null) this.#parts.addon.setOutput(this.#parts.handle, request.outputId, null);
   }

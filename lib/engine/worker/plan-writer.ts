@@ -8,6 +8,7 @@ export interface AdmittedRequest {
   readonly settings: RequestSettings;
   readonly numPromptTokens: number;
   readonly ropeTable: number;
+  readonly adapter: number;
   readonly outputId: number;
 }
 
@@ -76,7 +77,7 @@ export class PlanBuffer {
     words[at + Admission.numPositions] = positions.length;
     words[at + Admission.outputId] = request.outputId;
     words[at + Admission.ropeTable] = request.ropeTable;
-    words[at + Admission.adapter] = 0;
+    words[at + Admission.adapter] = request.adapter;
     words[at + Admission.pooling] = settings.pooling;
     words[at + Admission.secondSegment] = settings.secondSegment;
     this.#writeSampling(at, settings);

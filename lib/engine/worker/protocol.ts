@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { SerializedError } from '../../errors';
 import type { ComputeLayout, KvDtype } from '../../native/abi';
+import type { NativeAdapter, NativeAdapterRequest } from '../../native/addon';
 import type { BinaryInfo, ModelStats } from '../types';
 
 /** What the engine worker is started with. */
@@ -50,6 +51,8 @@ export interface RequestMessage {
   /** On the clock of `monotonicMs`; null for none. */
   readonly deadline: number | null;
   readonly salt: string;
+  /** The number native gave the adapter; 0 for none. */
+  readonly adapter: number;
   /** Tokens the reader is ready to take before it has to ask for more. */
   readonly credit: number;
   /** Floats the evaluation writes; 0 for `generate`. */
@@ -96,8 +99,36 @@ export type EngineCommand =
   /** The reader takes tokens up to this total. */
   | { readonly type: 'credit'; readonly model: number; readonly id: number; readonly credit: number }
   | { readonly type: 'stats'; readonly call: number; readonly model: number }
+  | {
+      readonly type: 'loadAdapter';
+      readonly call: number;
+      readonly model: number;
+      readonly request: NativeAdapterRequest;
+    }
+  /** Answered when no request uses the adapter any more and its memory is free. */
+  | {
+      readonly type: 'unloadAdapter';
+      readonly call: number;
+      readonly model: number;
+      readonly adapter: number;
+    }
   | { readonly type: 'closeModel'; readonly call: number; readonly model: number }
   | { readonly type: 'close'; readonly call: number };
+
+/** What the worker knows of a model's load; the main thread knows the adapters' names. */
+export interface RunnerStats extends Omit<ModelStats, 'adapters'> {
+  /** Requests by adapter number, of those adapters that have any. */
+  readonly adapterRequests: ReadonlyMap<number, number>;
+}
+
+/** The answer to each command that has one. */
+export interface EngineAnswers {
+  readonly stats: RunnerStats;
+  readonly loadAdapter: NativeAdapter;
+  readonly unloadAdapter: null;
+  readonly closeModel: null;
+  readonly close: null;
+}
 
 /** What one step, or one pass over the commands, meant for the requests of a model: one message for all of them. */
 export interface DeltaMessage {
@@ -119,6 +150,6 @@ export type EngineReport =
   | { readonly type: 'loadProgress'; readonly model: number; readonly loaded: number; readonly total: number }
   | { readonly type: 'loaded'; readonly model: number; readonly summary: LoadSummary }
   | { readonly type: 'loadFailed'; readonly model: number; readonly error: SerializedError }
-  | { readonly type: 'answer'; readonly call: number; readonly value: ModelStats | null }
+  | { readonly type: 'answer'; readonly call: number; readonly value: EngineAnswers[keyof EngineAnswers] }
   | { readonly type: 'refusal'; readonly call: number; readonly error: SerializedError }
   | DeltaMessage;

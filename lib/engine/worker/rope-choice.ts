@@ -8,5 +8,11 @@ export function ropeTableOf({ tokens, settings }: RequestMessage, switchLength: 
   return switchLength !== null && tokens.length + settings.maxTokens > switchLength ? 1 : 0;
 }
 
-/** Keys rotated by different tables are different keys, so requests share cached prefixes within one table only. */
-export const prefixSalt = ({ salt }: RequestMessage, ropeTable: number): string => `${ropeTable}:${salt}`;
+/**
+ * Keys rotated by different tables are different keys, and so are those of different adapters: requests share cached
+ * prefixes within one of each only.
+ */
+export const prefixSalt = (
+  { salt, adapter }: Pick<RequestMessage, 'salt' | 'adapter'>,
+  ropeTable: number,
+): string => `${ropeTable}:${adapter}:${salt}`;

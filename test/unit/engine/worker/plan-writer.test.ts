@@ -41,8 +41,8 @@ const evaluation: RequestSettings = {
   positions: Int32Array.of(0, 2),
 };
 const requests: Record<number, AdmittedRequest> = {
-  1: { settings, numPromptTokens: 3, ropeTable: 0, outputId: 0 },
-  2: { settings: evaluation, numPromptTokens: 3, ropeTable: 1, outputId: 2 },
+  1: { settings, numPromptTokens: 3, ropeTable: 0, adapter: 3, outputId: 0 },
+  2: { settings: evaluation, numPromptTokens: 3, ropeTable: 1, adapter: 3, outputId: 2 },
 };
 const requestOf = (id: number): AdmittedRequest => requests[id] as AdmittedRequest;
 
@@ -78,6 +78,7 @@ describe('a step plan in shared memory', () => {
     expect([field('numTokens'), field('numPromptTokens'), field('maxTokens')]).toEqual([4, 3, 99]);
     expect([field('numStopTokens'), field('numLogitBias'), field('numPositions')]).toEqual([2, 2, 0]);
     expect(field('ropeTable')).toBe(0);
+    expect(field('adapter')).toBe(3);
     expect([field('topK'), field('numLogprobs'), field('outputId')]).toEqual([40, 3, 0]);
     expect([field('seedLow') >>> 0, field('seedHigh')]).toEqual([2 ** 32 - 1, 2 ** 21 - 1]);
     const floats = [

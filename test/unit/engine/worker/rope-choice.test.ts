@@ -12,9 +12,11 @@ test('a request that may grow longer than the original length takes the second t
   expect(ropeTableOf(request(5000, 5000), null)).toBe(0);
 });
 
-test('no salt that a caller may choose makes two tables share cached prefixes', () => {
+test('no salt that a caller may choose makes two tables or two adapters share cached prefixes', () => {
   const salts = [0, 1].flatMap((table) =>
-    ['', '0:', '1:', '1:tenant'].map((salt) => prefixSalt({ ...request(1, 1), salt }, table)),
+    [0, 1, 11].flatMap((adapter) =>
+      ['', '0:', '1:', '1:tenant'].map((salt) => prefixSalt({ adapter, salt }, table)),
+    ),
   );
   expect(new Set(salts).size).toBe(salts.length);
 });

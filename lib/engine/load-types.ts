@@ -1,0 +1,48 @@
+/** What loading tells, and what can be loaded into a model. */
+
+export type LoadPhase = 'resolve' | 'download' | 'parse' | 'weights' | 'ready';
+export interface LoadProgress {
+  readonly phase: LoadPhase;
+  /** Bytes done and expected in this phase; total is null while unknown. */
+  readonly loaded: number;
+  readonly total: number | null;
+  readonly file?: string;
+  readonly bytesPerSecond?: number;
+}
+
+export interface LoadAdapterOptions {
+  /** A directory that PEFT has saved, a GGUF adapter, or an `hf:`, `modelscope:` or `https:` source of one. */
+  readonly source: string;
+  /** What requests call it: 1..64 letters, digits, `.`, `_` and `-`. Default: the last part of the source. */
+  readonly name?: string;
+  /** Multiplies what the adapter adds, beside its own alpha / rank. [-100, 100], default 1. */
+  readonly scale?: number;
+  /** Forbids the network; also set by HF_HUB_OFFLINE=1. */
+  readonly offline?: boolean;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface AdapterInfo {
+  readonly name: string;
+  readonly source: string;
+  readonly format: 'peft' | 'gguf';
+  /** The base model that the adapter's file names; null where it names none. Nothing checks it. */
+  readonly baseModel: string | null;
+  /** The largest of its matrices. */
+  readonly rank: number;
+  readonly scale: number;
+  /** Memory it takes. */
+  readonly bytes: number;
+}
+
+/** A low-rank adapter (LoRA) of a loaded model. */
+export interface Adapter extends AsyncDisposable {
+  readonly name: string;
+  readonly info: AdapterInfo;
+  /**
+   * Refuses new requests at once, lets those that use the adapter end, then frees it and its name. Resolves when that is
+   * done. A second call waits for the same end.
+   */
+  close(): Promise<void>;
+}
