@@ -226,7 +226,7 @@ describe('loading', () => {
     [
       'an unknown format',
       'invalid_parameter',
-      () => ({ tensors: withTensor('embedding', { format: 'q3_k' as 'f32' }) }),
+      () => ({ tensors: withTensor('embedding', { format: 'q9_k' as 'f32' }) }),
     ],
     ['no rows', 'invalid_parameter', () => ({ maxRows: 0 })],
     ['too many rows', 'invalid_parameter', () => ({ maxRows: 1025 })],
