@@ -12,7 +12,12 @@ export function compileSource(folder: string): string {
   const sources = readdirSync(join(root, 'lib/model/source'), { recursive: true }).map(
     (name) => `model/source/${name}`,
   );
-  const others = ['model/byte-source.ts', 'model/gguf/split-name.ts', 'model/model-file-error.ts', 'errors.ts'];
+  const others = [
+    'model/byte-source.ts',
+    'model/gguf/split-name.ts',
+    'model/model-file-error.ts',
+    'errors.ts',
+  ];
   const files = [...sources, ...others];
   for (const file of files.filter((name) => name.endsWith('.ts'))) {
     const { outputText } = ts.transpileModule(readFileSync(join(root, 'lib', file), 'utf8'), {
