@@ -15,7 +15,7 @@ import type { ServedModels, ServerSettings } from './options';
 import { chatEndpoint, completionEndpoint, type Endpoint, type GenerateCall } from './routes/endpoints';
 import { type Answer, answerStream, answerWhole } from './routes/generate';
 import { checkHealth } from './routes/health';
-import { findModel, toWireModel } from './routes/models';
+import { findNamed, listNamed, toWireModel } from './routes/models';
 import { openApiDocument } from './routes/openapi';
 import { PAGE_HEADERS, readPage } from './routes/page';
 import { modelFor, POOLED_ENDPOINTS, type PooledEndpoint } from './routes/pooled';
@@ -97,7 +97,7 @@ export class ServerApp {
         method: 'GET',
         path: '/v1/models/:id{.+}',
         handle: (c) =>
-          c.json(toWireModel(findModel(this.#served, c.req.param('id') ?? '', 'id'), this.#createdAt)),
+          c.json(toWireModel(findNamed(this.#served, c.req.param('id') ?? '', 'id'), this.#createdAt)),
       },
       { method: 'GET', path: '/health', isPublic: true, handle: (c) => this.#health(c) },
       { ...key, method: 'GET', path: '/metrics', handle: (c) => this.#renderMetrics(c) },
@@ -239,7 +239,7 @@ export class ServerApp {
   #listModels(c: ServerContext): Response {
     return c.json({
       object: 'list',
-      data: this.#served.models.map((model) => toWireModel(model, this.#createdAt)),
+      data: listNamed(this.#served).map((named) => toWireModel(named, this.#createdAt)),
     });
   }
 
@@ -255,17 +255,18 @@ export class ServerApp {
   async #generate(c: ServerContext, endpoint: Endpoint): Promise<Response> {
     const disconnected = c.env.disconnected ?? c.req.raw.signal;
     const request = endpoint.parse(await readJsonBody(c.req.raw, this.#settings.limits));
-    const model = modelFor(this.#served, request.model, 'generate');
+    const { id, adapter, ...named } = findNamed(this.#served, request.model, 'model');
+    const model = modelFor(this.#served, named.model.id, 'generate');
     const { record } = c.var;
-    record.setModel(model.id);
+    record.setModel(id);
     this.#metrics.observeRequest(model.id, request.choicesPerPrompt, request.prompts[0]?.maxTokens);
     const call = this.calls.begin(record.requestId, c.var.tenant);
     call.follow(disconnected);
     const answer: Answer = {
       model,
       call,
-      shape: request.shapeFor(this.#head(model, endpoint)),
-      prompts: this.#withTenantSalt(request, c.var.tenant),
+      shape: request.shapeFor(this.#head(id, model, endpoint)),
+      prompts: withAdapter(this.#withTenantSalt(request, c.var.tenant), adapter),
       choicesPerPrompt: request.choicesPerPrompt,
       includeUsage: request.includeUsage,
       limits: this.#settings.limits,
@@ -304,12 +305,12 @@ export class ServerApp {
     }
   }
 
-  #head(model: Model, { idPrefix }: Endpoint) {
+  #head(name: string, model: Model, { idPrefix }: Endpoint) {
     const { isa, abiVersion } = this.#engine.binary;
     return {
       id: idPrefix + randomUUID().replaceAll('-', ''),
       created: Math.floor(Date.now() / 1000),
-      model: model.id,
+      model: name,
       // The same fingerprint, seed and request give the same tokens.
       system_fingerprint: `${isa}-${abiVersion}-${model.info.precision}`,
     };
@@ -323,4 +324,8 @@ export class ServerApp {
       cacheSalt: options.cacheSalt === undefined ? tenant : `${tenant}:${options.cacheSalt}`,
     }));
   }
+}
+
+function withAdapter(prompts: GenerateCall['prompts'], adapter: string | null): GenerateCall['prompts'] {
+  return adapter === null ? prompts : prompts.map((options) => ({ ...options, adapter }));
 }

@@ -139,7 +139,7 @@ export class ScriptedModel implements Model {
   renderPrompt = unavailable as (messages: readonly ChatMessage[]) => never;
   logits = unavailable;
   score = unavailable;
-  readonly adapters: Model['adapters'] = [];
+  adapters: Model['adapters'] = [];
   loadAdapter = unavailable;
   async close(): Promise<void> {}
   async [Symbol.asyncDispose](): Promise<void> {}
