@@ -38,7 +38,8 @@ function fixtureWithBeginning(parent: string): string {
   const { id, content } = tokenizer.added_tokens[0] as { id: number; content: string };
   const single = [{ SpecialToken: { id: content, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
   const special_tokens = { [content]: { id: content, ids: [id], tokens: [content] } };
-  const post_processor = { type: 'TemplateProcessing', single, pair: single, special_tokens };
+  const pair = [...single, { Sequence: { id: 'B', type_id: 1 } }];
+  const post_processor = { type: 'TemplateProcessing', single, pair, special_tokens };
   writeFileSync(join(path, 'tokenizer.json'), JSON.stringify({ ...tokenizer, post_processor }));
   return path;
 }

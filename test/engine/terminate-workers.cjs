@@ -49,6 +49,7 @@ function smallModel(path) {
     softCap: null,
     isCausal: true,
     ropeTable: null,
+    latent: null,
   };
   const mlp = { kind: 'dense', intermediateSize, isGated: true, activation: 'silu', hasBias: false };
   const layer = { attention, mlp, normPlacement: 'pre', norm, residualScale: 1 };
@@ -56,11 +57,12 @@ function smallModel(path) {
     vocabSize,
     hiddenSize,
     contextLength: STEP_TOKENS,
-    embedding: { scale: 1, hasPositions: false, norm: null },
+    embedding: { scale: 1, hasPositions: false, numTokenTypes: 0, norm: null },
     layers: new Array(numLayers).fill(layer),
     finalNorm: norm,
     head: { isTied: true, hasBias: false, softCap: null, scale: 1 },
     ropeTables: [],
+    pooledLayers: [],
   };
   return { spec, tensors };
 }
