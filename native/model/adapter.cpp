@@ -47,6 +47,8 @@ void check_part(const DecoderSpec& spec, const AdapterPartSource& part) {
     refuse(part, "belongs to latent attention");
   if (layer.moe && (part.product == Product::gate_up || part.product == Product::down))
     refuse(part, "belongs to a mixture of experts");
+  if (layer.attention.latent && (part.product == Product::qkv || part.product == Product::o))
+    refuse(part, "belongs to latent attention");
   check_matrix(part, part.a);
   check_matrix(part, part.b);
   const ProductShape shape = product_shape(spec, layer, part.product);
