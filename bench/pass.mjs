@@ -13,6 +13,8 @@ const SHORT_PROMPT = 16;
 /** The main thread works this long at a time and rests as long. */
 const BUSY_MS = 15;
 const IDLE_MS = 2_000;
+/** V8 collects garbage once, some four seconds after the last work. */
+const SETTLE_MS = 8_000;
 
 let numPrompts = 0;
 /** Ids of ordinary tokens; no two prompts begin alike, so that nothing is found in a cache. */
@@ -76,7 +78,7 @@ const middleOf = (values) => values.toSorted((a, b) => a - b)[values.length >> 1
 
 /** Percent of one core that the process uses while nothing is asked of it. */
 async function idleShare() {
-  await sleep(200);
+  await sleep(SETTLE_MS);
   const before = process.cpuUsage();
   await sleep(IDLE_MS);
   const { user, system } = process.cpuUsage(before);
