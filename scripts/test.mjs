@@ -11,11 +11,12 @@ const results = join(root, '.cache', 'results');
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
 
-function count(step, { passed = 0, failed = 0, skipped = 0 }) {
+/** `details`: what failed, shown again at the end. */
+function count(step, { passed = 0, failed = 0, skipped = 0, details = [] }) {
   totals.passed += passed;
   totals.failed += failed;
   totals.skipped += skipped;
-  if (failed > 0) failures.push(`${step}: ${failed} failed`);
+  if (failed > 0) failures.push(`${step}: ${failed} failed`, ...details);
 }
 
 /** A check that either holds or not: formatting, types. */
@@ -37,7 +38,14 @@ function vitest(step, folders, env = {}) {
     passed: report.numPassedTests,
     failed: status !== 0 && failed === 0 ? 1 : failed,
     skipped: report.numPendingTests + report.numTodoTests,
+    details: report.testResults.flatMap(failuresOfFile),
   });
+}
+
+function failuresOfFile(file) {
+  const failed = file.assertionResults.filter((test) => test.status === 'failed');
+  if (failed.length === 0) return file.status === 'failed' ? [`  ${file.name}: ${file.message}`] : [];
+  return failed.map((test) => `  ${test.fullName}: ${test.failureMessages.join('\n').slice(0, 2_000)}`);
 }
 
 /** Builds test/native with the given sanitizers and runs the executables that `matches` names. */
@@ -58,17 +66,26 @@ function googleTest(step, sanitize, matches, env = {}) {
   for (const name of readdirSync(join(folder, 'test', 'native')).filter((file) => matches.test(file))) {
     const file = join(results, `${step}-${name}.json`);
     const program = join(folder, 'test', 'native', name);
-    const { status } = run(program, ['--gtest_brief=1', `--gtest_output=json:${file}`], {
+    const { status, stdout, stderr } = run(program, ['--gtest_brief=1', `--gtest_output=json:${file}`], {
       allowFailure: true,
+      quiet: true,
       env,
     });
-    if (!existsSync(file)) count(`${step} ${name}`, { failed: 1 });
+    process.stdout.write(stdout);
+    process.stdout.write(stderr);
+    const details = [stdout.slice(-4_000), stderr.slice(0, 8_000)]; // a sanitizer says first what matters
+    if (!existsSync(file)) count(`${step} ${name}`, { failed: 1, details });
     else {
       const report = JSON.parse(readFileSync(file, 'utf8'));
       const suites = report.testsuites.flatMap((suite) => suite.testsuite);
       const skipped = suites.filter((test) => test.result === 'SKIPPED').length;
       const failed = status !== 0 && report.failures === 0 ? 1 : report.failures;
-      count(`${step} ${name}`, { passed: report.tests - report.failures - skipped, failed, skipped });
+      count(`${step} ${name}`, {
+        passed: report.tests - report.failures - skipped,
+        failed,
+        skipped,
+        details,
+      });
     }
   }
 }

@@ -13,7 +13,8 @@ struct KernelTable;
 }
 
 // Cheap to copy; the pool outlives it. Operations are called from one thread at a time. They return when they
-// are done, or, with `deferred`, when their stages are queued: then their operands must live until `finish`.
+// are done, or, with `deferred`, when their stages are queued: then their results are there after `finish`,
+// and their operands must live until `ThreadPool::await_stragglers` after that.
 class Execution {
  public:
   // Throws invalid_parameter when this binary has no kernels for `isa`.
@@ -40,7 +41,9 @@ class Execution {
   template <typename Body>
   void run_replayable(int64_t num_chunks, const Body& body) const {
     pool_->enqueue_replayable(num_chunks, body);
-    if (!is_deferred_) pool_->finish();
+    if (is_deferred_) return;
+    pool_->finish();
+    pool_->await_stragglers();
   }
 
  private:

@@ -143,6 +143,7 @@ TEST(Model, StepsFailCleanlyWhereverMemoryRunsOut) {
     write_plan(tiny.plans[1], ++generation);
     EXPECT_TRUE(fresh->run_step(1, execution));
     EXPECT_EQ(sampled_token(tiny.results[1]), expected) << "after failure " << num_allocations;
+    pool.await_stragglers();  // before the model goes
     return code;
   };
   int64_t num_failures = 0;

@@ -1,5 +1,6 @@
 import { ArgumentWriter } from '../output/argument-writer';
-import { type CallReader, type CallSink, FixedText, isBlank, type ReaderStatus } from '../output/call-reader';
+import { type CallReader, type CallSink, FixedText, type ReaderStatus } from '../output/call-reader';
+import { FirstCharacterReader } from '../output/first-character-reader';
 import { JsonCallReader } from '../output/json-call';
 import { KeywordArguments } from '../output/keyword-arguments';
 import { OfferedName } from '../output/offered-name';
@@ -45,29 +46,6 @@ class MethodCallReader implements CallReader {
   }
 }
 
-/** Chooses by the first character after the tag. */
-class TaggedReader implements CallReader {
-  readonly #make: (first: string) => CallReader;
-  #reader: CallReader | null = null;
-
-  constructor(sink: CallSink, tools: readonly ToolDefinition[]) {
-    this.#make = (first) =>
-      first === '{' || first === '['
-        ? new JsonCallReader(sink, { closer: '', takesArray: true, isStrict: true })
-        : new MethodCallReader(sink, tools);
-  }
-
-  push(character: string): ReaderStatus {
-    if (this.#reader === null && isBlank(character)) return 'more';
-    this.#reader ??= this.#make(character);
-    return this.#reader.push(character);
-  }
-
-  end(): 'done' | 'refused' {
-    return this.#reader?.end() ?? 'refused';
-  }
-}
-
 /** Llama 3: {"name": ..., "parameters": {...}} on a line of its own, or anything callable after <|python_tag|>. */
 export const llama3: Dialect = {
   name: 'llama3',
@@ -78,7 +56,11 @@ export const llama3: Dialect = {
     separator: ';',
     makeReader: (sink, tools, opener) =>
       opener === PYTHON_TAG
-        ? new TaggedReader(sink, tools)
+        ? new FirstCharacterReader((first) =>
+            first === '{' || first === '['
+              ? new JsonCallReader(sink, { closer: '', takesArray: true, isStrict: true })
+              : new MethodCallReader(sink, tools),
+          )
         : new JsonCallReader(sink, { closer: '', takesArray: false, isStrict: true }),
   },
   controlTokens: [PYTHON_TAG],

@@ -1,4 +1,5 @@
 import { type CallReader, type CallSink, isBlank, mayBeName, type ReaderStatus } from '../output/call-reader';
+import { FirstCharacterReader } from '../output/first-character-reader';
 import { JsonCallReader } from '../output/json-call';
 import { JsonValueScanner } from '../output/json-value';
 import { MarkerScanner } from '../output/marker-scanner';
@@ -54,29 +55,6 @@ class NameFirstReader implements CallReader {
   }
 }
 
-/** Chooses by the first character: an array or object of the old form, or a name. */
-class EitherReader implements CallReader {
-  readonly #make: (first: string) => CallReader;
-  #reader: CallReader | null = null;
-
-  constructor(sink: CallSink) {
-    this.#make = (first) =>
-      first === '[' || first === '{'
-        ? new JsonCallReader(sink, { closer: '', takesArray: true, isStrict: false })
-        : new NameFirstReader(sink);
-  }
-
-  push(character: string): ReaderStatus {
-    if (this.#reader === null && isBlank(character)) return 'more';
-    this.#reader ??= this.#make(character);
-    return this.#reader.push(character);
-  }
-
-  end(): 'done' | 'refused' {
-    return this.#reader?.end() ?? 'refused';
-  }
-}
-
 /** Mistral: [TOOL_CALLS] and an array of {"name", "arguments", "id"}; in later versions [TOOL_CALLS]name[ARGS]{...}. */
 export const mistral: Dialect = {
   name: 'mistral',
@@ -85,7 +63,12 @@ export const mistral: Dialect = {
     opensUnmarked: 'never',
     turn: null,
     separator: null,
-    makeReader: (sink) => new EitherReader(sink),
+    makeReader: (sink) =>
+      new FirstCharacterReader((first) =>
+        first === '[' || first === '{'
+          ? new JsonCallReader(sink, { closer: '', takesArray: true, isStrict: false })
+          : new NameFirstReader(sink),
+      ),
   },
   controlTokens: [TOOL_CALLS, ARGS, CALL_ID],
   beginsWithNewline: false,

@@ -4,7 +4,6 @@ import { byteTokens } from './byte-tokens';
 import { NumberHeap } from './number-heap';
 import { PairTable } from './pair-table';
 import type { TextModel } from './text-model';
-import { WordCache } from './word-cache';
 
 /** More than there are positions in a word: the heap orders by rank, then position, in one number. */
 const POSITIONS = 2 ** 31;
@@ -27,7 +26,6 @@ export class BpeModel implements TextModel {
   /** Of pieces of one UTF-16 unit, by that unit. */
   readonly #idOfUnit = new Int32Array(0x10000).fill(NOTHING);
   readonly #userDefined: StringTrie<string> | null;
-  readonly #cache = new WordCache();
   readonly #heap = new NumberHeap();
   #symbols = new Int32Array(64);
   #next = new Int32Array(64);
@@ -58,19 +56,12 @@ export class BpeModel implements TextModel {
   }
 
   encode(word: string, ids: number[]): boolean {
-    const known = this.#cache.get(word);
-    if (known !== null) {
-      for (const id of known) ids.push(id);
-      return true;
-    }
-    const first = ids.length;
     const whole = this.#json.ignore_merges ? this.#idOf(word) : NOTHING;
     if (whole !== NOTHING) ids.push(whole);
     else {
       if (!this.#split(word)) return false;
       this.#merge(ids);
     }
-    this.#cache.keep(word, ids, first);
     return true;
   }
 

@@ -1,5 +1,6 @@
 import type { ModelJson } from '../vocabulary/tokenizer-json';
 import { BpeModel } from './bpe-model';
+import { CachedModel } from './cached-model';
 import { UnigramModel } from './unigram-model';
 import { WholeWordModel } from './whole-word-model';
 import { WordPieceModel } from './word-piece-model';
@@ -14,11 +15,11 @@ export interface TextModel {
 export function makeTextModel(json: ModelJson, hidden: ReadonlySet<number>): TextModel {
   switch (json.type) {
     case 'BPE':
-      return new BpeModel(json, hidden);
+      return new CachedModel(new BpeModel(json, hidden));
     case 'Unigram':
-      return new UnigramModel(json, hidden);
+      return new CachedModel(new UnigramModel(json, hidden));
     case 'WordPiece':
-      return new WordPieceModel(json, hidden);
+      return new CachedModel(new WordPieceModel(json, hidden));
     case 'WordLevel':
       return new WholeWordModel(json, hidden);
   }

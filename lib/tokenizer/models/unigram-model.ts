@@ -1,7 +1,6 @@
 import type { UnigramModelJson } from '../vocabulary/tokenizer-json';
 import { byteTokens, pushBytes } from './byte-tokens';
 import type { TextModel } from './text-model';
-import { WordCache } from './word-cache';
 
 /** How much worse an unknown character is than the least likely piece. Source: sentencepiece, unigram_model. */
 const UNKNOWN_PENALTY = 10;
@@ -18,7 +17,6 @@ export class UnigramModel implements TextModel {
   readonly #scores: Float64Array;
   readonly #bytes: Int32Array | null;
   readonly #unknownScore: number;
-  readonly #cache = new WordCache();
 
   constructor(json: UnigramModelJson, hidden: ReadonlySet<number>) {
     this.#json = json;
@@ -53,15 +51,7 @@ export class UnigramModel implements TextModel {
   }
 
   encode(word: string, ids: number[]): boolean {
-    const known = this.#cache.get(word);
-    if (known !== null) {
-      for (const id of known) ids.push(id);
-      return true;
-    }
-    const first = ids.length;
-    if (!this.#write(word, this.#bestCut(word), ids)) return false;
-    this.#cache.keep(word, ids, first);
-    return true;
+    return this.#write(word, this.#bestCut(word), ids);
   }
 
   /** For each place the piece that ends there on the best way: its start and, after all of those, its id. */

@@ -1,6 +1,5 @@
 import type { WordPieceModelJson } from '../vocabulary/tokenizer-json';
 import type { TextModel } from './text-model';
-import { WordCache } from './word-cache';
 
 /**
  * WordPiece: the longest piece that a word begins with, then the longest that what is left begins with, and so on; a word
@@ -12,7 +11,6 @@ export class WordPieceModel implements TextModel {
   readonly #hidden: ReadonlySet<number>;
   /** UTF-16 units of the longest piece, without the prefix. */
   readonly #longest: number;
-  readonly #cache = new WordCache();
 
   constructor(json: WordPieceModelJson, hidden: ReadonlySet<number>) {
     this.#json = json;
@@ -24,18 +22,12 @@ export class WordPieceModel implements TextModel {
   }
 
   encode(word: string, ids: number[]): boolean {
-    const known = this.#cache.get(word);
-    if (known !== null) {
-      for (const id of known) ids.push(id);
-      return true;
-    }
     const first = ids.length;
     if (!this.#writePieces(word, ids)) {
       if (this.#unknown === null) return false;
       ids.length = first;
       ids.push(this.#unknown);
     }
-    this.#cache.keep(word, ids, first);
     return true;
   }
 
