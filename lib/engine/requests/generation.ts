@@ -9,9 +9,7 @@ import type {
   GenerateOptions,
   GenerateResult,
   Generation,
-  Timings,
   TokenLogprob,
-  Usage,
 } from '../types';
 import type { DeltaSink } from '../worker/deltas';
 import type { LogprobRecord } from '../worker/step-result';
@@ -25,8 +23,10 @@ import {
   type PromptInput,
   parseGenerate,
 } from './generate-options';
+import { GenerationMeter } from './generation-meter';
 import { ReasoningBudget } from './reasoning-budget';
 import type { RequestTable } from './request-table';
+import { textOf } from './text-stream';
 import type { TokenSpeller } from './token-speller';
 
 /** What a generation needs of its model. */
@@ -63,7 +63,7 @@ const CREDIT_STEP = MAX_UNREAD_TOKENS / 4;
  */
 export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   readonly #host: GenerationHost;
-  readonly #callAt = monotonicMs();
+  readonly #meter = new GenerationMeter();
   readonly #result: Promise<GenerateResult>;
   readonly #preparation = new AbortController();
   #resolve: (result: GenerateResult) => void = () => {};
@@ -79,11 +79,6 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   #abortReason: { readonly cause: unknown } | null = null;
   #hasEnded = false;
   #adapter = 0;
-  #numPromptTokens = 0;
-  #numCachedTokens = 0;
-  #numReasoningTokens = 0;
-  #startedAt: number | null = null;
-  #firstTokenAt: number | null = null;
   #numRead = 0;
   #maxTokens = 0;
   #budget: ReasoningBudget | null = null;
@@ -169,12 +164,12 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     const { contextLength } = this.#host.facts;
     if (tokens.length === 0) throw invalidParameter('the prompt', 'at least one token long', 'no tokens');
     if (tokens.length >= contextLength) throw contextLengthExceeded(tokens.length, contextLength);
-    const deadline = options.timeout === null ? null : this.#callAt + options.timeout;
+    const deadline = options.timeout === null ? null : this.#meter.callAt + options.timeout;
     if (deadline !== null && deadline <= monotonicMs()) throw deadlinePassed(options.timeout);
     const left = contextLength - tokens.length;
     if (options.maxTokens !== null && options.maxTokens > left)
       this.#warnOfClampedLength(options.maxTokens, left);
-    this.#numPromptTokens = tokens.length;
+    this.#meter.numPromptTokens = tokens.length;
     this.#maxTokens = Math.min(options.maxTokens ?? left, left);
     this.#answer = answerReader(this.#host, options, prompt);
     this.#warnOfStrictTools(options);
@@ -189,7 +184,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
       {
         tokens,
         priority,
-        deadline: timeout === null ? null : this.#callAt + timeout,
+        deadline: timeout === null ? null : this.#meter.callAt + timeout,
         salt,
         adapter: this.#adapter,
         credit: this.#requestCredit,
@@ -232,16 +227,13 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
 
   started(at: number, cachedTokens: number): void {
     this.#waiting = null;
-    if (this.#startedAt !== null) return;
-    this.#startedAt = at;
-    this.#numCachedTokens = cachedTokens;
+    this.#meter.started(at, cachedTokens);
   }
 
   token(at: number, token: number, logprobs: LogprobRecord | null): void {
     if (this.#hasEnded || this.#abortReason !== null) return;
-    this.#firstTokenAt ??= at;
+    this.#meter.token(at, this.#answer?.isReasoning === true);
     const logprob = logprobs === null ? null : this.#host.speller.logprob(token, logprobs);
-    if (this.#answer?.isReasoning === true) this.#numReasoningTokens += 1;
     // A head may have more rows than the vocabulary has tokens: such an id says nothing.
     const saysNothing = this.#stopTokens.has(token) || token >= this.#host.tokenTable.isSpecial.length;
     if (this.#answer === null || saysNothing) {
@@ -251,7 +243,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     const parts = this.#answer.push(token);
     const isLast = this.#add(parts, token, logprob);
     if (isLast) this.#stopAt(at, parts.stop);
-    else if (this.#answer.isReasoning && this.#budget?.spends(this.#numReasoningTokens) === true)
+    else if (this.#answer.isReasoning && this.#budget?.spends(this.#meter.numReasoningTokens) === true)
       this.#endReasoning(this.#budget).catch((error: unknown) => this.#fail(error));
     else this.#holdWhileRead();
   }
@@ -375,14 +367,9 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   }
 
   #finish(at: number, reason: Exclude<FinishReason, 'tool-calls'>): void {
-    const usage: Usage = {
-      promptTokens: this.#numPromptTokens,
-      completionTokens: this.#log.tokens.length,
-      reasoningTokens: this.#numReasoningTokens,
-      cachedTokens: this.#numCachedTokens,
-    };
-    const timings = this.#timings(at);
     const { warnings, tokens, logprobs, text, reasoning, toolCalls } = this.#log;
+    const usage = this.#meter.usage(tokens.length);
+    const timings = this.#meter.timings(at, tokens.length);
     const isByCalls = reason === 'stop' && this.#stopString === null && toolCalls.length > 0;
     const finishReason: FinishReason = isByCalls ? 'tool-calls' : reason;
     this.#leave();
@@ -427,21 +414,6 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     this.#options?.signal?.removeEventListener('abort', this.#onSignal);
     this.#host.left(this);
   }
-
-  #timings(endAt: number): Timings {
-    const startedAt = this.#startedAt ?? endAt;
-    const firstTokenAt = this.#firstTokenAt ?? endAt;
-    const decodeMs = endAt - firstTokenAt;
-    const numDecoded = this.#log.tokens.length - 1;
-    return {
-      queueMs: startedAt - this.#callAt,
-      prefillMs: firstTokenAt - startedAt,
-      ttftMs: firstTokenAt - this.#callAt,
-      decodeMs,
-      totalMs: endAt - this.#callAt,
-      tokensPerSecond: numDecoded > 0 && decodeMs > 0 ? (1000 * numDecoded) / decodeMs : 0,
-    };
-  }
 }
 
 function deadlinePassed(timeout: number | null): AutoglmError {
@@ -449,20 +421,4 @@ function deadlinePassed(timeout: number | null): AutoglmError {
     'deadline_exceeded',
     `the timeout of ${timeout} ms passed before the prompt was ready`,
   );
-}
-
-function textOf(events: AsyncIterableIterator<GenerateEvent>): AsyncIterator<string> {
-  return {
-    async next() {
-      while (true) {
-        const { done, value } = await events.next();
-        if (done) return { done: true, value: undefined };
-        if (value.type === 'text' && value.text !== '') return { done: false, value: value.text };
-      }
-    },
-    async return() {
-      await events.return?.();
-      return { done: true, value: undefined };
-    },
-  };
 }
