@@ -1,5 +1,7 @@
 import { patternFault } from './pattern-fault';
 
+export const WORD_CLASS = '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]';
+
 /**
  * Character classes of Oniguruma (Ruby syntax, Unicode), written as classes of JavaScript's `v` mode. `\s` is the property
  * White_Space, which JavaScript's own `\s` is not; `\w` and `\d` are Unicode's, with Latin-1's superscripts and fractions as
@@ -10,7 +12,7 @@ const CLASS_ESCAPES: Readonly<Record<string, string>> = {
   S: '\\P{White_Space}',
   d: '\\p{Nd}',
   D: '\\P{Nd}',
-  w: '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]',
+  w: WORD_CLASS,
   W: '[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]',
   h: '[0-9A-Fa-f]',
   H: '[^0-9A-Fa-f]',
@@ -36,7 +38,7 @@ const NAMED_CLASSES: Readonly<Record<string, string>> = {
   punct: '[\\p{P}$+<=>^`\\|~]',
   space: '\\p{White_Space}',
   upper: '\\p{Uppercase}',
-  word: '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe]',
+  word: WORD_CLASS,
   xdigit: '[0-9A-Fa-f]',
 };
 

@@ -1,5 +1,5 @@
 import { patternFault } from './pattern-fault';
-import type { ParsedPattern, PatternNode } from './pattern-syntax';
+import type { PatternNode } from './pattern-tree';
 
 export const Op = {
   /** a = set, then the next instruction. */
@@ -13,12 +13,14 @@ export const Op = {
   /** Goes on at a. */
   jump: 4,
   match: 5,
+  /** a = fact; goes on where it holds. */
+  fact: 6,
+  factNegated: 7,
 } as const;
 
 /** Instructions, three numbers each: operation, a, b. */
 export interface PatternProgram {
   readonly code: Int32Array;
-  readonly sets: readonly RegExp[];
 }
 
 /** Patterns of real tokenizers take up to 300. */
@@ -28,7 +30,7 @@ const MAX_INSTRUCTIONS = 8192;
  * Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968; priorities of branches as in R. Cox,
  * "Regular expression matching: the virtual machine approach", 2009.
  */
-export function compilePattern(pattern: string, { root, sets }: ParsedPattern): PatternProgram {
+export function compilePattern(pattern: string, root: PatternNode): PatternProgram {
   const code: number[] = [];
   const emit = (op: number, a = 0, b = 0): number => {
     if (code.length >= 3 * MAX_INSTRUCTIONS) throw patternFault(pattern, 'its repetitions are too large');
@@ -42,6 +44,9 @@ export function compilePattern(pattern: string, { root, sets }: ParsedPattern): 
         return;
       case 'look':
         emit(node.isNegated ? Op.lookNegated : Op.look, node.set);
+        return;
+      case 'fact':
+        emit(node.isNegated ? Op.factNegated : Op.fact, node.fact);
         return;
       case 'sequence':
         for (const part of node.parts) compile(part);
@@ -91,5 +96,5 @@ export function compilePattern(pattern: string, { root, sets }: ParsedPattern): 
   };
   compile(root);
   emit(Op.match);
-  return { code: Int32Array.from(code), sets };
+  return { code: Int32Array.from(code) };
 }

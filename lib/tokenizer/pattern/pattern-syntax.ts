@@ -1,45 +1,30 @@
-import { classLiteral, readClass, readEscape } from './character-class';
+import { classLiteral, readClass, readEscape, WORD_CLASS } from './character-class';
 import { MAX_PATTERN_LENGTH, patternFault } from './pattern-fault';
-
-/** A regular expression as a tree. A set is the index of a character class. */
-export type PatternNode =
-  | { readonly type: 'set'; readonly set: number }
-  /** Holds where the next character is in the set; negated, where it is not or the text ends. */
-  | { readonly type: 'look'; readonly set: number; readonly isNegated: boolean }
-  | { readonly type: 'sequence'; readonly parts: readonly PatternNode[] }
-  | { readonly type: 'choice'; readonly options: readonly PatternNode[] }
-  | {
-      readonly type: 'repeat';
-      readonly part: PatternNode;
-      readonly min: number;
-      readonly max: number;
-      readonly isGreedy: boolean;
-    };
-
-export interface ParsedPattern {
-  readonly root: PatternNode;
-  /** Tests of single characters. */
-  readonly sets: readonly RegExp[];
-}
+import { type ParsedPattern, type PatternNode, type PlaceFact, reversed } from './pattern-tree';
 
 const MAX_DEPTH = 64;
-const MAX_COUNT = 256;
+/** Published patterns count up to 512. */
+const MAX_COUNT = 1024;
+/** Each takes a pass over the text, and a bit. Published patterns need up to three. */
+const MAX_FACTS = 16;
 const ANY = '[\\u{0}-\\u{10ffff}]';
 
 /**
- * Parses the part of Oniguruma's syntax that tokenizers use. Refused by name: back references, look-behind, anchors other
- * than the end, looks at more than one character, atomic groups.
+ * Parses the part of Oniguruma's syntax that tokenizers use. Refused by name: back references, atomic and conditional
+ * groups, groups repeated possessively.
  */
 export function parsePattern(pattern: string): ParsedPattern {
   if (pattern.length > MAX_PATTERN_LENGTH) throw patternFault(pattern, `it has ${pattern.length} characters`);
   const parser = new Parser(pattern);
-  return { root: parser.parse(), sets: parser.sets };
+  return { root: parser.parse(), sets: parser.sets, facts: parser.facts };
 }
 
 class Parser {
   readonly #pattern: string;
   readonly #indexOfSet = new Map<string, number>();
+  readonly #indexOfFact = new Map<string, number>();
   readonly sets: RegExp[] = [];
+  readonly facts: PlaceFact[] = [];
   #at = 0;
   #depth = 0;
   #ignoresCase = false;
@@ -104,7 +89,7 @@ class Parser {
       case '\\':
         return this.#escape(start);
       case '^':
-        throw this.#fault('^ is not supported');
+        return this.#lineStart();
       case '*':
       case '+':
       case '?':
@@ -122,13 +107,66 @@ class Parser {
     }
     const letter = this.#pattern[start + 1] as string;
     this.#at = start + 2;
-    if (letter === 'z') return { type: 'look', set: this.#setIndex(ANY), isNegated: true };
-    throw this.#fault(`\\${letter} is not supported`);
+    switch (letter) {
+      case 'z':
+        return { type: 'look', set: this.#setIndex(ANY), isNegated: true };
+      case 'Z':
+        return this.#end();
+      case 'A':
+        return this.#behind(ANY, true);
+      case 'b':
+        return this.#wordBoundary(true);
+      case 'B':
+        return this.#wordBoundary(false);
+      default:
+        throw this.#fault(`\\${letter} is not supported`);
+    }
+  }
+
+  /** Whether the character before is in a class. */
+  #behind(source: string, isNegated: boolean): PatternNode {
+    const set = this.#setIndex(source);
+    const fact = this.#factIndex(`behind ${set}`, () => ({ kind: 'behind', body: { type: 'set', set } }));
+    return { type: 'fact', fact, isNegated };
+  }
+
+  #ahead(source: string, isNegated: boolean): PatternNode {
+    return { type: 'look', set: this.#setIndex(source), isNegated };
+  }
+
+  /** The end of the text, or a newline that ends it. */
+  #end(): PatternNode {
+    const end = this.#ahead(ANY, true);
+    const newline: PatternNode = { type: 'sequence', parts: [this.#set('\\n'), end] };
+    return { type: 'choice', options: [end, this.#look(newline, false, '\\Z')] };
+  }
+
+  /** Behind a newline that ends the text no line begins. */
+  #lineStart(): PatternNode {
+    const afterNewline = { type: 'sequence', parts: [this.#behind('\\n', false), this.#ahead(ANY, false)] };
+    return { type: 'choice', options: [this.#behind(ANY, true), afterNewline as PatternNode] };
+  }
+
+  #wordBoundary(isBoundary: boolean): PatternNode {
+    const option = (isWord: boolean): PatternNode => ({
+      type: 'sequence',
+      parts: [this.#behind(WORD_CLASS, !isWord), this.#ahead(WORD_CLASS, isWord === isBoundary)],
+    });
+    return { type: 'choice', options: [option(true), option(false)] };
+  }
+
+  #factIndex(key: string, make: () => PlaceFact): number {
+    const known = this.#indexOfFact.get(key);
+    if (known !== undefined) return known;
+    const fact = make();
+    if (this.facts.length === MAX_FACTS) throw this.#fault(`it looks around in more than ${MAX_FACTS} ways`);
+    this.#indexOfFact.set(key, this.facts.length);
+    return this.facts.push(fact) - 1;
   }
 
   /** The opening parenthesis has been read. */
   #group(): PatternNode | null {
-    const opening = /^\?(?:#[^)]*\)|:|=|!|<[A-Za-z_]\w*>|(-?)(i)(-?)([:)]))/.exec(
+    const opening = /^\?(?:#[^)]*\)|:|=|!|<=|<!|<[A-Za-z_]\w*>|(-?)(i)(-?)([:)]))/.exec(
       this.#pattern.slice(this.#at, this.#at + 256),
     );
     if (opening === null) {
@@ -139,8 +177,11 @@ class Parser {
     this.#at += text.length;
     if (text.startsWith('?#')) return null;
     if (opening[2] !== 'i') {
+      const start = this.#at;
       const inner = this.#closed(this.#choice());
-      return text === '?=' || text === '?!' ? this.#look(inner, text === '?!') : inner;
+      const source = this.#pattern.slice(start, this.#at);
+      if (text === '?=' || text === '?!') return this.#look(inner, text === '?!', source);
+      return text === '?<=' || text === '?<!' ? this.#lookBehind(inner, text === '?<!', source) : inner;
     }
     const outer = this.#ignoresCase;
     this.#ignoresCase = opening[1] !== '-';
@@ -156,16 +197,28 @@ class Parser {
     return inner;
   }
 
-  #look(inner: PatternNode, isNegated: boolean): PatternNode {
-    if (inner.type === 'set') return { type: 'look', set: inner.set, isNegated };
-    // A choice of one-character looks: all must fail, or one must hold.
+  /** One character ahead is looked at while matching, whatever is more is a fact. */
+  #look(inner: PatternNode, isNegated: boolean, source: string): PatternNode {
     const options = inner.type === 'choice' ? inner.options : [inner];
-    const looks = options.map((option): PatternNode => {
-      if (option.type === 'set') return { type: 'look', set: option.set, isNegated };
-      if (option.type === 'look') return { ...option, isNegated: option.isNegated !== isNegated };
-      throw this.#fault('it looks at more than one character ahead');
+    const looks = options.flatMap((option): PatternNode[] => {
+      if (option.type === 'set') return [{ type: 'look', set: option.set, isNegated }];
+      return option.type === 'look' ? [{ ...option, isNegated: option.isNegated !== isNegated }] : [];
     });
-    return isNegated ? { type: 'sequence', parts: looks } : { type: 'choice', options: looks };
+    if (looks.length === options.length) {
+      // A choice of one-character looks: all must fail, or one must hold.
+      return isNegated ? { type: 'sequence', parts: looks } : { type: 'choice', options: looks };
+    }
+    const fact = this.#factIndex(`ahead ${this.#ignoresCase} ${source}`, () => ({
+      kind: 'ahead',
+      body: reversed(inner, (set) => this.#factIndex(`next ${set}`, () => ({ kind: 'next', set }))),
+    }));
+    return { type: 'fact', fact, isNegated };
+  }
+
+  #lookBehind(inner: PatternNode, isNegated: boolean, source: string): PatternNode {
+    const key = `behind ${this.#ignoresCase} ${source}`;
+    const fact = this.#factIndex(key, () => ({ kind: 'behind', body: inner }));
+    return { type: 'fact', fact, isNegated };
   }
 
   #quantified(part: PatternNode): PatternNode {

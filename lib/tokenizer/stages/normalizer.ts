@@ -138,7 +138,7 @@ function replace(component: ComponentJson): Normalizer {
       result += text.slice(end, found[i]) + content;
       end = found[i + 1] as number;
     }
-    return end === 0 ? text : result + text.slice(end);
+    return found.length === 0 ? text : result + text.slice(end);
   };
 }
 

@@ -131,7 +131,7 @@ function cutAt(find: (text: string) => number[], behavior: Behavior, inverts: bo
     const borders: number[] = [0];
     const isCut: boolean[] = [];
     const add = (end: number, isMatch: boolean): void => {
-      if (end === borders.at(-1)) return;
+      if (end === borders.at(-1) && !isMatch) return;
       borders.push(end);
       isCut.push(isMatch !== inverts);
     };
@@ -157,7 +157,8 @@ function joinPieces(
   for (let i = 0; i < isCut.length; i += 1) {
     const end = borders[i + 1] as number;
     if (i + 1 < isCut.length && joins(i)) continue;
-    if (behavior !== 'Removed' || isCut[i] === false) words.push(text.slice(start, end));
+    const isKept = end > start && (behavior !== 'Removed' || isCut[i] === false);
+    if (isKept) words.push(text.slice(start, end));
     start = end;
   }
 }

@@ -46,6 +46,18 @@ const GPT2 = rules([GPT2_WORDS]);
 const SMOLLM = rules(['\\p{N}', GPT2_WORDS]);
 const GPT4O = rules([casedWords(`${CONTRACTIONS}?`, '\\p{N}{1,3}')]);
 
+// Digits in groups of three from the right.
+const TINY_AYA = rules(['\\d{1,3}(?=(?:\\d{3})*\\b)', ...GPT4O.patterns]);
+const CLAUSES = ' ?[^(\\s|.,!?…。，、।۔،)]+';
+const BLOOM = rules([CLAUSES]);
+const DEEPSEEK3 = rules(['\\p{N}{1,3}', '[一-龥぀-ゟ゠-ヿ]+', DEEPSEEK_WORDS]);
+const BAILING = rules([
+  "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+]);
+const SPACED_WORDS =
+  `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}` +
+  '| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+';
+
 /** Source: llama.cpp src/llama-vocab.cpp, the names and rules of its pre-tokenizers. */
 const RULES: ReadonlyMap<string, PreTokenizerRules> = new Map([
   ['default', rules(['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT2_WORDS, '\\p{N}+', '[0-9][0-9][0-9]'])],
@@ -54,6 +66,9 @@ const RULES: ReadonlyMap<string, PreTokenizerRules> = new Map([
   ['llama-v3', LLAMA3],
   ['falcon3', LLAMA3],
   ['pixtral', LLAMA3],
+  ['falcon-h1', LLAMA3],
+  ['midm-2.0', LLAMA3],
+  ['lfm2', LLAMA3],
   ['smaug-bpe', THREE_DIGITS],
   ['dbrx', THREE_DIGITS],
   ['glm4', GLM4],
@@ -62,6 +77,11 @@ const RULES: ReadonlyMap<string, PreTokenizerRules> = new Map([
   ['deepseek-r1-qwen', QWEN2],
   ['megrez', QWEN2],
   ['stablelm2', QWEN2],
+  ['kormo', QWEN2],
+  ['f2llmv2', QWEN2],
+  ['hunyuan', QWEN2],
+  ['solar-open', QWEN2],
+  ['grok-2', QWEN2],
   ['qwen35', rules([WITH_MARKS])],
   ['gpt-2', GPT2],
   ['phi-2', GPT2],
@@ -73,16 +93,46 @@ const RULES: ReadonlyMap<string, PreTokenizerRules> = new Map([
   ['jina-v2-de', GPT2],
   ['jina-v2-code', GPT2],
   ['modern-bert', GPT2],
+  ['gigachat', GPT2],
+  ['a.x-4.0', GPT2],
+  ['mellum', GPT2],
+  ['jina-v1-en', GPT2],
+  ['roberta-bpe', GPT2],
+  ['exaone4', GPT2],
+  ['jais', GPT2],
+  ['trillion', GPT2],
+  ['granite-docling', GPT2],
   ['smollm', SMOLLM],
   ['starcoder', SMOLLM],
   ['refact', SMOLLM],
   ['command-r', SMOLLM],
   ['codeshell', SMOLLM],
   ['exaone', SMOLLM],
+  ['minerva-7b', SMOLLM],
+  ['mellum2', SMOLLM],
   ['tekken', rules([casedWords('', '\\p{N}')], { ignoreMerges: true, addsBos: true })],
   ['gpt-4o', GPT4O],
   ['llama4', GPT4O],
-  ['deepseek-v3', rules(['\\p{N}{1,3}', '[一-龥぀-ゟ゠-ヿ]+', DEEPSEEK_WORDS])],
+  ['minimax-m2', GPT4O],
+  ['kanana2', GPT4O],
+  ['tiny_aya', TINY_AYA],
+  ['cohere2moe', TINY_AYA],
+  ['superbpe', rules(['\\p{N}+', '(?=(\\d{3})+(?!\\d))'])],
+  ['bloom', BLOOM],
+  ['poro-chat', BLOOM],
+  ['gpt3-finnish', BLOOM],
+  ['viking', rules([CLAUSES, '\\p{N}'])],
+  ['falcon', rules(['[\\p{P}\\$\\+<=>\\^~\\|`]+', GPT2_WORDS, '[0-9][0-9][0-9]'])],
+  ['deepseek-coder', rules(['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-\ud7ff]+', '\\p{N}'])],
+  ['deepseek-v3', DEEPSEEK3],
+  ['hunyuan-dense', DEEPSEEK3],
+  ['joyai-llm', DEEPSEEK3],
+  ['bailingmoe', BAILING],
+  ['bailingmoe2', BAILING],
+  ['llada-moe', BAILING],
+  ['seed-coder', rules([`${CONTRACTIONS}|${WORDS}|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|${SPACES}`])],
+  ['exaone-moe', rules([SPACED_WORDS])],
+  ['minicpm5', rules(['\\p{N}{1,3}', `${CONTRACTIONS}|${WORDS}|\\p{N}+|${MARKS_AND_SPACES}`])],
 ]);
 
 /** The rules of a GGUF file's `tokenizer.ggml.pre`; a file without that key gets `default`, as in llama.cpp. */

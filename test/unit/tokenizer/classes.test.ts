@@ -38,6 +38,16 @@ describe('byte-level BPE of GGUF files', () => {
     'gpt-4o',
     'deepseek-v3',
     'default',
+    'superbpe',
+    'tiny_aya',
+    'bloom',
+    'viking',
+    'falcon',
+    'deepseek-coder',
+    'bailingmoe',
+    'seed-coder',
+    'exaone-moe',
+    'minicpm5',
   ])('with the rules %s', (pre) => {
     const tokenizer = build(ggufSource({ pre, tokens: stringTable(tokens), merges: stringTable(merges) }));
     expectRows(`pre ${pre}`, (text) => tokenizer.encode(text));
