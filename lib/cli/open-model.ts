@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { createEngine } from '../engine/create-engine';
 import type { Engine, LoadModelOptions, Logger, Model } from '../engine/types';
 import { AutoglmError } from '../errors';
+import { loadAdapters } from './adapters';
 import { engineOptions, loadOptions, type ModelFlags } from './options';
 import { ProgressDisplay } from './progress-display';
 import { terminalLogger } from './terminal';
@@ -11,7 +12,7 @@ export interface OpenedModels {
   readonly models: readonly Model[];
 }
 
-/** Starts an engine and loads models into it, showing progress; closes everything when one cannot be loaded. */
+/** Starts an engine and loads models and adapters, showing progress; closes everything when one cannot be loaded. */
 export async function openModels(
   sources: readonly string[],
   flags: ModelFlags,
@@ -26,17 +27,21 @@ export async function openModels(
   const engine = await createEngine({ ...engineOptions(flags), logger });
   try {
     const template = await readTemplate(flags.chatTemplate);
+    const shared = {
+      signal,
+      ...(flags.quiet === true ? {} : { onProgress: display.update.bind(display) }),
+    };
     const models: Model[] = [];
     for (const source of sources) {
       const options = {
         ...loadOptions(source, flags),
         ...template,
         ...settings,
-        signal,
-        ...(flags.quiet === true ? {} : { onProgress: display.update.bind(display) }),
+        ...shared,
       };
       models.push(await engine.loadModel(options));
     }
+    await loadAdapters(models, flags.adapter ?? [], { ...shared, offline: flags.offline === true });
     return { engine, models };
   } catch (error) {
     await engine.close();

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
+import type { AdapterFlag } from './adapters';
 
 /** Options of every command that loads a model, as Commander gives them. */
 export interface ModelFlags {
@@ -10,6 +11,7 @@ export interface ModelFlags {
   readonly precision?: 'fast' | 'exact';
   readonly concurrency?: number;
   readonly chatTemplate?: string;
+  readonly adapter?: readonly AdapterFlag[];
   readonly offline?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;

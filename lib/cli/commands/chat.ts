@@ -1,6 +1,7 @@
 import { createInterface, type Interface } from 'node:readline';
 import type { ChatMessage } from '../../engine/types';
 import { AutoglmError } from '../../errors';
+import { chosenAdapter } from '../adapters';
 import { AnswerPrinter } from '../answer-printer';
 import { ChatSession, readConversation } from '../chat-session';
 import { reportFailure } from '../failure';
@@ -34,7 +35,8 @@ export async function chat(source: string, flags: ChatFlags): Promise<number> {
           hint: 'Give one with --chat-template FILE, or use run --raw.',
         });
       }
-      const session = new ChatSession(model, samplingOptions(flags), messages);
+      const settings = { ...samplingOptions(flags), ...chosenAdapter(model) };
+      const session = new ChatSession(model, settings, messages);
       if (flags.quiet !== true) welcome(source, messages);
       await new Conversation(session, flags.quiet !== true).run();
       return 0;

@@ -1,5 +1,6 @@
 import type { GenerateOptions, GenerateResult, Generation, Model } from '../../engine/types';
 import { AutoglmError } from '../../errors';
+import { chosenAdapter } from '../adapters';
 import { AnswerPrinter } from '../answer-printer';
 import { EXIT_INTERRUPTED } from '../failure';
 import { formatSeconds } from '../figures';
@@ -23,7 +24,8 @@ export async function run(source: string, words: readonly string[], flags: RunFl
   try {
     return await withModel(source, flags, signal, async (model) => {
       const input = promptInput(model, prompt, flags);
-      const generation = model.generate({ ...input, ...samplingOptions(flags), signal, onAbort: 'partial' });
+      const settings = { ...samplingOptions(flags), ...chosenAdapter(model) };
+      const generation = model.generate({ ...input, ...settings, signal, onAbort: 'partial' });
       const result =
         flags.json === true ? await generation : await printText(generation, flags.quiet !== true);
       for (const warning of result.warnings) note(`${colors.yellow('warning:')} ${warning.message}`);

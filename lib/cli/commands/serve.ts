@@ -1,6 +1,8 @@
 import type { Logger } from '../../engine/types';
 import { closeOnSignals, type ServeOptions, serve as startServer } from '../../server/index';
 import { parseSettings } from '../../server/options';
+import { listNamed } from '../../server/routes/models';
+import { checkAdapterBases } from '../adapters';
 import { Interrupt } from '../interrupt';
 import { openModels } from '../open-model';
 import type { ModelFlags } from '../options';
@@ -21,13 +23,14 @@ export async function serve(sources: readonly string[], flags: ServeFlags): Prom
   const options = serverOptions(flags);
   // A wrong setting is told before models are fetched and loaded.
   parseSettings(options, options.host);
+  checkAdapterBases(flags.adapter ?? [], sources.length);
   const interrupt = new Interrupt();
-  const { engine, models } = await openModels(sources, flags, interrupt.signal).finally(() =>
-    interrupt.stop(),
-  );
+  const { engine } = await openModels(sources, flags, interrupt.signal).finally(() => interrupt.stop());
   try {
     const server = await startServer(engine, options);
-    const names = models.map(({ id }) => id).join(', ');
+    const names = listNamed(engine)
+      .map(({ id }) => id)
+      .join(', ');
     note(`${colors.green('listening')} on ${server.url} (${names})`);
     if (flags.page) note(colors.dim(`chat page ${server.url}/, API ${server.url}/v1`));
     await new Promise<void>((resolve) => {
