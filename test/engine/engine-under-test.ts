@@ -90,6 +90,34 @@ export function endless(
   return { tokens, ignoreEos: true, temperature: 0.9, seed: 11, ...overrides };
 }
 
+/** Everything that must not depend on the company: ids and log-probabilities, in full precision. */
+export type Answer = readonly (readonly number[])[];
+
+/** What a request that asks for log-probabilities gets. */
+export async function answer(model: Model, request: GenerateOptions): Promise<Answer> {
+  const { logprobs = [] } = await model.generate(request);
+  return logprobs.map(({ token, logprob, top }) => [
+    token,
+    logprob,
+    ...top.flatMap((each) => [each.token, each.logprob]),
+  ]);
+}
+
+/** Repeats a scene until it came off: on a busy machine, requests that should meet may run one after the other. */
+export async function repeatUntil(scene: () => Promise<boolean>): Promise<void> {
+  for (let tries = 1; !(await scene()); tries += 1) {
+    if (tries === 50) throw new Error(`did not come off in ${tries} tries`);
+  }
+}
+
+/** `scene` again and again until it has preempted some request. */
+export async function untilPreempted(model: Model, scene: () => Promise<void>): Promise<void> {
+  await repeatUntil(async () => {
+    await scene();
+    return (await model.stats()).numPreemptions > 0;
+  });
+}
+
 /** Waits until nothing runs or waits, then checks that every page is free or cached. */
 export async function expectDrained(model: Model): Promise<void> {
   for (let tries = 0; ; tries += 1) {

@@ -1,12 +1,20 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Engine, GenerateOptions, LoadModelOptions, Model } from '../../lib/engine/types';
-import { FIXTURES, fixturePath } from '../parity/fixtures';
-import { createEngine, endless, randomTokens, seededRandom } from './engine-under-test';
+import { FIXTURES, fixturePath, STORED_FIXTURES } from '../parity/fixtures';
+import {
+  type Answer,
+  answer,
+  createEngine,
+  endless,
+  randomTokens,
+  seededRandom,
+  untilPreempted,
+} from './engine-under-test';
 
 // Goal: batching, chunks, cached prefixes and preemption are invisible in the numbers of every family: windows, rope
-// tables of short and long requests, layers without rotation, learned positions, experts.
+// tables of short and long requests, layers without rotation, learned positions, experts; and of every stored format.
 // Method: ids and log-probabilities of one set of requests, each alone, compared bit for bit with those of the same
-// requests together in small steps, with cached prefixes, and in a cache too small for them. Prompts begin alike,
+// requests together in small steps, with cached prefixes, in a cache too small for them, and on one thread. Prompts begin alike,
 // reach past every fixture's window, and lie on both sides of the length where longrope changes its table.
 
 const NUM_NEW_TOKENS = 24;
@@ -24,27 +32,19 @@ const requests: readonly GenerateOptions[] = (() => {
   );
 })();
 
-type Answer = readonly (readonly number[])[];
-
-async function answer(model: Model, request: GenerateOptions): Promise<Answer> {
-  const { logprobs = [] } = await model.generate(request);
-  return logprobs.map(({ token, logprob, top }) => [
-    token,
-    logprob,
-    ...top.flatMap((each) => [each.token, each.logprob]),
-  ]);
-}
-
 const together = (model: Model): Promise<Answer[]> =>
   Promise.all(requests.map((request) => answer(model, request)));
 
 let engine: Engine;
+let singleThreaded: Engine;
 beforeAll(async () => {
   engine = await createEngine({ threads: 2 });
+  singleThreaded = await createEngine({ threads: 1 });
 });
-afterAll(() => engine.close());
+afterAll(() => Promise.all([engine.close(), singleThreaded.close()]));
 
 async function withFixture<T>(
+  engine: Engine,
   name: string,
   options: Partial<LoadModelOptions>,
   body: (model: Model) => Promise<T>,
@@ -57,23 +57,31 @@ async function withFixture<T>(
   }
 }
 
-describe.each(FIXTURES)('%s', (name) => {
-  test('answers alone, together, from cached prefixes and after preemption are the same', async () => {
+describe.each([...FIXTURES, ...STORED_FIXTURES])('%s', (name) => {
+  test('answers alone, together, from cached prefixes, after preemption and on one thread are the same', async () => {
     const alone: Answer[] = [];
-    const pageBytes = await withFixture(name, { kvCache: { prefixCache: false } }, async (model) => {
+    const pageBytes = await withFixture(engine, name, { kvCache: { prefixCache: false } }, async (model) => {
       for (const request of requests) alone.push(await answer(model, request));
       return model.info.kvBytesPerToken * 16;
     });
-    await withFixture(name, { maxStepTokens: 48 }, async (model) => {
+    await withFixture(engine, name, { maxStepTokens: 48 }, async (model) => {
       expect(await together(model), 'together, in steps of 48 positions').toEqual(alone);
       const before = (await model.stats()).prefixHitTokens;
       expect(await together(model), 'with cached prefixes').toEqual(alone);
       expect((await model.stats()).prefixHitTokens).toBeGreaterThan(before);
     });
     // Eleven pages are one full sequence; the first three requests begin together with ten and come to need fourteen.
-    await withFixture(name, { kvCache: { memory: 12 * pageBytes, prefixCache: false } }, async (model) => {
-      expect(await together(model), 'in 12 pages').toEqual(alone);
-      expect((await model.stats()).numPreemptions).toBeGreaterThan(0);
+    await withFixture(
+      engine,
+      name,
+      { kvCache: { memory: 12 * pageBytes, prefixCache: false } },
+      async (model) => {
+        await untilPreempted(model, async () => expect(await together(model), 'in 12 pages').toEqual(alone));
+      },
+    );
+    // Prompts are cut while others decode, and the short ones do from the second step on.
+    await withFixture(singleThreaded, name, { maxChunkTokens: 7 }, async (model) => {
+      expect(await together(model), 'on one thread, in chunks of 7').toEqual(alone);
     });
   });
 });
