@@ -180,12 +180,25 @@ void EngineBinding::call(napi_value function, std::span<const napi_value> argume
   (void)napi_fatal_exception(env, exception);
 }
 
+template <typename Pending, typename Finish>
+void EngineBinding::settle_load(Pending& load, Finish&& finish) {
+  change_pending(-1);
+  try {
+    resolve(load.deferred, finish());
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
+  }
+  load.job.reset();
+  if (is_engine_stopped_ && !is_loading()) finish_close();
+}
+
 void EngineBinding::handle_load_done(int64_t model_id) {
   auto entry = loads_.extract(model_id);
   if (entry.empty()) return;
   Load& load = entry.mapped();
-  change_pending(-1);
-  try {
+  settle_load(load, [&] {
     std::shared_ptr<Model> model = load.job->take_model();
     if (is_closing_)
       throw Error(ErrorCode::engine_closed, "the engine was closed while the model was loading");
@@ -198,22 +211,15 @@ void EngineBinding::handle_load_done(int64_t model_id) {
     environment_.add_model(model_id, *this);
     napi_value handle = nullptr;
     check(napi_create_int64(env_, model_id, &handle), "create a number");
-    resolve(load.deferred, handle);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (...) {
-    (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
-  }
-  load.job.reset();
-  if (is_engine_stopped_ && !is_loading()) finish_close();
+    return handle;
+  });
 }
 
 void EngineBinding::handle_adapter_read(int32_t adapter_id) {
   auto entry = adapter_loads_.extract(adapter_id);
   if (entry.empty()) return;
   AdapterLoad& load = entry.mapped();
-  change_pending(-1);
-  try {
+  settle_load(load, [&]() -> napi_value {
     std::unique_ptr<const Adapter> adapter = load.job->take_adapter();
     OpenModel& model = open_model(load.model_id);
     const int64_t num_bytes = adapter->num_bytes();
@@ -222,14 +228,8 @@ void EngineBinding::handle_adapter_read(int32_t adapter_id) {
     auto result = Napi::Object::New(env_);
     result.Set("id", adapter_id);
     result.Set("bytes", static_cast<double>(num_bytes));
-    resolve(load.deferred, result);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (...) {
-    (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
-  }
-  load.job.reset();
-  if (is_engine_stopped_ && !is_loading()) finish_close();
+    return result;
+  });
 }
 
 void EngineBinding::handle_adapter_removed(int32_t adapter_id) {

@@ -84,6 +84,9 @@ class EngineBinding {
   void handle_load_progress(int64_t model_id);
   void handle_load_done(int64_t model_id);
   void handle_adapter_read(int32_t adapter_id);
+  // The end of a load: what `finish` returns resolves its promise, what it throws rejects it.
+  template <typename Pending, typename Finish>
+  void settle_load(Pending& load, Finish&& finish);
   void handle_adapter_removed(int32_t adapter_id);
   bool is_loading() const { return !loads_.empty() || !adapter_loads_.empty(); }
   void finish_close();
