@@ -66,7 +66,8 @@ async function sources() {
   if (flags.gguf !== undefined) return [['gguf', (await openCheckpoint(flags.gguf)).tokenizer]];
   return CLASSES.filter((name) => flags.class === undefined || name.startsWith(flags.class)).map((name) => {
     const content = read(name);
-    if (name.endsWith('.model')) return [name, { kind: 'tokenizer-model', content, ...settings }];
+    if (name.endsWith('.model'))
+      return [name, { kind: 'tokenizer-model', fileName: 'tokenizer.model', content, ...settings }];
     return [name, { kind: 'huggingface', tokenizerJson: content.toString(), ...settings }];
   });
 }

@@ -107,6 +107,7 @@ function readTokenizer(metadata: GgufMetadata): GgufTokenizerSource | null {
     maskTokenId: id('mask'),
     addBosToken: flag('add_bos_token'),
     addEosToken: flag('add_eos_token'),
+    addSepToken: flag('add_sep_token'),
     addSpacePrefix: flag('add_space_prefix'),
     removeExtraWhitespaces: flag('remove_extra_whitespaces'),
     precompiledCharsmap: charsmap === null ? null : new Uint8Array(charsmap.buffer),

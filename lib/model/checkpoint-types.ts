@@ -57,9 +57,11 @@ export interface HuggingFaceTokenizerSource extends TokenizerSettings {
   readonly tokenizerJson: string;
 }
 
-/** tokenizer.model: a SentencePiece model, or tiktoken ranks; its content tells which. */
+/** A SentencePiece model, or tiktoken ranks; its content tells which. */
 export interface TokenizerModelSource extends TokenizerSettings {
   readonly kind: 'tokenizer-model';
+  /** tokenizer.model, sentencepiece.bpe.model, spiece.model: tokenizer classes give it names of their own. */
+  readonly fileName: string;
   readonly content: Uint8Array;
   /** added_tokens.json: ids by text; null when absent. */
   readonly addedTokens: JsonObject | null;
@@ -105,6 +107,8 @@ export interface GgufTokenizerSource {
   readonly maskTokenId: number | null;
   readonly addBosToken: boolean | null;
   readonly addEosToken: boolean | null;
+  /** Whether a second end mark separates the texts of a pair. */
+  readonly addSepToken: boolean | null;
   readonly addSpacePrefix: boolean | null;
   readonly removeExtraWhitespaces: boolean | null;
   /** SentencePiece normalisation rules. */

@@ -1,13 +1,14 @@
 import { AutoglmError } from '../../errors';
 import { parseSplitName } from '../gguf/split-name';
+import { MODEL_FILES } from '../tokenizer-files';
 
 /** Small files of a checkpoint, or of an adapter, that the readers use. */
 const SMALL_FILES =
-  /^(config|adapter_config|generation_config|special_tokens_map|added_tokens|vocab|modules|sentence_\w+_config|config_sentence_transformers|tokenizer[\w-]*)\.json$|^(tokenizer\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
+  /^(config|adapter_config|generation_config|special_tokens_map|added_tokens|vocab|modules|sentence_\w+_config|config_sentence_transformers|tokenizer[\w-]*)\.json$|^((tokenizer|sentencepiece\.bpe|spiece)\.model|merges\.txt|vocab\.txt)$|^chat_template[\w-]*\.(json|jinja)$/;
 /** Modules of sentence-transformers: how hidden states become an embedding. */
 const MODULE_FILES = /^\d+_\w+\/(config\.json|model\.safetensors)$/;
 /** A checkpoint has one of these; see `readTokenizerFiles`. */
-const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt'];
+const TOKENIZER_FILES = ['tokenizer.json', ...MODEL_FILES, 'vocab.json', 'vocab.txt'];
 const SHARD = /^(.+)-(\d{5})-of-(\d{5})\.safetensors$/;
 
 /**

@@ -11,20 +11,28 @@ export interface BoundaryTokens {
 
 const NONE: BoundaryTokens = { prefix: [], suffix: [] };
 
-/** A post-processor that puts a token before and one after a text; null when there is neither. */
+/**
+ * A post-processor that puts a token before and one after a text; null when there is neither. With a separator, a pair has
+ * it between the end of its first text and its second one, and one token type, as RoBERTa's do.
+ */
 export function textTemplate(
   first: AddedTokenJson | readonly AddedTokenJson[] | undefined,
   last: AddedTokenJson | undefined,
+  separator?: AddedTokenJson,
 ): ComponentJson | null {
   const before = first === undefined ? [] : [first].flat();
   const after = last === undefined ? [] : [last];
+  const between = separator === undefined ? [] : [separator];
   if (before.length + after.length === 0) return null;
   const special_tokens: Record<string, { id: string; ids: number[] }> = Object.create(null);
-  for (const { id, content } of [...before, ...after]) special_tokens[content] = { id: content, ids: [id] };
+  for (const { id, content } of [...before, ...after, ...between])
+    special_tokens[content] = { id: content, ids: [id] };
   const item = ({ content }: AddedTokenJson) => ({ SpecialToken: { id: content, type_id: 0 } });
   const single = [...before.map(item), { Sequence: { id: 'A', type_id: 0 } }, ...after.map(item)];
-  const secondItem = ({ content }: AddedTokenJson) => ({ SpecialToken: { id: content, type_id: 1 } });
-  const pair = [...single, { Sequence: { id: 'B', type_id: 1 } }, ...after.map(secondItem)];
+  const type_id = separator === undefined ? 1 : 0;
+  const secondItem = ({ content }: AddedTokenJson) => ({ SpecialToken: { id: content, type_id } });
+  const second = [{ Sequence: { id: 'B', type_id } }, ...after.map(secondItem)];
+  const pair = [...single, ...between.map(item), ...second];
   return { type: 'TemplateProcessing', single, pair, special_tokens };
 }
 

@@ -42,7 +42,7 @@ function byteLevelJson(source: GgufTokenizerSource): TokenizerJson {
     added_tokens: added,
     normalizer: null,
     pre_tokenizer: preTokenizerOf(rules),
-    post_processor: boundaryTokens(source, added, rules.addsBos, false),
+    post_processor: boundaryTokens(source, added, { bos: rules.addsBos, eos: false, sep: rules.addsSep }),
     decoder: { type: 'ByteLevel' },
     model: {
       type: 'BPE',
@@ -84,11 +84,13 @@ function sentencePieceJson(source: GgufTokenizerSource, type: 'BPE' | 'Unigram')
     type,
   );
   const isBpe = type === 'BPE';
+  // XLM-R's vocabularies come under T5's name, and have what T5 has not: a token that separates texts.
+  const isEncoder = !isBpe && source.separatorTokenId !== null;
   return {
     added_tokens: added,
     normalizer,
     pre_tokenizer: null,
-    post_processor: boundaryTokens(source, added, isBpe, !isBpe),
+    post_processor: boundaryTokens(source, added, { bos: isBpe || isEncoder, eos: !isBpe, sep: isEncoder }),
     decoder,
     model,
   };
@@ -182,15 +184,15 @@ function missing(where: string, expected: string) {
   return invalidModelFile({ file: FILE, where, expected, found: 'nothing' });
 }
 
-/** The tokens put before and after a text. */
+/** The tokens put before and after a text; `defaults` for keys that a file leaves out. */
 function boundaryTokens(
   source: GgufTokenizerSource,
   added: readonly AddedTokenJson[],
-  addsBosByDefault: boolean,
-  addsEosByDefault: boolean,
+  defaults: { readonly bos: boolean; readonly eos: boolean; readonly sep: boolean },
 ): ComponentJson | null {
   const find = (id: number | null) => added.find((token) => token.id === id);
-  const first = (source.addBosToken ?? addsBosByDefault) ? find(source.bosTokenId) : undefined;
-  const last = (source.addEosToken ?? addsEosByDefault) ? find(source.eosTokenId) : undefined;
-  return textTemplate(first, last);
+  const first = (source.addBosToken ?? defaults.bos) ? find(source.bosTokenId) : undefined;
+  const last = (source.addEosToken ?? defaults.eos) ? find(source.eosTokenId) : undefined;
+  const separator = (source.addSepToken ?? defaults.sep) ? find(source.separatorTokenId) : undefined;
+  return textTemplate(first, last, separator);
 }

@@ -8,6 +8,8 @@ export interface PreTokenizerRules {
   readonly ignoreMerges: boolean;
   /** Used when the file has no `add_bos_token`. */
   readonly addsBos: boolean;
+  /** Used when the file has no `add_sep_token`. */
+  readonly addsSep: boolean;
 }
 
 const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
@@ -34,8 +36,8 @@ const DEEPSEEK_WORDS =
 
 const rules = (
   patterns: readonly string[],
-  { ignoreMerges = false, addsBos = false } = {},
-): PreTokenizerRules => ({ patterns, ignoreMerges, addsBos });
+  { ignoreMerges = false, addsBos = false, addsSep = false } = {},
+): PreTokenizerRules => ({ patterns, ignoreMerges, addsBos, addsSep });
 
 const LLAMA3 = rules([UP_TO_THREE_DIGITS], { ignoreMerges: true, addsBos: true });
 const THREE_DIGITS = rules([UP_TO_THREE_DIGITS]);
@@ -43,6 +45,7 @@ const THREE_DIGITS = rules([UP_TO_THREE_DIGITS]);
 const GLM4 = rules([UP_TO_THREE_DIGITS], { ignoreMerges: true });
 const QWEN2 = rules([SINGLE_DIGITS]);
 const GPT2 = rules([GPT2_WORDS]);
+const ROBERTA = rules([GPT2_WORDS], { addsSep: true });
 const SMOLLM = rules(['\\p{N}', GPT2_WORDS]);
 const GPT4O = rules([casedWords(`${CONTRACTIONS}?`, '\\p{N}{1,3}')]);
 
@@ -91,13 +94,13 @@ const RULES: ReadonlyMap<string, PreTokenizerRules> = new Map([
   ['jina-de', GPT2],
   ['jina-v2-es', GPT2],
   ['jina-v2-de', GPT2],
-  ['jina-v2-code', GPT2],
+  ['jina-v2-code', ROBERTA],
   ['modern-bert', GPT2],
   ['gigachat', GPT2],
   ['a.x-4.0', GPT2],
   ['mellum', GPT2],
-  ['jina-v1-en', GPT2],
-  ['roberta-bpe', GPT2],
+  ['jina-v1-en', ROBERTA],
+  ['roberta-bpe', ROBERTA],
   ['exaone4', GPT2],
   ['jais', GPT2],
   ['trillion', GPT2],

@@ -10,13 +10,23 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const FILES = ['tokenizer.json', 'tokenizer.model', 'vocab.json', 'merges.txt', 'vocab.txt'];
+const FILES = [
+  'tokenizer.json',
+  'tokenizer.model',
+  'sentencepiece.bpe.model',
+  'spiece.model',
+  'vocab.json',
+  'merges.txt',
+  'vocab.txt',
+];
 const read = () => readTokenizerFiles(folder, null, async () => null, undefined);
 
 test.each<[string, readonly string[], string | undefined]>([
   ['tokenizer.json comes first', FILES, 'huggingface'],
   ['tokenizer.model comes before other files', FILES.slice(1), 'tokenizer-model'],
-  ['vocab.json goes with merges.txt', FILES.slice(2), 'merges'],
+  ['XLM-R’s name for a SentencePiece model is known', FILES.slice(2), 'tokenizer-model'],
+  ['so is T5’s', FILES.slice(3), 'tokenizer-model'],
+  ['vocab.json goes with merges.txt', FILES.slice(4), 'merges'],
   ['vocab.json alone is none', ['vocab.json'], undefined],
   ['vocab.txt comes last', ['vocab.json', 'vocab.txt'], 'word-list'],
   ['no file is no tokenizer', [], undefined],

@@ -61,7 +61,7 @@ test('tiktoken ranks', () => {
 
 /** The same vocabulary as the keys of a GGUF file. */
 function asGguf(name: string): GgufTokenizerSource {
-  const { type, vocabulary } = readSentencePieceModel(classFile(`${name}.model`));
+  const { type, vocabulary } = readSentencePieceModel(classFile(`${name}.model`), `${name}.model`);
   const { pieces, types, scores, unknownId, rules } = vocabulary;
   return ggufSource({
     model: type === 'BPE' ? 'llama' : 't5',

@@ -46,7 +46,8 @@ const NO_SETTINGS = { tokenizerConfig: null, specialTokensMap: null, addedTokens
 /** A tokenizer.json or tokenizer.model that the script wrote. */
 export function classSource(name: string): TokenizerSource {
   const content = classFile(name);
-  if (name.endsWith('.model')) return { kind: 'tokenizer-model', content, ...NO_SETTINGS };
+  if (name.endsWith('.model'))
+    return { kind: 'tokenizer-model', fileName: 'tokenizer.model', content, ...NO_SETTINGS };
   return {
     kind: 'huggingface',
     tokenizerJson: content.toString(),

@@ -10,6 +10,7 @@ const build = (source: TokenizerSource, vocabSize: number | null = null) =>
   new Tokenizer(source, { ...LIMITS, vocabSize });
 const model = (content: Uint8Array): TokenizerSource => ({
   kind: 'tokenizer-model',
+  fileName: 'tokenizer.model',
   content,
   tokenizerConfig: null,
   specialTokensMap: null,

@@ -66,6 +66,7 @@ const NO_GGUF_KEYS = {
   maskTokenId: null,
   addBosToken: null,
   addEosToken: null,
+  addSepToken: null,
   addSpacePrefix: null,
   removeExtraWhitespaces: null,
   precompiledCharsmap: null,

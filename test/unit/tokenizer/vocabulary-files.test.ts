@@ -1,6 +1,7 @@
 // Vocabularies without a tokenizer.json: what the files leave to the code of a tokenizer class is right here too.
 import { describe, expect, test } from 'vitest';
 import type { JsonObject, TokenizerModelSource, TokenizerSource } from '../../../lib/model/checkpoint-types';
+import { encodeInput } from '../../../lib/tokenizer/encoder-input';
 import { decodeTokens } from '../../../lib/tokenizer/stream-decoder';
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer';
 import { classFile, expectRows } from './classes';
@@ -12,8 +13,13 @@ const settings = (tokenizerConfig: JsonObject | null) => ({
   specialTokensMap: null,
   addedTokens: null,
 });
-const model = (name: string, tokenizerConfig: JsonObject | null): TokenizerModelSource => ({
+const model = (
+  name: string,
+  tokenizerConfig: JsonObject | null,
+  fileName = 'tokenizer.model',
+): TokenizerModelSource => ({
   kind: 'tokenizer-model',
+  fileName,
   content: classFile(name),
   ...settings(tokenizerConfig),
 });
@@ -83,6 +89,58 @@ describe('ChatGLM3: a SentencePiece model and the special tokens of its own code
     expect(ids.every((id) => id < numPieces)).toBe(true);
     expect(decodeTokens(tokenizer.table, ids)).toBe('sop <|user|> eop');
   });
+});
+
+// Method: the pieces that sentencepiece cuts, with the ids that transformers' class gives them.
+describe.each([
+  ['XLMRobertaTokenizer', 'sentencepiece.bpe.model', 'sp-unigram.model', 'xlm-roberta'],
+  ['T5Tokenizer', 'spiece.model', 'sp-t5.model', 't5'],
+])('%s in a %s', (tokenizer_class, fileName, file, rows) => {
+  const { special, around, pair } = JSON.parse(classFile('piece-classes.json').toString())[rows] as {
+    readonly special: Readonly<Record<string, number>>;
+    readonly around: readonly number[];
+    readonly pair: readonly number[];
+  };
+  const tokenizer = build(model(file, { tokenizer_class }, fileName));
+
+  test('gives the ids of its class', () => {
+    expectRows(rows, (text) => tokenizer.encode(text));
+    for (const [content, id] of Object.entries(special)) {
+      expect([...tokenizer.encode(content, parsed)], content).toEqual([id]);
+    }
+  });
+
+  test('puts the tokens of its class around a text and between two', () => {
+    expect([...tokenizer.encode('the fox', { addSpecialTokens: true })]).toEqual(around);
+    const request = { text: 'the fox', second: 'a b', maxTokens: 99, truncates: false };
+    expect([...encodeInput(tokenizer, request).tokens]).toEqual(pair);
+  });
+
+  test('is known by the name of the file alone', () => {
+    const named = build(model(file, null, fileName));
+    expect(named.encode('the fox [x]', parsed)).toEqual(tokenizer.encode('the fox [x]', parsed));
+  });
+
+  test('is refused by name where it is another', () => {
+    expect(() => build(model(file, { tokenizer_class: 'AlbertTokenizer' }, fileName))).toThrowError(
+      expect.objectContaining({
+        code: 'unsupported_model',
+        message: expect.stringMatching(/AlbertTokenizer.*T5Tokenizer/),
+      }),
+    );
+  });
+});
+
+test('an XLM-R model that begins with other pieces is an invalid file', () => {
+  expect(() => build(model('sp-t5.model', null, 'sentencepiece.bpe.model'))).toThrowError(
+    expect.objectContaining({ code: 'invalid_model_file', message: expect.stringContaining('"<pad>"') }),
+  );
+});
+
+test('T5 models that have their sentinels among their pieces get no others', () => {
+  const withSentinel = model('sp-t5.model', { added_tokens_decoder: {}, extra_ids: 0 }, 'spiece.model');
+  const numPieces = build(withSentinel).table.isSpecial.length;
+  expect(build(model('sp-t5.model', null, 'spiece.model')).table.isSpecial.length).toBe(numPieces + 100);
 });
 
 test('a Llama model begins texts with BOS, and with EOS after them where its config says so', () => {
@@ -172,6 +230,13 @@ describe('vocab.json and merges.txt', () => {
     const config = { tokenizer_class: 'RobertaTokenizer', cls_token: 'hello', sep_token: '123' };
     const ids = build(files(config)).encode('fox', { addSpecialTokens: true });
     expect([ids[0], ids.at(-1)]).toEqual([tokens.indexOf('hello'), tokens.indexOf('123')]);
+    const [cls, sep] = ['hello', '123'].map((token) => tokens.indexOf(token));
+    expect(build(files(config)).pairTemplate).toEqual({
+      prefix: [cls],
+      between: [sep, sep],
+      suffix: [sep],
+      hasSecondType: false,
+    });
   });
 
   test('of an unknown class are refused by name', () => {

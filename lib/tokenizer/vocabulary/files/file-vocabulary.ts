@@ -8,19 +8,12 @@ import { invalidModelFile, quoted, unsupportedModel } from '../../../model/model
 import { textTemplate } from '../boundary-tokens';
 import { makeMerges, readVocabulary } from '../model-json';
 import { tokenText } from '../named-tokens';
-import { pieceVocabularyJson } from '../piece-vocabulary';
 import { preTokenizerOf, SINGLE_DIGITS, UP_TO_THREE_DIGITS } from '../pre-tokenizer-rules';
 import { type AddedTokenJson, type ComponentJson, GPT2_WORDS, type TokenizerJson } from '../tokenizer-json';
-import { readSentencePieceModel } from './sentencepiece-model';
-import {
-  CHATGLM3_SPECIAL_TOKENS,
-  consecutiveTokens,
-  GLM4_SPECIAL_TOKENS,
-  withAddedTokens,
-} from './special-tokens';
+import { addedTokensOf, boolean, byContent, classOf, type FileSource } from './class-settings';
+import { sentencePieceJson } from './sentencepiece-json';
+import { consecutiveTokens, GLM4_SPECIAL_TOKENS } from './special-tokens';
 import { isTiktokenRanks, readTiktokenRanks } from './tiktoken-ranks';
-
-type FileSource = TokenizerModelSource | MergesTokenizerSource | WordListTokenizerSource;
 
 /** Vocabularies in the files of single tokenizer classes, as tokenizer.json objects. What such a file leaves to the code of its class comes from tokenizer_config.json. */
 export function fileTokenizerJson(source: FileSource): TokenizerJson {
@@ -32,27 +25,6 @@ export function fileTokenizerJson(source: FileSource): TokenizerJson {
     case 'word-list':
       return wordListJson(source);
   }
-}
-
-function addedTokensOf(source: FileSource, known: readonly AddedTokenJson[]): readonly AddedTokenJson[] {
-  const { tokenizerConfig, specialTokensMap, addedTokens } = source;
-  const named = new Set<string | null>();
-  for (const map of [tokenizerConfig, specialTokensMap]) {
-    for (const key of Object.keys(map ?? {})) if (key.endsWith('_token')) named.add(tokenText(map, key));
-  }
-  return withAddedTokens(known, tokenizerConfig, addedTokens, (content) => named.has(content));
-}
-
-const classOf = (config: JsonObject | null): string =>
-  String(config?.tokenizer_class ?? '').replace(/Fast$/, '');
-
-function boolean(config: JsonObject | null, key: string): boolean | null {
-  const value = config?.[key];
-  return typeof value === 'boolean' ? value : null;
-}
-
-function byContent(added: readonly AddedTokenJson[], contents: readonly string[]): AddedTokenJson[] {
-  return contents.flatMap((content) => added.find((token) => token.content === content) ?? []);
 }
 
 /** GLM-4's ranks: other checkpoints with such a file have a tokenizer.json too. */
@@ -67,29 +39,6 @@ function tiktokenJson(source: TokenizerModelSource): TokenizerJson {
     pre_tokenizer: preTokenizerOf({ patterns: [UP_TO_THREE_DIGITS] }),
     post_processor: textTemplate(byContent(added, ['[gMASK]', '<sop>']), undefined),
     decoder: { type: 'ByteLevel' },
-    model,
-  };
-}
-
-function sentencePieceJson(source: TokenizerModelSource): TokenizerJson {
-  const { tokenizerConfig: config } = source;
-  const { type, vocabulary, bosId, eosId } = readSentencePieceModel(source.content);
-  const { added: pieces, normalizer, decoder, model } = pieceVocabularyJson(vocabulary, type);
-  const isChatGlm = classOf(config) === 'ChatGLMTokenizer';
-  const special = isChatGlm ? consecutiveTokens(CHATGLM3_SPECIAL_TOKENS, vocabulary.pieces.length) : [];
-  const added = addedTokensOf(source, [...pieces, ...special]);
-  const find = (id: number | null) => added.find((token) => token.id === id);
-  const isBpe = type === 'BPE';
-  const bos = (boolean(config, 'add_bos_token') ?? isBpe) ? find(bosId) : undefined;
-  const eos = (boolean(config, 'add_eos_token') ?? !isBpe) ? find(eosId) : undefined;
-  return {
-    added_tokens: added,
-    normalizer,
-    pre_tokenizer: null,
-    post_processor: isChatGlm
-      ? textTemplate(byContent(added, ['[gMASK]', 'sop']), undefined)
-      : textTemplate(bos, eos),
-    decoder,
     model,
   };
 }
@@ -140,7 +89,7 @@ function mergesJson(source: MergesTokenizerSource): TokenizerJson {
     added_tokens: added,
     normalizer: rules.normalizer,
     pre_tokenizer: preTokenizerOf({ patterns: [rules.pattern] }),
-    post_processor: textTemplate(first ?? added.find(({ content }) => content === bos), last),
+    post_processor: textTemplate(first ?? added.find(({ content }) => content === bos), last, last),
     decoder: { type: 'ByteLevel' },
     model: {
       type: 'BPE',

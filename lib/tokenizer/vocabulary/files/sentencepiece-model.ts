@@ -3,7 +3,6 @@ import { PieceType, type PieceVocabulary } from '../piece-vocabulary';
 import { MAX_TOKEN_ID } from '../vocabulary-limits';
 import { MessageReader } from './protobuf';
 
-const FILE = 'tokenizer.model';
 const MODEL_TYPES = ['Unigram', 'BPE', 'word', 'char'] as const;
 
 export interface SentencePieceModel {
@@ -17,7 +16,7 @@ export interface SentencePieceModel {
  * Reads a SentencePiece model file.
  * Source: sentencepiece, src/sentencepiece_model.proto (numbers of fields, defaults).
  */
-export function readSentencePieceModel(content: Uint8Array): SentencePieceModel {
+export function readSentencePieceModel(content: Uint8Array, fileName: string): SentencePieceModel {
   const pieces: string[] = [];
   const types: number[] = [];
   const scores: number[] = [];
@@ -28,7 +27,7 @@ export function readSentencePieceModel(content: Uint8Array): SentencePieceModel 
     removeExtraWhitespaces: true,
     escapeWhitespaces: true,
   };
-  const file = new MessageReader(FILE, content);
+  const file = new MessageReader(fileName, content);
   for (const field of file.fields()) {
     if (field.number === 1) {
       const piece = readPiece(file.message(field));
@@ -40,18 +39,20 @@ export function readSentencePieceModel(content: Uint8Array): SentencePieceModel 
     } else if (field.number === 2) trainer = readTrainer(file.message(field), trainer);
     else if (field.number === 3) rules = readRules(file.message(field), rules);
   }
-  if (pieces.length === 0) throw invalid('pieces', 'none');
+  const lacks = (expected: string) =>
+    invalidModelFile({ file: fileName, where: 'the vocabulary', expected, found: 'none' });
+  if (pieces.length === 0) throw lacks('pieces');
   const unknownId = types.indexOf(PieceType.unknown);
-  if (unknownId < 0) throw invalid('a piece of type unknown', 'none');
+  if (unknownId < 0) throw lacks('a piece of type unknown');
   const type = MODEL_TYPES[trainer.type - 1];
   if (type !== 'BPE' && type !== 'Unigram') {
-    throw unsupportedModel(FILE, `a model of type ${type ?? trainer.type}`, ['BPE', 'Unigram']);
+    throw unsupportedModel(fileName, `a model of type ${type ?? trainer.type}`, ['BPE', 'Unigram']);
   }
   const control = (id: number) => (types[id] === PieceType.control ? id : null);
   return {
     type,
     vocabulary: {
-      file: FILE,
+      file: fileName,
       where: 'piece',
       pieces,
       types,
@@ -63,10 +64,6 @@ export function readSentencePieceModel(content: Uint8Array): SentencePieceModel 
     bosId: control(trainer.bosId),
     eosId: control(trainer.eosId),
   };
-}
-
-function invalid(expected: string, found: string) {
-  return invalidModelFile({ file: FILE, where: 'the vocabulary', expected, found });
 }
 
 function readPiece(message: MessageReader) {
