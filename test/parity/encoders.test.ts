@@ -88,4 +88,15 @@ describe.each(Object.entries(references.models))('%s', (name, reference) => {
       }
     }
   });
+
+  test.runIf(name.includes('rerank'))(
+    'documents are scored by the sigmoid of the reference’s logits',
+    async () => {
+      for (const [i, [query, document]] of references.pairs.entries()) {
+        const logit = reference.pairs?.[i]?.logits[0] as number;
+        const { results } = await model.rerank(query, [document]);
+        expect(results[0]?.score).toBeCloseTo(1 / (1 + Math.exp(-logit)), 4);
+      }
+    },
+  );
 });

@@ -1,7 +1,8 @@
 import type { NativeTensor } from '../../native/addon';
 import { isBidirectional, type PooledLayerSpec } from '../../native/decoder-spec';
-import type { Checkpoint, StoredTensor } from '../checkpoint-types';
+import type { Checkpoint, CheckpointWarning, StoredTensor } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
+import type { GgufMetadata } from '../gguf/metadata';
 import { invalidModelFile, quoted, unsupportedModel } from '../model-file-error';
 import type { PoolingName } from '../sentence-transformers';
 import type { DecoderDescription } from './family';
@@ -48,7 +49,7 @@ function architectureOf({ config }: Checkpoint): string {
 /** Adds to a description what makes a vector of its hidden states. */
 export function withPooledOutput(checkpoint: Checkpoint, description: DecoderDescription): ModelDescription {
   const { config } = checkpoint;
-  if (config.kind === 'gguf') return { ...description, pooled: ggufEmbedding(checkpoint) };
+  if (config.kind === 'gguf') return ggufOutput(checkpoint, config.values, config.architecture, description);
   if (isClassifier(checkpoint)) return classifier(checkpoint, config.values, description);
   const files = checkpoint.sentenceTransformers;
   if (files === null) return { ...description, pooled: UNDECLARED };
@@ -78,21 +79,74 @@ const UNDECLARED: EmbeddingOutput = {
 };
 
 /** `pooling_type` of GGUF files, by value; they do not say whether to normalize, and every engine does. */
-function ggufEmbedding({ config }: Checkpoint): EmbeddingOutput {
-  if (config.kind !== 'gguf') return UNDECLARED;
-  const { values, architecture } = config;
+function ggufOutput(
+  checkpoint: Checkpoint,
+  metadata: GgufMetadata,
+  architecture: string,
+  description: DecoderDescription,
+): ModelDescription {
+  const type = metadata.integer(`${architecture}.pooling_type`, 0, RANK) ?? 0;
+  // Converters write no type for most classifiers: their heads tell.
+  if (type === RANK || (type === 0 && checkpoint.tensors.has(`${GGUF_HEAD}.weight`))) {
+    return ggufClassifier(checkpoint, metadata, architecture, description);
+  }
+  const pooling = ([null, 'mean', 'first', 'last'] as const)[type] ?? null;
+  return { ...description, pooled: { ...UNDECLARED, pooling, normalizes: pooling !== null } };
+}
+
+const RANK = 4;
+/** RoBERTa's two-layer head, or BERT's pooler and classifier: a layer with tanh, and the one to the labels. */
+const GGUF_HIDDEN = 'cls';
+const GGUF_HEAD = 'cls.output';
+
+function ggufClassifier(
+  checkpoint: Checkpoint,
+  metadata: GgufMetadata,
+  architecture: string,
+  description: DecoderDescription,
+): ModelDescription {
   const key = `${architecture}.pooling_type`;
-  const type = values.integer(key, 0, 4) ?? 0;
-  if (type === 4) {
+  if (!isBidirectional(description.spec)) {
     throw unsupportedModel(
-      values.file,
-      `${key} 4 (rank)`,
-      ['0 (none)', '1 (mean)', '2 (cls)', '3 (last)'],
+      metadata.file,
+      `${key} 4 (rank) of a decoder`,
+      ['rank for encoders', '0 (none)', '1 (mean)', '2 (cls)', '3 (last)'],
       'Use the safetensors checkpoint of the reranker.',
     );
   }
-  const pooling = ([null, 'mean', 'first', 'last'] as const)[type] ?? null;
-  return { ...UNDECLARED, pooling, normalizes: pooling !== null };
+  const { tensors } = checkpoint;
+  const numLabels = tensors.get(`${GGUF_HEAD}.weight`)?.shape[0] ?? 0;
+  if (numLabels < 1 || numLabels > MAX_LABELS || tensors.has('cls.norm.weight')) {
+    throw invalidModelFile({
+      file: checkpoint.path,
+      where: `${key} 4 (rank)`,
+      expected: `a head of ${GGUF_HIDDEN} (optional) and ${GGUF_HEAD} with 1..${MAX_LABELS} rows`,
+      found: numLabels === 0 ? `no tensor ${GGUF_HEAD}.weight` : `${numLabels} rows, or a norm between them`,
+    });
+  }
+  const layers = new PooledLayerList(checkpoint, description);
+  const hasHidden = tensors.has(`${GGUF_HIDDEN}.weight`);
+  const hasBias = (name: string): boolean => tensors.has(`${name}.bias`);
+  const hidden = { outSize: description.spec.hiddenSize, hasBias: hasBias(GGUF_HIDDEN), hasTanh: true };
+  if (hasHidden) layers.add(GGUF_HIDDEN, hidden);
+  layers.add(GGUF_HEAD, { outSize: numLabels, hasBias: hasBias(GGUF_HEAD), hasTanh: false });
+  const names = metadata.strings(`${architecture}.classifier.output_labels`) ?? [];
+  const labels = Array.from({ length: numLabels }, (_, i) => names[i] ?? `LABEL_${i}`);
+  const scoring = numLabels === 1 ? 'sigmoid' : 'softmax';
+  const { info, ...described } = layers.description;
+  const warnings = hasHidden ? info.warnings : [...info.warnings, withoutHidden(checkpoint)];
+  return {
+    ...described,
+    info: { ...info, warnings },
+    pooled: { kind: 'labels', pooling: 'first', labels, scoring },
+  };
+}
+
+function withoutHidden({ path }: Checkpoint): CheckpointWarning {
+  const message =
+    `${path}: the head is one layer. Converters leave out BERT's pooler: where the published model has one, ` +
+    'its scores are others; its safetensors checkpoint gives them.';
+  return { code: 'head_without_pooler', message };
 }
 
 /** The layers of `pool` requests and their weights, in order. */

@@ -16,6 +16,7 @@ export function compileSource(folder: string): string {
     'model/byte-source.ts',
     'model/gguf/split-name.ts',
     'model/model-file-error.ts',
+    'model/tokenizer-files.ts',
     'errors.ts',
   ];
   const files = [...sources, ...others];
