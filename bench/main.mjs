@@ -2,15 +2,15 @@
 //   node bench/main.mjs [--file MODEL.gguf] [--threads 2] [--rounds 5] [--dry]
 // Without --file the catalog's SmolLM2 is used. --dry measures and prints but writes nothing into bench/.
 // The peer is installed by this script, without its scripts, into an ignored folder: its prebuilt package is used.
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { root } from '../scripts/run.mjs';
 import { describeMachine, loadAverage, probe } from './machine.mjs';
 import { resultsFolder, section, writeReport } from './report.mjs';
-import { PEER, peerFolder, SUBJECTS } from './subjects.mjs';
+import { installPeer, PEER, SUBJECTS } from './subjects.mjs';
 
 const MODEL = 'smollm2-135m-instruct';
 const OURS = 'open-autoglm';
@@ -25,26 +25,6 @@ const { values: flags } = parseArgs({
 });
 const [threads, rounds] = [Number(flags.threads), Number(flags.rounds)];
 const note = (text) => process.stderr.write(`${text}\n`);
-
-function installPeer() {
-  if (existsSync(join(peerFolder, 'node_modules', PEER.name, 'package.json'))) return;
-  note(`installing ${PEER.name} ${PEER.version}`);
-  mkdirSync(peerFolder, { recursive: true });
-  writeFileSync(join(peerFolder, 'package.json'), JSON.stringify({ name: 'bench-peer', private: true }));
-  const packages = [`${PEER.name}@${PEER.version}`];
-  if (process.platform === 'linux' && process.arch === 'x64')
-    packages.push(`@node-llama-cpp/linux-x64@${PEER.version}`);
-  const args = [
-    'install',
-    '--prefix',
-    peerFolder,
-    '--ignore-scripts',
-    '--omit=optional',
-    '--no-audit',
-    '--no-fund',
-  ];
-  execFileSync('npm', [...args, ...packages], { stdio: ['ignore', 'ignore', 'inherit'] });
-}
 
 /** The model's file on disk; the package itself resolves and fetches it. */
 async function modelFile() {
@@ -99,7 +79,7 @@ function measure(file) {
   return { passes, probes };
 }
 
-installPeer();
+if (installPeer()) note(`installed ${PEER.name} ${PEER.version}`);
 const file = await modelFile();
 const before = loadAverage();
 if (before !== null && before > 0.5) note(`load average ${before}: others are using this machine`);

@@ -69,7 +69,7 @@ export function section({ date, command, machine, model, threads, rounds, peer, 
 
 export function writeReport() {
   const runs = readdirSync(resultsFolder)
-    .filter((name) => name.endsWith('.json'))
+    .filter((name) => /^\d.*\.json$/.test(name)) // those of bench/cpu begin with a word
     .map((name) => JSON.parse(readFileSync(join(resultsFolder, name), 'utf8')))
     .sort((a, b) => b.date.localeCompare(a.date));
   const head = [

@@ -1,11 +1,34 @@
 // What is measured: this package and its peer, behind the same few functions. Both get token ids, so that tokenizers play
 // no part, and go on past end-of-text tokens, so that every run has the same length.
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { root } from '../scripts/run.mjs';
 
 export const PEER = { name: 'node-llama-cpp', version: '3.22.1' };
 export const peerFolder = join(root, '.cache', 'bench-peer');
+
+/** Installs the peer where it is not there yet; false when it was. */
+export function installPeer() {
+  if (existsSync(join(peerFolder, 'node_modules', PEER.name, 'package.json'))) return false;
+  mkdirSync(peerFolder, { recursive: true });
+  writeFileSync(join(peerFolder, 'package.json'), JSON.stringify({ name: 'bench-peer', private: true }));
+  const packages = [`${PEER.name}@${PEER.version}`];
+  if (process.platform === 'linux' && process.arch === 'x64')
+    packages.push(`@node-llama-cpp/linux-x64@${PEER.version}`);
+  const args = [
+    'install',
+    '--prefix',
+    peerFolder,
+    '--ignore-scripts',
+    '--omit=optional',
+    '--no-audit',
+    '--no-fund',
+  ];
+  execFileSync('npm', [...args, ...packages], { stdio: ['ignore', 'ignore', 'inherit'] });
+  return true;
+}
 
 const CONTEXT_LENGTH = 2048;
 

@@ -1,0 +1,13 @@
+// Where the benchmark keeps what it builds and downloads: nothing of it is committed.
+import { join } from 'node:path';
+import { root } from '../../scripts/run.mjs';
+
+const cache = join(root, '.cache');
+
+export const places = {
+  llamaSource: join(cache, 'llama.cpp'),
+  llamaBuild: join(cache, 'llama.cpp-build'),
+  ourBuild: join(cache, 'bench-native'),
+  models: join(cache, 'bench-models'),
+  python: join(cache, 'bench-python'),
+};
