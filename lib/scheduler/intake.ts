@@ -58,6 +58,7 @@ export function takeIn(state: SchedulerState, request: ScheduledRequest): void {
   state.numArrivals += 1;
   state.requests.set(added.id, added);
   if (added.deadline !== null) state.numDeadlines += 1;
+  if (added.speculation !== null) state.numSpeculating += 1;
   state.waiting.insert(added);
 }
 

@@ -71,10 +71,16 @@ function checkRequest(state: SchedulerState, request: RequestState): void {
     values,
   );
   expect(numComputed <= numTokens, 'computed tokens are known', values);
+  const isKnown = request.numSampling === 1 && numComputed === numPlanned - 1;
+  expect(
+    request.drafted === null || request.phase === 'ended' || isKnown,
+    'guesses follow what is known',
+    values,
+  );
   if (request.phase !== 'running') return;
   expect(
-    pages.length === pagesFor(numPlanned),
-    'the page table covers exactly the planned positions',
+    pages.length === pagesFor(numPlanned + request.numDrafted),
+    'the page table covers exactly the planned and drafted positions',
     values,
   );
   expect(numSentPages === pages.length, 'native knows the page table', values);

@@ -1,7 +1,8 @@
 import { AutoglmError } from '../errors';
 import { Limits, RequestKind } from '../native/abi';
 import type { PageKey } from './pages/page-keys';
-import type { PageId, RequestId, ScheduledRequest } from './types';
+import { Speculation } from './speculation/speculation';
+import type { Draft, PageId, RequestId, ScheduledRequest } from './types';
 
 export type RequestPhase = 'waiting' | 'running' | 'ended';
 
@@ -16,7 +17,7 @@ export interface RequestPlace {
 
 /**
  * One live request. No prefill and no decode phase: `numPlanned` chases `numWanted`.
- * Invariant: numComputed <= numPlanned <= numWanted <= numLimit, and `pages` covers every planned position.
+ * Invariant: numComputed <= numPlanned <= numWanted <= numLimit, and `pages` covers every planned and drafted position.
  */
 export class RequestState {
   readonly id: RequestId;
@@ -25,6 +26,7 @@ export class RequestState {
   readonly maxTokens: number;
   readonly deadline: number | null;
   readonly salt: string;
+  readonly speculation: Speculation | null;
   readonly sharesPrefix: boolean;
   /** Arrival time in ms, earlier by the aging time for each priority level. The lowest goes first. */
   readonly rank: number;
@@ -51,6 +53,9 @@ export class RequestState {
   numPlanned = 0;
   /** Positions the step being planned gives it; 0 outside of planning. */
   planCount = 0;
+  /** The guesses the step being planned computes after `planCount` positions, then those in flight; they are not planned
+   * positions, since nobody knows yet whether they will stand. */
+  drafted: Draft | null = null;
   /** The last step that touches its pages: their fence. */
   lastStep = 0;
 
@@ -71,6 +76,7 @@ export class RequestState {
     this.maxTokens = place.maxTokens;
     this.deadline = request.deadline;
     this.salt = request.salt;
+    this.speculation = request.drafts === null ? null : new Speculation(request.drafts);
     this.sharesPrefix = place.sharesPrefix;
     this.rank = place.rank;
     this.arrival = place.arrival;
@@ -99,6 +105,10 @@ export class RequestState {
   /** Positions that no step computes yet; 0 when the request is certain to end with the steps in flight. */
   get numRemaining(): number {
     return this.numWanted - this.numPlanned;
+  }
+
+  get numDrafted(): number {
+    return this.drafted?.tokens.length ?? 0;
   }
 
   outranks(other: RequestState): boolean {

@@ -1,10 +1,11 @@
 import { AutoglmError } from '../errors';
 import { PagePool } from './pages/page-pool';
 import { PrefixCache } from './pages/prefix-cache';
-import type { RequestState } from './request-state';
+import { pagesFor, type RequestState } from './request-state';
 import { RowTable } from './row-table';
+import { StepCosts } from './speculation/step-costs';
 import { Throughput } from './throughput';
-import type { RequestId, SchedulerConfig, SchedulerEvent, StepPlan } from './types';
+import type { PageId, RequestId, SchedulerConfig, SchedulerEvent, StepPlan } from './types';
 import { WaitingQueue } from './waiting-queue';
 
 /** A plan whose result has not been applied. */
@@ -27,6 +28,7 @@ export class SchedulerState {
   readonly cache: PrefixCache;
   readonly rows: RowTable;
   readonly throughput = new Throughput();
+  readonly costs = new StepCosts();
   readonly requests = new Map<RequestId, RequestState>();
   readonly waiting = new WaitingQueue();
   readonly running: RequestState[] = [];
@@ -40,6 +42,11 @@ export class SchedulerState {
   appliedStep = 0;
   /** Live requests with a deadline. */
   numDeadlines = 0;
+  /** Live requests whose tokens are guessed. */
+  numSpeculating = 0;
+  /** Tokens guessed, and how many of them were right. */
+  numDrafted = 0;
+  numAccepted = 0;
   numPreemptions = 0;
   prefixQueryTokens = 0;
   prefixHitTokens = 0;
@@ -58,6 +65,7 @@ export class SchedulerState {
     request.phase = 'ended';
     this.requests.delete(request.id);
     if (request.deadline !== null) this.numDeadlines -= 1;
+    if (request.speculation !== null) this.numSpeculating -= 1;
     this.#vacatePages(request);
     this.events.push(event);
   }
@@ -86,6 +94,13 @@ export class SchedulerState {
       request.isDraining = false;
       this.#releasePages(request);
     }
+  }
+
+  /** Gives back the pages behind the planned positions. No step in flight may touch them. */
+  trimPages(request: RequestState): void {
+    const numNeeded = pagesFor(request.numPlanned);
+    while (request.pages.length > numNeeded) this.pool.release(request.pages.pop() as PageId);
+    request.numSentPages = request.pages.length;
   }
 
   #leaveRow(request: RequestState): void {

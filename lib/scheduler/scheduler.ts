@@ -94,6 +94,8 @@ export class Scheduler implements SchedulerCore {
       numPreemptions: state.numPreemptions,
       prefixQueryTokens: state.prefixQueryTokens,
       prefixHitTokens: state.prefixHitTokens,
+      numDrafted: state.numDrafted,
+      numAccepted: state.numAccepted,
       steps: state.appliedStep,
     };
   }

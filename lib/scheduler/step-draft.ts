@@ -1,6 +1,7 @@
 import { Entry, PageUpdate, PlanHeader } from '../native/abi';
 import { pagesFor, type RequestState } from './request-state';
 import type { SchedulerState } from './scheduler-state';
+import type { Draft } from './types';
 
 /**
  * A step being planned. Nothing is final before it is emitted: a request placed here may still lose its place to one
@@ -46,6 +47,16 @@ export class StepDraft {
     this.budget -= count;
     this.numWords += Entry.numWords + (request.pages.length - request.numSentPages) * PageUpdate.numWords;
     this.#placed.push(request);
+  }
+
+  /** Has guesses computed and sampled after, behind the positions of a request placed before. There are pages for them. */
+  extend(request: RequestState, drafted: Draft): void {
+    request.drafted = drafted;
+    const end = request.numPlanned + request.planCount + request.numDrafted;
+    const numPages = Math.max(0, pagesFor(end) - request.pages.length);
+    this.#reservePages(request, numPages);
+    this.budget -= request.numDrafted;
+    this.numWords += request.numDrafted + numPages * PageUpdate.numWords;
   }
 
   /** Takes a running request off its row, and out of this step when it was placed. */

@@ -2,6 +2,7 @@ import { Limits } from '../native/abi';
 import { admitWaiting } from './admission';
 import { pagesFor, type RequestState } from './request-state';
 import type { SchedulerState } from './scheduler-state';
+import { addDrafts, awaitsResult } from './speculation/drafting';
 import { StepDraft } from './step-draft';
 import type { PlanAdmission, PlanEntry, PlanPageUpdate, StepPlan } from './types';
 
@@ -9,11 +10,15 @@ import type { PlanAdmission, PlanEntry, PlanPageUpdate, StepPlan } from './types
 export function planStep(state: SchedulerState): StepPlan | null {
   if (state.inFlight.length >= Limits.queueDepth) return null;
   expireDeadlines(state);
+  if (awaitsResult(state)) return null;
   for (;;) {
     const draft = new StepDraft(state);
     planRunning(state, draft);
     if (draft.numPreempted === 0) admitWaiting(state, draft);
-    if (draft.placed.length > 0) return emit(state, draft);
+    if (draft.placed.length > 0) {
+      addDrafts(state, draft);
+      return emit(state, draft);
+    }
     // Whoever was preempted may have made room; each turn preempts somebody, so this ends.
     if (draft.numPreempted > 0) continue;
     if (state.inFlight.length > 0 || !failStuck(state)) return null;
@@ -39,6 +44,8 @@ function planRunning(state: SchedulerState, draft: StepDraft): void {
   }
 }
 
+const NO_DRAFTS = new Int32Array(0);
+
 /** Makes the draft final: from here on its tokens count as planned. */
 function emit(state: SchedulerState, draft: StepDraft): StepPlan {
   state.plannedStep += 1;
@@ -47,7 +54,7 @@ function emit(state: SchedulerState, draft: StepDraft): StepPlan {
   const pageUpdates: PlanPageUpdate[] = [];
   const entries: PlanEntry[] = [];
   for (const request of draft.placed) {
-    const { id, row, generation, numPlanned: start, planCount: count } = request;
+    const { id, row, generation, numPlanned: start, planCount, drafted } = request;
     // A row whose page table native does not know yet was given out in this step.
     if (request.numSentPages === 0) {
       admissions.push({ row, generation, id, tokens: request.tokens.subarray(0, request.numTokens) });
@@ -56,10 +63,11 @@ function emit(state: SchedulerState, draft: StepDraft): StepPlan {
       const page = request.pages[index];
       if (page !== undefined) pageUpdates.push({ row, index, page });
     }
-    const samples = request.isGenerating && start + count === request.historyLength;
-    entries.push({ row, generation, id, start, count, samples });
+    const samples = request.isGenerating && start + planCount === request.historyLength;
+    const count = planCount + request.numDrafted;
+    entries.push({ row, generation, id, start, count, samples, drafts: drafted?.tokens ?? NO_DRAFTS });
     request.numSentPages = request.pages.length;
-    request.numPlanned = start + count;
+    request.numPlanned = start + planCount;
     request.planCount = 0;
     request.lastStep = step;
     if (samples) request.numSampling += 1;

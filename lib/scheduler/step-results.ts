@@ -2,7 +2,7 @@ import { AutoglmError } from '../errors';
 import { Finish } from '../native/abi';
 import type { RequestState } from './request-state';
 import type { SchedulerState, StepInFlight } from './scheduler-state';
-import type { EntryResult, PlanEntry, SchedulerEvent, StepResult } from './types';
+import type { Draft, EntryResult, PlanEntry, SchedulerEvent, StepResult } from './types';
 
 /** Takes in the result of the oldest step in flight. Results for requests that have ended are dropped. */
 export function applyResult(state: SchedulerState, result: StepResult): void {
@@ -15,6 +15,7 @@ export function applyResult(state: SchedulerState, result: StepResult): void {
     );
   }
   let numTokens = 0;
+  let resultRow = 0;
   for (let i = 0; i < entries.length; i += 1) {
     const entry = entries[i] as PlanEntry;
     const found = result.entries[i] as EntryResult;
@@ -27,11 +28,16 @@ export function applyResult(state: SchedulerState, result: StepResult): void {
     }
     numTokens += entry.count;
     const request = inFlight.requests[i] as RequestState;
-    if (request.phase !== 'ended') applyEntry(state, request, entry, found, i);
+    if (request.phase !== 'ended') applyEntry(state, request, entry, found, resultRow);
+    resultRow += 1 + entry.drafts.length;
   }
-  state.throughput.stepEnded(inFlight.plannedAt, state.now, numTokens);
+  const elapsed = state.throughput.stepEnded(inFlight.plannedAt, state.now, numTokens);
+  if (entries.every(isDecode)) state.costs.record(numTokens, elapsed);
   state.passFence(result.step);
 }
+
+/** It computes one position of its sequence, and guesses. */
+const isDecode = ({ count, drafts, samples }: PlanEntry): boolean => samples && count - drafts.length === 1;
 
 /** The step failed as a whole: whoever had an entry in it fails, everybody else goes on. */
 export function applyStepFailure(state: SchedulerState, step: number, message: string): void {
@@ -60,11 +66,11 @@ function applyEntry(
   request: RequestState,
   entry: PlanEntry,
   result: EntryResult,
-  index: number,
+  resultRow: number,
 ): void {
   const { id } = request;
   if (result.finish === Finish.numericError) {
-    const message = `the model computed no finite number at position ${entry.start + entry.count - 1}`;
+    const message = `the model computed no finite number at position ${knownEnd(entry) - 1}`;
     state.end(request, { type: 'failed', id, code: 'numeric_error', message });
     return;
   }
@@ -75,19 +81,47 @@ function applyEntry(
     state.end(request, { type: 'failed', id, code: 'engine_failed', message });
     return;
   }
-  request.numComputed = entry.start + entry.count;
-  state.cache.publish(request);
+  request.numComputed = knownEnd(entry) + result.further.length;
   if (!request.hasPrefilled && request.numComputed >= request.numPromptTokens) {
     request.hasPrefilled = true;
     state.events.push({ type: 'prefilled', id });
   }
+  if (request.drafted !== null) settleDrafts(state, request, request.drafted, result);
   if (entry.samples) {
     request.numSampling -= 1;
+    if (entry.drafts.length === 0)
+      request.speculation?.observe(request.tokens, request.numTokens, result.token);
     request.append(result.token);
-    state.events.push({ type: 'token', id, token: result.token, entry: index });
+    state.events.push({ type: 'token', id, token: result.token, resultRow });
+    result.further.forEach((token, i) => {
+      request.append(token);
+      state.events.push({ type: 'token', id, token, resultRow: resultRow + 1 + i });
+    });
   }
+  state.cache.publish(request);
   const ending = endingOf(request, result);
   if (ending !== null) state.end(request, ending);
+}
+
+/** Where the history ended when the entry was planned, and its guesses begin. */
+const knownEnd = ({ start, count, drafts }: PlanEntry): number => start + count - drafts.length;
+
+/** Positions of right guesses are computed; those of wrong ones will be written again, so their pages go back. */
+function settleDrafts(
+  state: SchedulerState,
+  request: RequestState,
+  { tokens, grade }: Draft,
+  { further, finish }: EntryResult,
+): void {
+  const numDrafted = tokens.length;
+  const numAccepted = further.length;
+  request.drafted = null;
+  request.numPlanned = request.numComputed;
+  state.trimPages(request);
+  request.speculation?.settle(grade, numAccepted, numAccepted < numDrafted && finish === Finish.none);
+  state.numDrafted += numDrafted;
+  state.numAccepted += numAccepted;
+  state.events.push({ type: 'drafted', id: request.id, numDrafted, numAccepted });
 }
 
 /** The event that ends the request after this entry, or null when it goes on. */

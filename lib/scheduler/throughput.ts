@@ -9,13 +9,17 @@ export class Throughput {
   #msPerStep = 0;
   #lastEnd = 0;
 
-  /** Steps overlap: one begins when it was planned or when the one before it ended, whichever is later. */
-  stepEnded(plannedAt: number, now: number, numTokens: number): void {
+  /**
+   * Steps overlap: one begins when it was planned or when the one before it ended, whichever is later. Returns how long this
+   * one took.
+   */
+  stepEnded(plannedAt: number, now: number, numTokens: number): number {
     const elapsed = Math.max(0, now - Math.max(plannedAt, this.#lastEnd));
     this.#lastEnd = now;
     const weight = this.#tokensPerStep === 0 ? 1 : NEWEST;
     this.#tokensPerStep += weight * (numTokens - this.#tokensPerStep);
     this.#msPerStep += weight * (elapsed - this.#msPerStep);
+    return elapsed;
   }
 
   /** Time until `numTokens` queued tokens should have been computed, within sensible bounds. */

@@ -24,6 +24,27 @@ export interface SchedulerConfig {
   readonly maxPlanWords: number;
 }
 
+/** A guess at the tokens that follow a sequence. */
+export interface Draft {
+  readonly tokens: Int32Array;
+  /** 0..NUM_GRADES-1: guesses of one grade are taken to be right equally often. */
+  readonly grade: number;
+}
+
+/** Guesses how one sequence goes on. */
+export interface Drafter {
+  /** At most `maxTokens` tokens that may follow the first `numTokens` of `tokens`, at least one, or null for no guess. */
+  draft(tokens: Int32Array, numTokens: number, maxTokens: number): Draft | null;
+}
+
+export interface DraftSettings {
+  readonly drafter: Drafter;
+  /** Guesses per step at most. */
+  readonly maxTokens: number;
+  /** Guesses only where that is measured to pay. */
+  readonly isAdaptive: boolean;
+}
+
 export interface ScheduledRequest {
   readonly id: RequestId;
   /** 0 generate, 1 logits, 2 score, 3 pool: RequestKind in lib/native/abi.ts. */
@@ -37,6 +58,8 @@ export interface ScheduledRequest {
   readonly deadline: number | null;
   /** Requests share cached prefixes only within one salt (tenant, adapter, rope table). */
   readonly salt: string;
+  /** Null for a request whose tokens are not guessed. */
+  readonly drafts: DraftSettings | null;
 }
 
 /** A row was given to a request: everything native needs is written once. */
@@ -56,6 +79,8 @@ export interface PlanEntry {
   readonly count: number;
   /** The entry reaches the end of the row's history, so one token is sampled after it. */
   readonly samples: boolean;
+  /** Guessed tokens of the last positions, past the end of the history; mostly empty. */
+  readonly drafts: Int32Array;
 }
 
 export interface PlanPageUpdate {
@@ -77,6 +102,8 @@ export interface EntryResult {
   readonly generation: number;
   /** The sampled token, or -1. */
   readonly token: number;
+  /** Tokens sampled after guesses that were right, in order; mostly empty. */
+  readonly further: readonly number[];
   readonly finish: number;
 }
 
@@ -89,8 +116,15 @@ export interface StepResult {
 export type SchedulerEvent =
   | { readonly type: 'started'; readonly id: RequestId; readonly cachedTokens: number }
   | { readonly type: 'prefilled'; readonly id: RequestId }
-  /** `entry` indexes the step's entries, so that log-probabilities can be looked up. */
-  | { readonly type: 'token'; readonly id: RequestId; readonly token: number; readonly entry: number }
+  /** `resultRow` indexes the step's result rows, so that log-probabilities can be looked up. */
+  | { readonly type: 'token'; readonly id: RequestId; readonly token: number; readonly resultRow: number }
+  /** Guesses were tried; the tokens that came of it follow. */
+  | {
+      readonly type: 'drafted';
+      readonly id: RequestId;
+      readonly numDrafted: number;
+      readonly numAccepted: number;
+    }
   | { readonly type: 'finished'; readonly id: RequestId; readonly reason: 'stop' | 'length' | 'evaluated' }
   | {
       readonly type: 'failed';
@@ -112,6 +146,9 @@ export interface SchedulerStats {
   readonly numPreemptions: number;
   readonly prefixQueryTokens: number;
   readonly prefixHitTokens: number;
+  /** Tokens guessed, and how many of them were right. */
+  readonly numDrafted: number;
+  readonly numAccepted: number;
   readonly steps: number;
 }
 

@@ -133,7 +133,8 @@ LoadRequest to_load_request(Napi::Value value) {
   result.num_pages = request.integer("numPages", 1, kMaxPages);
   result.max_rows = request.integer("maxRows", 1, kMaxRows);
   result.max_step_tokens = request.integer("maxStepTokens", abi::Limits::pageSize, kMaxStepTokens);
-  const int64_t result_words = abi::kResultHeaderWords + result.max_rows * abi::Limits::resultRowWords;
+  const int64_t result_words =
+      abi::kResultHeaderWords + (result.max_rows + abi::Limits::maxStepDrafts) * abi::Limits::resultRowWords;
   for (uint32_t slot = 0; slot < 2; ++slot) {
     result.plans[slot] = pair_words(request, "plans", slot, abi::kPlanHeaderWords);
     result.results[slot] = pair_words(request, "results", slot, result_words);

@@ -17,8 +17,8 @@ namespace {
 
 int32_t result_code(ErrorCode code) { return static_cast<int32_t>(code) + 1; }  // 0 is success
 
-std::span<int32_t> result_row(std::span<int32_t> result, size_t entry_idx) {
-  const size_t start = abi::kResultHeaderWords + entry_idx * abi::Limits::resultRowWords;
+std::span<int32_t> result_row(std::span<int32_t> result, size_t row_idx) {
+  const size_t start = abi::kResultHeaderWords + row_idx * abi::Limits::resultRowWords;
   return result.subspan(start, abi::Limits::resultRowWords);
 }
 
@@ -71,7 +71,7 @@ Model::Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, 
       samples_(static_cast<size_t>(Decoder::kMaxLogitRows)),
       page_writers_(static_cast<size_t>(kv_pool_.num_pages())) {
   if (!plan_limits_.has_language_head) return;
-  const int64_t rows_at_once = std::min(limits.num_rows, Decoder::kMaxLogitRows);
+  const int64_t rows_at_once = std::min(limits.num_rows + abi::Limits::maxDrafts, Decoder::kMaxLogitRows);
   logits_.resize(static_cast<size_t>(rows_at_once * plan_limits_.vocab_size));
   for (int i = 0; i < limits.num_threads; ++i) samplers_.emplace_back(plan_limits_.vocab_size);
 }
@@ -144,7 +144,7 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   result[abi::ResultHeader::step] = plan_.step();
   result[abi::ResultHeader::errorCode] = has_failed ? result_code(failure) : 0;
-  result[abi::ResultHeader::numRows] = has_failed ? 0 : static_cast<int32_t>(plan_.entries().size());
+  result[abi::ResultHeader::numRows] = has_failed ? 0 : static_cast<int32_t>(plan_.num_result_rows());
   result[abi::ResultHeader::elapsedMicros] = static_cast<int32_t>(
       std::min<int64_t>(INT32_MAX, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count()));
   return true;
@@ -201,7 +201,10 @@ void Model::activate_entries(std::span<int32_t> result) {
         row.kind() == RequestKind::generate ? std::span<float>() : find_output(row.output_id());
     const bool has_work =
         row.is_running(entry.generation) && (row.kind() == RequestKind::generate || output.data() != nullptr);
-    write_unanswered_row(result_row(result, i), entry, has_work ? abi::Finish::none : abi::Finish::skipped);
+    for (size_t j = 0; j <= entry.drafts.size(); ++j) {
+      write_unanswered_row(result_row(result, entry.result_row + j), entry,
+                           has_work ? abi::Finish::none : abi::Finish::skipped);
+    }
     if (!has_work) continue;
     check_entry(entry, row);
     check_output(row, output);
@@ -217,25 +220,37 @@ void Model::arrange_chunks() {
   const auto adapter_of = [](const ActiveEntry& each) { return each.row->adapter(); };
   if (!std::ranges::is_sorted(active_entries_, {}, adapter_of))
     std::ranges::stable_sort(active_entries_, {}, adapter_of);
+  drafted_tokens_.clear();
+  drafted_tokens_.reserve(static_cast<size_t>(plan_limits_.max_step_tokens));  // the chunks point into it
   int64_t batch_start = 0;
   for (ActiveEntry& active : active_entries_) {
     const EntryRecord& entry = plan_.entries()[active.entry_idx];
     const Row& row = *active.row;
     active.batch_start = batch_start;
-    chunks_.push_back(
-        {.tokens = row.tokens().subspan(static_cast<size_t>(entry.start), static_cast<size_t>(entry.count)),
-         .start = entry.start,
-         .page_table = row.page_table(),
-         .rope_table = row.rope_table(),
-         .second_segment = row.second_segment(),
-         .adapter = active.adapter});
+    chunks_.push_back({.tokens = chunk_tokens(entry, row),
+                       .start = entry.start,
+                       .page_table = row.page_table(),
+                       .rope_table = row.rope_table(),
+                       .second_segment = row.second_segment(),
+                       .adapter = active.adapter});
     batch_start += entry.count;
   }
 }
 
+// From the row's history, and past its end from the plan.
+std::span<const int32_t> Model::chunk_tokens(const EntryRecord& entry, const Row& row) {
+  const auto known = row.tokens().subspan(static_cast<size_t>(entry.start),
+                                          static_cast<size_t>(entry.known_end() - entry.start));
+  if (entry.drafts.empty()) return known;
+  const size_t first = drafted_tokens_.size();
+  drafted_tokens_.insert(drafted_tokens_.end(), known.begin(), known.end());
+  drafted_tokens_.insert(drafted_tokens_.end(), entry.drafts.begin(), entry.drafts.end());
+  return std::span<const int32_t>(drafted_tokens_).subspan(first);
+}
+
 void Model::check_entry(const EntryRecord& entry, const Row& row) const {
   const int64_t end = int64_t{entry.start} + entry.count;
-  if (end > row.num_tokens())
+  if (entry.known_end() > row.num_tokens())
     refuse_entry(entry, "lie past its " + std::to_string(row.num_tokens()) + " tokens");
   if (!row.has_pages_until(end)) refuse_entry(entry, "have no page");
   if (decoder_.spec().is_bidirectional() && (entry.start != 0 || end != row.num_tokens()))
@@ -245,7 +260,7 @@ void Model::check_entry(const EntryRecord& entry, const Row& row) const {
   if (!entry.samples) return;
   if (row.kind() != RequestKind::generate)
     refuse_entry(entry, "belong to an evaluation, which samples nothing");
-  if (end != row.num_tokens()) refuse_entry(entry, "sample before the end of its tokens");
+  if (entry.known_end() != row.num_tokens()) refuse_entry(entry, "sample before the end of its tokens");
 }
 
 // Two rows that write one page in one step would race: only a broken plan says so.
@@ -276,7 +291,9 @@ void Model::list_logit_requests() {
     };
     switch (active.row->kind()) {
       case RequestKind::generate:
-        if (entry.samples) add(end - 1, 0);
+        if (!entry.samples) break;
+        for (size_t j = 0; j <= entry.drafts.size(); ++j)
+          add(entry.known_end() - 1 + static_cast<int64_t>(j), static_cast<int64_t>(j));
         break;
       case RequestKind::logits: {
         const auto positions = active.row->positions();
@@ -330,7 +347,8 @@ void Model::answer_pooled_requests(std::span<int32_t> result, const Execution& e
   pooled_requests_.answer(execution, decoder_);
   for (const PooledChunk& chunk : pooled_requests_.chunks()) {
     if (!chunk.is_numeric_error) continue;
-    result_row(result, chunk.entry_idx)[abi::ResultRow::finish] = abi::Finish::numericError;
+    const size_t row_idx = plan_.entries()[chunk.entry_idx].result_row;
+    result_row(result, row_idx)[abi::ResultRow::finish] = abi::Finish::numericError;
     chunk.row->finish();
   }
 }
@@ -338,8 +356,14 @@ void Model::answer_pooled_requests(std::span<int32_t> result, const Execution& e
 // On a thread of the pool: draws a token, or writes an evaluation's logits or score to its output.
 Sample Model::answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const {
   const ActiveEntry& active = active_entries_[request.active_idx];
-  if (active.row->kind() == RequestKind::generate) return sampler.sample(*active.row, logits);
   Sample sample;
+  if (active.row->kind() == RequestKind::generate) {
+    if (active.is_settled) return sample;
+    // Drafts that an earlier part of the step has proved right are in the row's history.
+    const auto& drafts = plan_.entries()[active.entry_idx].drafts;
+    const size_t num_unproved = static_cast<size_t>(request.output_idx) - active.num_sampled;
+    return sampler.sample(*active.row, drafts.subspan(active.num_sampled, num_unproved), logits);
+  }
   const double normalizer = log_sum_exp(logits);
   sample.is_numeric_error = std::isnan(normalizer);
   if (active.row->kind() == RequestKind::score) {
@@ -352,15 +376,31 @@ Sample Model::answer(const LogitRequest& request, std::span<float> logits, Sampl
   return sample;
 }
 
+// Tokens come in order. A draft counts only while it equals what was sampled in its place, so the sequence is
+// the one that steps of a single token would have made.
 void Model::record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result) {
-  const ActiveEntry& active = active_entries_[request.active_idx];
-  const std::span<int32_t> row = result_row(result, active.entry_idx);
-  if (sample.is_numeric_error) {
-    row[abi::ResultRow::finish] = abi::Finish::numericError;
+  ActiveEntry& active = active_entries_[request.active_idx];
+  const EntryRecord& entry = plan_.entries()[active.entry_idx];
+  const auto num_drafts = static_cast<size_t>(request.output_idx);
+  if (active.row->kind() != RequestKind::generate) {
+    if (!sample.is_numeric_error) return;
+    result_row(result, entry.result_row)[abi::ResultRow::finish] = abi::Finish::numericError;
     active.row->finish();
-  } else if (active.row->kind() == RequestKind::generate) {
-    write_sample(row, sample, active.row->append(sample.token));
+    return;
   }
+  if (active.is_settled) return;
+  if (sample.is_numeric_error) {
+    active.is_settled = true;
+    if (num_drafts > 0) return;  // the next step meets it again, as the first of its tokens
+    result_row(result, entry.result_row)[abi::ResultRow::finish] = abi::Finish::numericError;
+    active.row->finish();
+    return;
+  }
+  const int32_t finish = active.row->append(sample.token);
+  write_sample(result_row(result, entry.result_row + num_drafts), sample, finish);
+  active.num_sampled += 1;
+  const bool is_last = num_drafts == entry.drafts.size() || entry.drafts[num_drafts] != sample.token;
+  active.is_settled = is_last || finish != abi::Finish::none;
 }
 
 }  // namespace autoglm

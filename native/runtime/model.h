@@ -68,6 +68,8 @@ class Model {
     size_t entry_idx = 0;
     Row* row = nullptr;
     int64_t batch_start = 0;  // batch row of the entry's first position
+    size_t num_sampled = 0;   // tokens of this step appended to the row
+    bool is_settled = false;  // a draft was refused or the request has ended: later ones are not looked at
     const Adapter* adapter = nullptr;
     std::span<float> output;  // evaluations only
   };
@@ -76,14 +78,16 @@ class Model {
     size_t active_idx = 0;
     int32_t batch_row = 0;
     int64_t position = 0;
-    int64_t output_idx =
-        0;  // evaluations: index of the answer in the output buffer, in rows of logits or in scores
+    // Evaluations: index of the answer in the output buffer, in rows of logits or in scores. Generation:
+    // drafts before the token to be sampled.
+    int64_t output_idx = 0;
   };
 
   void execute(std::span<int32_t> result, const Execution& execution);
   void check_output(const Row& row, std::span<const float> output) const;
   void activate_entries(std::span<int32_t> result);
   void arrange_chunks();
+  std::span<const int32_t> chunk_tokens(const EntryRecord& entry, const Row& row);
   void check_entry(const EntryRecord& entry, const Row& row) const;
   void claim_written_pages(const Row& row, const EntryRecord& entry);
   void list_logit_requests();
@@ -108,6 +112,7 @@ class Model {
   StepPlan plan_;
   std::vector<ActiveEntry> active_entries_;
   std::vector<SequenceChunk> chunks_;
+  std::vector<int32_t> drafted_tokens_;  // the tokens of chunks that go past their row's history
   std::vector<LogitRequest> logit_requests_;
   PooledRequests pooled_requests_;
   std::vector<int32_t> batch_rows_;

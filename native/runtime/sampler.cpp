@@ -175,7 +175,7 @@ int64_t Sampler::scratch_bytes() const {
   return static_cast<int64_t>(weights_.size() * (sizeof(float) + sizeof(Candidate)));
 }
 
-Sample Sampler::sample(const Row& row, std::span<float> logits) {
+Sample Sampler::sample(const Row& row, std::span<const int32_t> drafts, std::span<float> logits) {
   const SamplingParams& params = row.sampling();
   Sample result;
   float max_logit = max_finite(logits);
@@ -189,13 +189,14 @@ Sample Sampler::sample(const Row& row, std::span<float> logits) {
   }
   adjusted_.clear();
   if (params.has_penalties() || !row.logit_bias().empty()) {
-    adjust(row, logits);
+    adjust(row, drafts, logits);
     max_logit = max_finite(logits);
   }
   if (params.temperature == 0) {
     result.token = first_index_of(logits, max_logit);
   } else {
-    const double uniform = uniform_draw(params.seed, static_cast<uint64_t>(row.num_tokens()));
+    const auto position = static_cast<uint64_t>(row.num_tokens()) + drafts.size();
+    const double uniform = uniform_draw(params.seed, position);
     result.token = draw(params, logits, max_logit, uniform);
   }
   if (params.num_logprobs >= 0) {
@@ -206,7 +207,7 @@ Sample Sampler::sample(const Row& row, std::span<float> logits) {
 
 // Logit bias, then the penalties. Sources: repetition penalty, Keskar et al., "CTRL" (2019), section 4.1;
 // presence and frequency penalties, OpenAI's API reference.
-void Sampler::adjust(const Row& row, std::span<float> logits) {
+void Sampler::adjust(const Row& row, std::span<const int32_t> drafts, std::span<float> logits) {
   const SamplingParams& params = row.sampling();
   const auto change = [&](int32_t token, float value) {
     float& logit = logits[static_cast<size_t>(token)];
@@ -214,14 +215,22 @@ void Sampler::adjust(const Row& row, std::span<float> logits) {
     logit = std::clamp(value, -FLT_MAX, FLT_MAX);
   };
   for (const auto& [token, bias] : row.logit_bias()) change(token, logits[static_cast<size_t>(token)] + bias);
-  for (const auto& [token, count] : row.token_counts()) {
+  if (!params.has_penalties()) return;
+  const auto penalize = [&](int32_t token, int64_t num_in_output) {
     float logit = logits[static_cast<size_t>(token)];
     logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-    if (count.num_in_output > 0) {
+    if (num_in_output > 0) {
       logit -= params.presence_penalty;
-      logit -= params.frequency_penalty * static_cast<float>(count.num_in_output);
+      logit -= params.frequency_penalty * static_cast<float>(num_in_output);
     }
     change(token, logit);
+  };
+  for (const auto& [token, count] : row.token_counts())
+    penalize(token, count.num_in_output + std::ranges::count(drafts, token));
+  for (size_t i = 0; i < drafts.size(); ++i) {
+    const bool is_new =
+        !row.token_counts().contains(drafts[i]) && std::ranges::count(drafts.first(i), drafts[i]) == 0;
+    if (is_new) penalize(drafts[i], std::ranges::count(drafts, drafts[i]));
   }
 }
 

@@ -33,9 +33,10 @@ class Sampler {
 
   int64_t scratch_bytes() const;
 
-  // The token at position `row.num_tokens()`. Order: logit bias, repetition penalty (prompt and output),
-  // presence and frequency penalties (output), temperature, top-k, top-p, min-p. Overwrites `logits`.
-  Sample sample(const Row& row, std::span<float> logits);
+  // The token that follows the row's tokens and `drafts`, which count as output. Order: logit bias,
+  // repetition penalty (prompt and output), presence and frequency penalties (output), temperature, top-k,
+  // top-p, min-p. Overwrites `logits`.
+  Sample sample(const Row& row, std::span<const int32_t> drafts, std::span<float> logits);
 
  private:
   struct Candidate {
@@ -44,7 +45,7 @@ class Sampler {
     bool operator<(const Candidate& other) const;
   };
 
-  void adjust(const Row& row, std::span<float> logits);
+  void adjust(const Row& row, std::span<const int32_t> drafts, std::span<float> logits);
   float raw_logit(int32_t token, std::span<const float> logits) const;
   int32_t draw(const SamplingParams& params, std::span<const float> logits, float max_logit, double uniform);
   int32_t draw_from_all(double target) const;

@@ -76,6 +76,7 @@ void StepPlan::parse(std::span<const int32_t> shared, const PlanLimits& limits) 
   admissions_.clear();
   page_updates_.clear();
   entries_.clear();
+  num_result_rows_ = 0;
   if (shared.size() < abi::kPlanHeaderWords) refuse("the buffer's length", shared.size(), "a whole header");
   const int32_t total_words = shared[header::totalWords];
   check_range(total_words, abi::kPlanHeaderWords, static_cast<int64_t>(shared.size()), "totalWords");
@@ -195,8 +196,12 @@ void StepPlan::parse_entries(const PlanLimits& limits) {
   for (size_t at = 0; at < records.size(); at += abi::kEntryWords) {
     const int32_t flags = records[at + abi::Entry::flags];
     check_range(flags, 0, abi::EntryFlags::sample, "an entry's flags");
-    const EntryRecord entry{records[at + abi::Entry::row], records[at + abi::Entry::generation],
-                            records[at + abi::Entry::start], records[at + abi::Entry::count], flags != 0};
+    const EntryRecord entry{.row = records[at + abi::Entry::row],
+                            .generation = records[at + abi::Entry::generation],
+                            .start = records[at + abi::Entry::start],
+                            .count = records[at + abi::Entry::count],
+                            .samples = flags != 0,
+                            .result_row = entries_.size()};
     check_range(entry.row, 0, limits.num_rows - 1, "an entry's row");
     claim_row(entry.row, "entries");
     check_range(entry.start, 0, limits.context_length - 1, "an entry's start");
@@ -205,6 +210,31 @@ void StepPlan::parse_entries(const PlanLimits& limits) {
     entries_.push_back(entry);
   }
   check_range(num_tokens, 0, limits.max_step_tokens, "the entries' tokens in all");
+  parse_drafts(records, limits);
+}
+
+// Hands each entry its part of the drafted tokens.
+void StepPlan::parse_drafts(std::span<const int32_t> entry_words, const PlanLimits& limits) {
+  int64_t num_drafts = 0;
+  const auto drafts_of = [entry_words](size_t entry_idx) {
+    return entry_words[entry_idx * abi::kEntryWords + abi::Entry::numDrafts];
+  };
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const int64_t most = entries_[i].samples ? std::min(abi::Limits::maxDrafts, entries_[i].count - 1) : 0;
+    check_range(drafts_of(i), 0, most, "an entry's numDrafts");
+    num_drafts += drafts_of(i);
+  }
+  check_range(num_drafts, 0, abi::Limits::maxStepDrafts, "the entries' drafts in all");
+  num_result_rows_ = entries_.size() + static_cast<size_t>(num_drafts);
+  if (num_drafts == 0) return;
+  const auto drafts = section(abi::PlanHeader::draftsOffset, num_drafts);
+  check_token_ids(drafts, limits.vocab_size, "a drafted token id");
+  size_t at = 0;
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    entries_[i].result_row = i + at;
+    entries_[i].drafts = drafts.subspan(at, static_cast<size_t>(drafts_of(i)));
+    at += entries_[i].drafts.size();
+  }
 }
 
 void StepPlan::claim_row(int32_t row, const char* record) {

@@ -52,6 +52,11 @@ struct EntryRecord {
   int32_t start = 0;
   int32_t count = 0;
   bool samples = false;
+  std::span<const int32_t> drafts{};  // guessed tokens of the last positions; in the plan's words
+  size_t result_row = 0;              // the first of 1 + drafts.size()
+
+  // Where the row's history ends.
+  int64_t known_end() const { return int64_t{start} + count - static_cast<int64_t>(drafts.size()); }
 };
 
 struct PageUpdateRecord {
@@ -71,12 +76,15 @@ class StepPlan {
   std::span<const AdmissionRecord> admissions() const { return admissions_; }
   std::span<const PageUpdateRecord> page_updates() const { return page_updates_; }
   std::span<const EntryRecord> entries() const { return entries_; }
+  // Of the entries and their drafts.
+  size_t num_result_rows() const { return num_result_rows_; }
 
  private:
   void parse_admissions(const PlanLimits& limits);
   AdmissionRecord parse_admission(std::span<const int32_t> record, const PlanLimits& limits);
   void parse_page_updates(const PlanLimits& limits);
   void parse_entries(const PlanLimits& limits);
+  void parse_drafts(std::span<const int32_t> entry_words, const PlanLimits& limits);
   void claim_row(int32_t row, const char* record);
   std::span<const int32_t> section(int32_t offset_field, int64_t num_words) const;
 
@@ -86,6 +94,7 @@ class StepPlan {
   std::vector<PageUpdateRecord> page_updates_;
   std::vector<EntryRecord> entries_;
   std::vector<uint8_t> is_row_claimed_;
+  size_t num_result_rows_ = 0;
 };
 
 }  // namespace autoglm

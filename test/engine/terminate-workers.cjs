@@ -101,7 +101,7 @@ async function work({ spec, tensors, path, way, delay }) {
   const { size, mtimeMs } = statSync(path);
   const shared = (length) => new Int32Array(new SharedArrayBuffer(4 * length));
   const plans = [shared(1024), shared(1024)];
-  const resultWords = ResultHeader.numWords + Limits.resultRowWords;
+  const resultWords = ResultHeader.numWords + (1 + Limits.maxStepDrafts) * Limits.resultRowWords;
   let numSteps = 0;
   let throwsNext = false;
   const engine = addon.createEngine({ threads: 2, isa: null }, (model, slot) => {

@@ -84,7 +84,7 @@ void write_plan(std::vector<int32_t>& words, int32_t generation) {
   words[abi::PlanHeader::admissionsOffset] = abi::kPlanHeaderWords;
   words[abi::PlanHeader::numEntries] = 1;
   words[abi::PlanHeader::entriesOffset] = static_cast<int32_t>(words.size());
-  words.insert(words.end(), {0, generation, 0, 3, abi::EntryFlags::sample});
+  words.insert(words.end(), {0, generation, 0, 3, abi::EntryFlags::sample, 0});
   words[abi::PlanHeader::numPageUpdates] = 1;
   words[abi::PlanHeader::pageUpdatesOffset] = static_cast<int32_t>(words.size());
   words.insert(words.end(), {0, 0, 4});

@@ -32,7 +32,7 @@ Row make_row(const SamplingParams& params, const std::vector<int32_t>& prompt = 
 
 Sample sample(const Row& row, std::vector<float> logits) {
   Sampler sampler(static_cast<int64_t>(logits.size()));
-  return sampler.sample(row, logits);
+  return sampler.sample(row, {}, logits);
 }
 
 std::vector<float> random_logits(size_t count, uint32_t seed, float deviation) {
@@ -81,7 +81,7 @@ void expect_distribution(const std::vector<float>& logits, const SamplingParams&
   std::vector<int> counts(logits.size());
   for (int i = 0; i < kDraws; ++i) {
     std::vector<float> copy = logits;
-    const Sample drawn = sampler.sample(row, copy);
+    const Sample drawn = sampler.sample(row, {}, copy);
     ASSERT_GE(drawn.token, 0);
     ++counts[static_cast<size_t>(drawn.token)];
     row.append(0);
@@ -185,7 +185,7 @@ TEST(Sampler, LimitsHoldWhereTheLikeliestTokensAreNotEnough) {
   std::set<int32_t> seen;
   for (int i = 0; i < 20'000; ++i) {
     std::vector<float> copy = logits;
-    seen.insert(sampler.sample(row, copy).token);
+    seen.insert(sampler.sample(row, {}, copy).token);
     row.append(0);
   }
   EXPECT_TRUE(seen.contains(2999));
@@ -230,6 +230,38 @@ TEST(Sampler, TheDrawDependsOnSeedAndPositionAlone) {
   std::vector<int32_t> history{0, tokens(5)[0], tokens(5)[1]};
   const Row resumed = make_row({.temperature = 1, .seed = 5}, history);
   EXPECT_EQ(sample(resumed, logits).token, tokens(5)[2]);
+}
+
+// Goal: what is sampled behind drafts is what would be sampled had they been appended, bit for bit.
+TEST(Sampler, DraftsCountAsIfTheyHadBeenAppended) {
+  const std::vector<float> logits = random_logits(400, 51, 1);
+  const std::vector<int32_t> drafts{17, 9, 17, 3, 200, 9};  // old and new tokens, some of them twice
+  const SamplingParams settings[] = {
+      {.temperature = 0, .num_logprobs = 5},
+      {.temperature = 1, .seed = 3, .num_logprobs = 5},
+      {.temperature = 0.8F, .top_k = 50, .top_p = 0.9F, .repetition_penalty = 1.7F, .seed = 4},
+      {.temperature = 1.5F,
+       .presence_penalty = 1.5F,
+       .frequency_penalty = 1.5F,
+       .seed = 5,
+       .num_logprobs = 3},
+      {.temperature = 0, .repetition_penalty = 3, .presence_penalty = 2, .frequency_penalty = 2},
+  };
+  for (const SamplingParams& params : settings) {
+    const std::vector<int32_t> bias{17, std::bit_cast<int32_t>(4.0F), 3, std::bit_cast<int32_t>(5.0F)};
+    const Row drafted = make_row(params, {5, 9, 3}, bias);
+    Row appended = make_row(params, {5, 9, 3}, bias);
+    Sampler sampler(static_cast<int64_t>(logits.size()));
+    for (size_t count = 0; count <= drafts.size(); ++count) {
+      std::vector<float> copy = logits;
+      const Sample found = sampler.sample(drafted, std::span(drafts).first(count), copy);
+      const Sample expected = sample(appended, logits);
+      EXPECT_EQ(found.token, expected.token) << count << " drafts, seed " << params.seed;
+      EXPECT_EQ(std::bit_cast<int32_t>(found.logprob), std::bit_cast<int32_t>(expected.logprob));
+      EXPECT_EQ(found.num_top, expected.num_top);
+      if (count < drafts.size()) appended.append(drafts[count]);
+    }
+  }
 }
 
 // Log-probabilities are the model's own: neither temperature nor penalties nor bias change them.

@@ -70,11 +70,13 @@ PlanWords make_plan() {
   plan.first_entry = words.size();
   words[abi::PlanHeader::numEntries] = 2;
   words[abi::PlanHeader::entriesOffset] = static_cast<int32_t>(words.size());
-  words.insert(words.end(), {0, 7, 0, 3, abi::EntryFlags::sample, 2, 7, 0, 4, 0});
+  words.insert(words.end(), {0, 7, 0, 5, abi::EntryFlags::sample, 2, 2, 7, 0, 4, 0, 0});
   plan.first_page_update = words.size();
   words[abi::PlanHeader::numPageUpdates] = 2;
   words[abi::PlanHeader::pageUpdatesOffset] = static_cast<int32_t>(words.size());
   words.insert(words.end(), {0, 0, 9, 2, 0, 4});
+  words[abi::PlanHeader::draftsOffset] = static_cast<int32_t>(words.size());
+  words.insert(words.end(), {31, 32});
   words[abi::PlanHeader::totalWords] = static_cast<int32_t>(words.size());
   return plan;
 }
@@ -110,6 +112,12 @@ TEST(StepPlan, ReadsEveryRecordOfAValidPlan) {
   EXPECT_TRUE(plan.entries()[0].samples);
   EXPECT_FALSE(plan.entries()[1].samples);
   EXPECT_EQ(plan.entries()[1].count, 4);
+  const auto drafts = plan.entries()[0].drafts;
+  EXPECT_EQ(std::vector<int32_t>(drafts.begin(), drafts.end()), (std::vector<int32_t>{31, 32}));
+  EXPECT_EQ(plan.entries()[0].known_end(), 3);
+  EXPECT_TRUE(plan.entries()[1].drafts.empty());
+  EXPECT_EQ(plan.entries()[1].result_row, 3U);
+  EXPECT_EQ(plan.num_result_rows(), 4U);
   ASSERT_EQ(plan.page_updates().size(), 2U);
   EXPECT_EQ(plan.page_updates()[0].page, 9);
 }
@@ -175,6 +183,14 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {entry + abi::Entry::count, 0},
       {entry + abi::Entry::count, 33},  // more than a step holds
       {entry + abi::Entry::flags, 2},
+      {entry + abi::Entry::flags, 0},  // drafts, but nothing is sampled
+      {entry + abi::Entry::numDrafts, -1},
+      {entry + abi::Entry::numDrafts, 3},                     // more than the plan carries
+      {entry + abi::Entry::numDrafts, 5},                     // no position of the history
+      {entry + abi::kEntryWords + abi::Entry::numDrafts, 1},  // an entry that samples nothing
+      {abi::PlanHeader::draftsOffset, 0},
+      {abi::PlanHeader::draftsOffset, 1 << 30},
+      {static_cast<size_t>(valid.words[abi::PlanHeader::draftsOffset]), 100},  // a drafted token id
       {update + abi::PageUpdate::row, -1},
       {update + abi::PageUpdate::index, 4},
       {update + abi::PageUpdate::page, 10},

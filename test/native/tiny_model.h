@@ -38,7 +38,8 @@ class TinyModel {
     file.write(reinterpret_cast<const char*>(values_.data()),
                static_cast<std::streamsize>(values_.size() * sizeof(float)));
     for (auto& buffer : plans) buffer.resize(256);
-    for (auto& buffer : results) buffer.resize(abi::kResultHeaderWords + 2 * abi::Limits::resultRowWords);
+    for (auto& buffer : results)
+      buffer.resize(abi::kResultHeaderWords + (2 + abi::Limits::maxStepDrafts) * abi::Limits::resultRowWords);
   }
   ~TinyModel() { std::filesystem::remove(path_); }
   TinyModel(const TinyModel&) = delete;

@@ -57,12 +57,23 @@ function checkEvent(
         expected,
       });
       demand(tracked.hasPrefilled, 'tokens come after prefilled', { id });
-      const isNamed =
-        plan?.entries[event.entry]?.id === id && result?.entries[event.entry]?.token === event.token;
-      demand(isNamed, 'a token names its entry', { id, entry: event.entry });
+      const [owner, named, place] = resultRowOf(plan, result, event.resultRow);
+      demand(owner === id && named === event.token, 'a token names its result row', {
+        id,
+        resultRow: event.resultRow,
+      });
       tracked.numReceived += 1;
-      tracked.numSampling -= 1;
+      if (place === 0) tracked.numSampling -= 1;
       simulation.count(tracked.phase === 'waiting' ? 'token while preempted' : 'token');
+      return;
+    }
+    case 'drafted': {
+      const index = plan?.entries.findIndex((entry) => entry.id === id) ?? -1;
+      const counts = [event.numDrafted, event.numAccepted];
+      const expected = [plan?.entries[index]?.drafts.length, result?.entries[index]?.further.length];
+      demand(counts.join() === expected.join(), 'guesses are counted', { id, counts, expected });
+      const share = event.numAccepted === event.numDrafted ? 'all' : event.numAccepted > 0 ? 'some' : 'none';
+      simulation.count(`guesses right: ${share}`);
       return;
     }
     case 'preempted':
@@ -81,6 +92,19 @@ function checkEvent(
   tracked.phase = 'ended';
   simulation.live.delete(id);
   simulation.count(event.type === 'failed' ? event.code : event.type);
+}
+
+/** Whose result row it is, the token in it, and its place among the tokens of the entry. */
+function resultRowOf(plan: StepPlan | null, result: StepResult | null, resultRow: number): number[] {
+  let first = 0;
+  for (const [i, { id, drafts }] of (plan?.entries ?? []).entries()) {
+    const place = resultRow - first;
+    const found = result?.entries[i];
+    if (place <= drafts.length && found !== undefined)
+      return [id, [found.token, ...found.further][place] ?? -1, place];
+    first += 1 + drafts.length;
+  }
+  return [];
 }
 
 function checkFinished(simulation: Simulation, tracked: TrackedRequest, reason: string): void {

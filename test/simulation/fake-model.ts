@@ -120,48 +120,70 @@ export class FakeEngine {
     const { row, generation } = entry;
     const state = this.#rows.get(row);
     if (state === undefined || state.generation !== generation || state.isFinished) {
-      return { row, generation, token: -1, finish: Finish.skipped };
+      return { row, generation, token: -1, further: [], finish: Finish.skipped };
     }
     if (isBroken) {
       state.isFinished = true;
-      return { row, generation, token: -1, finish: Finish.numericError };
+      return { row, generation, token: -1, further: [], finish: Finish.numericError };
     }
-    const read = this.#compute(state, entry);
-    if (!entry.samples) return { row, generation, token: -1, finish: Finish.none };
-    const token = nextToken(read);
+    const reads = this.#compute(state, entry);
+    if (!entry.samples) return { row, generation, token: -1, further: [], finish: Finish.none };
+    const sampled: number[] = [];
+    let finish: number = Finish.none;
+    for (const read of reads) {
+      const token = nextToken(read);
+      const guess = entry.drafts[sampled.length];
+      sampled.push(token);
+      finish = this.#append(state, token);
+      if (finish !== Finish.none || guess !== token) break;
+    }
+    const [token = -1, ...further] = sampled;
+    state.numComputed = state.tokens.length - 1;
+    return { row, generation, token, further, finish };
+  }
+
+  #append(state: Row, token: number): number {
     state.tokens.push(token);
     const numGenerated = state.tokens.length - state.request.promptTokens.length;
     const isLast = numGenerated >= state.request.maxTokens;
     const finish = isStop(state.request, token) ? Finish.stop : isLast ? Finish.length : Finish.none;
     state.isFinished = finish !== Finish.none;
-    return { row, generation, token, finish };
+    return finish;
   }
 
-  #compute(state: Row, { id, start, count, samples }: PlanEntry): number {
+  /** What has been read after each position behind which a token is sampled. */
+  #compute(state: Row, { id, start, count, samples, drafts }: PlanEntry): number[] {
     const end = start + count;
+    const knownEnd = end - drafts.length;
     if (state.numComputed !== null && state.numComputed !== start) {
       throw new Error(
         `request ${id} computed ${state.numComputed} positions, the next entry starts at ${start}`,
       );
     }
-    const isAtEnd = end === state.tokens.length;
-    if (end > state.tokens.length || samples !== (isAtEnd && state.request.kind === RequestKind.generate)) {
+    const isAtEnd = knownEnd === state.tokens.length;
+    if (
+      knownEnd > state.tokens.length ||
+      samples !== (isAtEnd && state.request.kind === RequestKind.generate)
+    ) {
       throw new Error(`request ${id}: ${start}+${count} samples=${samples}, history ${state.tokens.length}`);
     }
     const salt = saltWord(state.request.salt);
     const output = this.outputs.get(id);
+    const history = [...state.tokens.slice(0, knownEnd), ...drafts];
+    const reads: number[] = [];
     let read = 0;
     for (let position = 0; position < end; position += 1) {
       const slot = this.#slotOf(state, id, position);
       if (position >= start) {
-        const value = valueAt(salt, state.tokens[position] ?? 0, position, read);
+        const value = valueAt(salt, history[position] ?? 0, position, read);
         this.#slots[slot] = value;
         if (output !== undefined) output[position] = value;
       }
       read = mix(read, this.#slots[slot] ?? POISON);
+      if (position >= knownEnd - 1) reads.push(read);
     }
-    state.numComputed = end;
-    return read;
+    state.numComputed = knownEnd;
+    return reads;
   }
 
   #slotOf(state: Row, id: number, position: number): number {

@@ -38,9 +38,11 @@ export function checkPlan(context: PlanContext, plan: StepPlan): void {
     (sum, { tokens }) => sum + Admission.numWords + tokens.length,
     0,
   );
+  const numDrafted = plan.entries.reduce((sum, { drafts }) => sum + drafts.length, 0);
   const numWords =
     PlanHeader.numWords +
     numHistoryWords +
+    numDrafted +
     plan.entries.length * Entry.numWords +
     plan.pageUpdates.length * PageUpdate.numWords;
   demand(numWords <= config.maxPlanWords, 'the plan fits its buffer', { numWords, max: config.maxPlanWords });
@@ -56,6 +58,12 @@ export function checkPlan(context: PlanContext, plan: StepPlan): void {
       preempted: [...context.preempted],
     },
   );
+  demand(numDrafted <= Limits.maxStepDrafts, 'a step has so many guesses at most', { numDrafted });
+  const isVerifying = [...context.live.values()].some((tracked) => tracked.numDrafted > 0);
+  demand(!isVerifying, 'nothing is planned while guesses are in flight', { step: plan.step });
+  const isDecodes =
+    plan.admissions.length === 0 && plan.entries.every((e) => e.count - e.drafts.length === 1);
+  demand(numDrafted === 0 || isDecodes, 'guesses go into steps of decodes', { step: plan.step });
   if (config.splitsInputs) checkDecodesFirst(context, plan);
   else checkWholeInputs(context, plan);
   checkAdmissionOrder(context, plan);
@@ -75,7 +83,7 @@ function checkDecodesFirst(context: PlanContext, plan: StepPlan): void {
     !admitted.has(id) && trackedOf(context, id).numRemaining === 1;
   const decodes = new Set<number>(plan.entries.filter(isDecode).map(({ id }) => id));
   if (decodes.size > 0) {
-    const longest = Math.max(...plan.entries.map(({ count }) => count));
+    const longest = Math.max(...plan.entries.map(({ count, drafts }) => count - drafts.length));
     const max = context.config.maxChunkTokens;
     demand(longest <= max, 'a chunk beside decodes is capped', { longest, max });
   }
@@ -129,7 +137,7 @@ export function checkEntry(
   entry: PlanEntry,
   isAdmitted: boolean,
 ): void {
-  const { id, start, count, row, generation, samples } = entry;
+  const { id, start, count, row, generation, samples, drafts } = entry;
   const tracked = trackedOf(context, id);
   demand(tracked.phase === 'running', 'who is planned runs', { id, phase: tracked.phase });
   demand(!tracked.isPaused, 'a paused request is not planned', { id });
@@ -143,12 +151,14 @@ export function checkEntry(
     start,
     planned: tracked.numPlanned,
   });
-  demand(count >= 1 && count <= tracked.numRemaining, 'an entry computes what is wanted', {
+  const numKnown = count - drafts.length;
+  demand(numKnown >= 1 && numKnown <= tracked.numRemaining, 'an entry computes what is wanted', {
     id,
     start,
     count,
   });
-  const reachesEnd = start + count === tracked.numHistory;
+  const reachesEnd = start + numKnown === tracked.numHistory;
+  if (drafts.length > 0) checkDrafts(tracked, entry);
   demand(samples === (reachesEnd && tracked.isGenerating), 'an entry samples at the end of the history', {
     id,
     start,
@@ -157,6 +167,18 @@ export function checkEntry(
   for (let index = Math.floor(start / Limits.pageSize); index * Limits.pageSize < start + count; index += 1) {
     checkWrittenPage(context, tracked, tracked.pageTable[index]);
   }
+}
+
+/** Guesses follow what is known, and each could still become a token of the output. */
+function checkDrafts(tracked: TrackedRequest, { id, start, count, samples, drafts }: PlanEntry): void {
+  const { request, numSampling, numComputed, limit } = tracked;
+  const most = Math.min(Limits.maxDrafts, request.drafts?.maxTokens ?? 0);
+  demand(drafts.length <= most, 'a request has so many guesses at most', { id, num: drafts.length, most });
+  demand(samples && numSampling === 0 && start === numComputed, 'guesses follow what is known', {
+    id,
+    start,
+  });
+  demand(start + count <= limit, 'a guess can become a token', { id, end: start + count, limit });
 }
 
 function checkPrefix(context: PlanContext, plan: StepPlan, tracked: TrackedRequest, start: number): void {

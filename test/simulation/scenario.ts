@@ -1,7 +1,8 @@
 import { RequestKind } from '../../lib/native/abi';
 import { minPlanWords } from '../../lib/scheduler/intake';
-import type { RequestId, ScheduledRequest, SchedulerConfig } from '../../lib/scheduler/types';
-import type { ModelRequest } from './fake-model';
+import type { DraftSettings, RequestId, ScheduledRequest, SchedulerConfig } from '../../lib/scheduler/types';
+import { type ModelRequest, soloRun } from './fake-model';
+import { OracleDrafter } from './oracle-drafter';
 import type { Random } from './random';
 
 export type SimulatedRequest = ScheduledRequest & ModelRequest & { readonly id: RequestId };
@@ -21,6 +22,8 @@ export interface Scenario {
   readonly numericError: number;
   readonly deadline: number;
   readonly evaluation: number;
+  /** Requests whose tokens are guessed. */
+  readonly guessing: number;
   readonly numSalts: number;
   readonly maxPriority: number;
   readonly maxPrompt: number;
@@ -72,6 +75,7 @@ export function makeScenario(random: Random): Scenario {
     numericError: sometimes(random, 0.25, 0.01),
     deadline: sometimes(random, 0.35, 0.4),
     evaluation: sometimes(random, 0.4, 0.25),
+    guessing: random.pick([0, 0, 0.5, 1]),
     numSalts: random.pick([1, 1, 3]),
     maxPriority: random.pick([0, 2]),
     maxPrompt,
@@ -105,7 +109,7 @@ export function makeRequest(random: Random, scenario: Scenario, id: number, now:
   const promptTokens = Int32Array.from([...shared, ...own]);
   // A single other token near the beginning: the pages after it hold the same tokens and other values.
   if (random.chance(0.15)) promptTokens[random.int(0, promptTokens.length - 1)] = NUM_PROMPT_TOKENS + 1;
-  return {
+  const request = {
     id: id as RequestId,
     kind: kindOf(random, scenario, isEvaluation),
     promptTokens,
@@ -114,5 +118,18 @@ export function makeRequest(random: Random, scenario: Scenario, id: number, now:
     deadline: random.chance(scenario.deadline) ? now + random.int(0, 300) : null,
     salt: String.fromCharCode(97 + random.int(1, scenario.numSalts)),
     stops: random.chance(0.5),
+    drafts: null,
+  };
+  const isGuessed = random.chance(scenario.guessing) && request.kind === RequestKind.generate;
+  return isGuessed ? { ...request, drafts: makeDrafts(random, request) } : request;
+}
+
+function makeDrafts(random: Random, request: ModelRequest): DraftSettings {
+  const { promptTokens, maxTokens } = request;
+  const solo = soloRun(request, maxTokens);
+  return {
+    drafter: new OracleDrafter(promptTokens, solo, random.int(0, 1 << 20), random.pick([1, 2, 6, 1 << 20])),
+    maxTokens: random.pick([1, 3, 8, 16]),
+    isAdaptive: random.chance(0.3),
   };
 }

@@ -10,6 +10,7 @@ const seeds =
 
 /** Things that must happen in a normal run, so that no rule holds only because nothing tests it. */
 const MUST_HAPPEN = [
+  'abort with guesses in flight',
   'abort running at rest decode',
   'abort running at rest prefill',
   'abort running in flight decode',
@@ -21,6 +22,9 @@ const MUST_HAPPEN = [
   'deadline running',
   'deadline waiting',
   'engine_failed',
+  'guesses right: all',
+  'guesses right: none',
+  'guesses right: some',
   'kv_exhausted',
   'numeric_error',
   'pause running',
@@ -31,6 +35,7 @@ const MUST_HAPPEN = [
   'preempt paused',
   'prefix hit',
   'queue_full',
+  'rest for guesses',
   'resumed on cached pages',
   'step failed after it ran',
   'step failed before it ran',

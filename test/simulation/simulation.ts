@@ -161,6 +161,7 @@ export class Simulation {
     if (tracked !== undefined) {
       const isInFlight = tracked.lastStep > this.appliedStep;
       const part = tracked.numReceived > 0 ? 'decode' : 'prefill';
+      if (tracked.numDrafted > 0) this.count('abort with guesses in flight');
       this.count(`abort ${tracked.phase} ${isInFlight ? 'in flight' : 'at rest'} ${part}`);
     }
     const aborted = this.#settle(null).filter(({ type }) => type === 'aborted');
@@ -260,7 +261,8 @@ export class Simulation {
     for (const entry of plan.entries) {
       const tracked = trackedOf(context, entry.id);
       checkEntry(context, plan, entry, admitted.has(entry.id));
-      tracked.numPlanned = entry.start + entry.count;
+      tracked.numDrafted = entry.drafts.length;
+      tracked.numPlanned = entry.start + entry.count - entry.drafts.length;
       tracked.lastStep = plan.step;
       if (entry.samples) tracked.numSampling += 1;
     }
@@ -322,7 +324,7 @@ export class Simulation {
       const found = result.entries[i];
       if (found?.finish === 3) tracked.mayFail = 'numeric_error';
       else {
-        tracked.numComputed = entry.start + entry.count;
+        tracked.computed(entry, found?.further.length ?? 0);
         if (this.scenario.config.prefixCache) this.shadow.publish(tracked);
       }
     });
@@ -358,6 +360,11 @@ export class Simulation {
 
   /** `schedule` returned null: whoever could go on without a result or a command has been forgotten. */
   #checkRest(): void {
+    const waitsForGuesses = [...this.live.values()].some((t) => t.numDrafted > 0 || t.mayGuess);
+    if (waitsForGuesses && this.inFlight.length > 0) {
+      this.count('rest for guesses');
+      return;
+    }
     for (const { request, isPaused, phase, numRemaining, numPlanned } of this.live.values()) {
       if (isPaused) continue;
       const { id } = request;

@@ -1,4 +1,5 @@
 import { Limits, RequestKind } from '../../lib/native/abi';
+import type { PlanEntry } from '../../lib/scheduler/types';
 import { type SoloRun, soloRun } from './fake-model';
 import type { SimulatedRequest } from './scenario';
 
@@ -26,6 +27,8 @@ export class TrackedRequest {
   /** Steps in flight that sample a token. */
   numSampling = 0;
   lastStep = 0;
+  /** Guesses in flight, behind `numPlanned`. */
+  numDrafted = 0;
   /** Why it may fail: set when the simulation injects something. */
   mayFail: 'engine_failed' | 'numeric_error' | null = null;
 
@@ -59,10 +62,30 @@ export class TrackedRequest {
     return this.numKnown + this.numSampling;
   }
 
+  /** Positions it computes at most: the last token is never fed back. */
+  get limit(): number {
+    return this.request.promptTokens.length + Math.max(0, this.maxTokens - 1);
+  }
+
   /** Positions it could compute now. */
   get numRemaining(): number {
-    const limit = this.request.promptTokens.length + Math.max(0, this.maxTokens - 1);
-    return Math.min(this.numHistory, limit) - this.numPlanned;
+    return Math.min(this.numHistory, this.limit) - this.numPlanned;
+  }
+
+  /** Its next token is in flight, and what follows might be guessed once it is known. */
+  get mayGuess(): boolean {
+    return (
+      this.request.drafts !== null && this.phase === 'running' && !this.isPaused && this.numSampling === 1
+    );
+  }
+
+  /** The entry's result was applied: positions behind the first wrong guess are computed again, their pages go back. */
+  computed({ start, count, drafts }: PlanEntry, numAccepted: number): void {
+    this.numComputed = start + count - drafts.length + numAccepted;
+    if (drafts.length === 0) return;
+    this.numDrafted = 0;
+    this.numPlanned = this.numComputed;
+    this.pageTable.length = Math.ceil(this.numPlanned / Limits.pageSize);
   }
 
   outranks(other: TrackedRequest): boolean {

@@ -109,6 +109,7 @@ export class ModelRunner {
         priority: request.priority,
         deadline: request.deadline,
         salt: prefixSalt({ salt: request.salt, adapter }, ropeTable),
+        drafts: null,
       });
     } catch (error) {
       this.#adapters.leave(adapter);
@@ -259,7 +260,7 @@ export class ModelRunner {
       core.applyFailure(plan.step, `step ${plan.step} failed with ${nativeErrorCode(result.errorCode)}`);
       return;
     }
-    core.apply(result.read());
+    core.apply(result.read(plan));
   }
 
   #report(kept: ResultBuffer | null): void {
@@ -281,7 +282,7 @@ export class ModelRunner {
         return;
       case 'token': {
         const wantsLogprobs = request.settings.numLogprobs >= 0 && kept !== null;
-        this.#deltas.token(id, event.token, wantsLogprobs ? kept.logprobs(event.entry) : null);
+        this.#deltas.token(id, event.token, wantsLogprobs ? kept.logprobs(event.resultRow) : null);
         this.#generatedTokens += 1;
         this.#spendCredit(event.id, request);
         return;

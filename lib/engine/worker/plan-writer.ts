@@ -36,7 +36,11 @@ export class PlanBuffer {
     for (const admission of plan.admissions)
       at = this.#writeAdmission(at, admission, requestOf(admission.id));
 
-    this.#reserve(at, plan.entries.length * Entry.numWords + plan.pageUpdates.length * PageUpdate.numWords);
+    const numDrafts = plan.entries.reduce((sum, { drafts }) => sum + drafts.length, 0);
+    this.#reserve(
+      at,
+      plan.entries.length * Entry.numWords + plan.pageUpdates.length * PageUpdate.numWords + numDrafts,
+    );
     words[PlanHeader.numEntries] = plan.entries.length;
     words[PlanHeader.entriesOffset] = at;
     for (const entry of plan.entries) {
@@ -45,6 +49,7 @@ export class PlanBuffer {
       words[at + Entry.start] = entry.start;
       words[at + Entry.count] = entry.count;
       words[at + Entry.flags] = entry.samples ? EntryFlags.sample : 0;
+      words[at + Entry.numDrafts] = entry.drafts.length;
       at += Entry.numWords;
     }
 
@@ -55,6 +60,12 @@ export class PlanBuffer {
       words[at + PageUpdate.index] = update.index;
       words[at + PageUpdate.page] = update.page;
       at += PageUpdate.numWords;
+    }
+
+    words[PlanHeader.draftsOffset] = at;
+    for (const { drafts } of plan.entries) {
+      words.set(drafts, at);
+      at += drafts.length;
     }
     words[PlanHeader.totalWords] = at;
   }

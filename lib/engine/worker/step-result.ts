@@ -1,9 +1,8 @@
 import { Limits, ResultHeader, ResultRow } from '../../native/abi';
-import type { EntryResult, StepResult } from '../../scheduler/types';
+import type { EntryResult, StepPlan, StepResult } from '../../scheduler/types';
 
-/** Words of a result buffer for steps of up to `maxRows` entries. */
-export const resultWords = (maxRows: number): number =>
-  ResultHeader.numWords + maxRows * Limits.resultRowWords;
+/** Words of a result buffer that holds `numRows` rows. */
+const resultWords = (numRows: number): number => ResultHeader.numWords + numRows * Limits.resultRowWords;
 
 /** Log-probability of a sampled token and of the likeliest alternatives, likeliest first. */
 export interface LogprobRecord {
@@ -22,8 +21,10 @@ export class ResultBuffer {
     this.#floats = new Float32Array(memory);
   }
 
+  /** For steps of up to `maxRows` entries. */
   static shared(maxRows: number): ResultBuffer {
-    return new ResultBuffer(new SharedArrayBuffer(resultWords(maxRows) * Int32Array.BYTES_PER_ELEMENT));
+    const numWords = resultWords(maxRows + Limits.maxStepDrafts);
+    return new ResultBuffer(new SharedArrayBuffer(numWords * Int32Array.BYTES_PER_ELEMENT));
   }
 
   /** A copy that outlives the slot: the next step overwrites the shared one. */
@@ -40,23 +41,43 @@ export class ResultBuffer {
     return this.#word(ResultHeader.errorCode);
   }
 
-  read(): StepResult {
+  /** The result of the step that `plan` described. */
+  read(plan: StepPlan): StepResult {
     const entries: EntryResult[] = [];
-    const numRows = this.#word(ResultHeader.numRows);
-    for (let entry = 0; entry < numRows; entry += 1) {
-      const at = rowOffset(entry);
-      entries.push({
-        row: this.#word(at + ResultRow.row),
-        generation: this.#word(at + ResultRow.generation),
-        token: this.#word(at + ResultRow.numTokens) > 0 ? this.#word(at + ResultRow.token) : -1,
-        finish: this.#word(at + ResultRow.finish),
-      });
+    let row = 0;
+    for (const { drafts } of plan.entries) {
+      entries.push(this.#entry(row, drafts.length));
+      row += 1 + drafts.length;
     }
     return { step: this.step, entries };
   }
 
-  logprobs(entry: number): LogprobRecord {
-    const at = rowOffset(entry);
+  /** The entry whose result starts in row `first`: it ends as the last token that was sampled did. */
+  #entry(first: number, numDrafts: number): EntryResult {
+    const at = rowOffset(first);
+    const further = numDrafts === 0 ? NONE : this.#further(first + 1, numDrafts);
+    return {
+      row: this.#word(at + ResultRow.row),
+      generation: this.#word(at + ResultRow.generation),
+      token: this.#numTokens(first) > 0 ? this.#word(at + ResultRow.token) : -1,
+      further,
+      finish: this.#word(rowOffset(first + further.length) + ResultRow.finish),
+    };
+  }
+
+  #further(first: number, numDrafts: number): number[] {
+    const tokens: number[] = [];
+    for (let row = first; row < first + numDrafts && this.#numTokens(row) > 0; row += 1)
+      tokens.push(this.#word(rowOffset(row) + ResultRow.token));
+    return tokens;
+  }
+
+  #numTokens(row: number): number {
+    return this.#word(rowOffset(row) + ResultRow.numTokens);
+  }
+
+  logprobs(row: number): LogprobRecord {
+    const at = rowOffset(row);
     const numTop = this.#word(at + ResultRow.numTop);
     const tops = at + ResultRow.tops;
     return {
@@ -71,4 +92,7 @@ export class ResultBuffer {
   }
 }
 
-const rowOffset = (entry: number): number => ResultHeader.numWords + entry * Limits.resultRowWords;
+/** Most entries have no drafts: they share this. */
+const NONE: readonly number[] = [];
+
+const rowOffset = (row: number): number => ResultHeader.numWords + row * Limits.resultRowWords;

@@ -32,6 +32,9 @@ export interface TestAdmission {
   readonly topK?: number;
   readonly topP?: number;
   readonly seed?: number;
+  readonly repetitionPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
   readonly numLogprobs?: number;
 }
 
@@ -41,6 +44,7 @@ export interface TestEntry {
   readonly start: number;
   readonly count: number;
   readonly samples?: boolean;
+  readonly drafts?: readonly number[];
 }
 
 export interface TestPlan {
@@ -77,13 +81,14 @@ export function planWords(
   for (const admission of admissions) words.push(...admissionWords(admission));
   words[PlanHeader.numEntries] = entries.length;
   words[PlanHeader.entriesOffset] = words.length;
-  for (const { row, generation = 1, start, count, samples = false } of entries) {
+  for (const { row, generation = 1, start, count, samples = false, drafts = [] } of entries) {
     const record = new Array<number>(Entry.numWords).fill(0);
     record[Entry.row] = row;
     record[Entry.generation] = generation;
     record[Entry.start] = start;
     record[Entry.count] = count;
     record[Entry.flags] = samples ? EntryFlags.sample : 0;
+    record[Entry.numDrafts] = drafts.length;
     words.push(...record);
   }
   words[PlanHeader.numPageUpdates] = pageUpdates.length;
@@ -95,6 +100,8 @@ export function planWords(
     record[PageUpdate.page] = page;
     words.push(...record);
   }
+  words[PlanHeader.draftsOffset] = words.length;
+  for (const { drafts = [] } of entries) words.push(...drafts);
   words[PlanHeader.totalWords] = words.length;
   return words;
 }
@@ -119,9 +126,9 @@ function admissionWords(admission: TestAdmission): number[] {
   record[Admission.topK] = admission.topK ?? 0;
   record[Admission.topP] = floatBits(admission.topP ?? 1);
   record[Admission.minP] = floatBits(0);
-  record[Admission.repetitionPenalty] = floatBits(1);
-  record[Admission.presencePenalty] = floatBits(0);
-  record[Admission.frequencyPenalty] = floatBits(0);
+  record[Admission.repetitionPenalty] = floatBits(admission.repetitionPenalty ?? 1);
+  record[Admission.presencePenalty] = floatBits(admission.presencePenalty ?? 0);
+  record[Admission.frequencyPenalty] = floatBits(admission.frequencyPenalty ?? 0);
   record[Admission.seedLow] = seed;
   record[Admission.numLogprobs] = admission.numLogprobs ?? -1;
   const biasWords = logitBias.flatMap(([token, bias]) => [token, floatBits(bias)]);
@@ -178,7 +185,7 @@ export class TestModel {
 
   static requestFor(tiny: TinyModel, changes: LoadChanges = {}): NativeLoadRequest {
     const maxRows = changes.maxRows ?? 8;
-    const numResultWords = ResultHeader.numWords + maxRows * Limits.resultRowWords;
+    const numResultWords = ResultHeader.numWords + (maxRows + Limits.maxStepDrafts) * Limits.resultRowWords;
     return {
       spec: tiny.spec,
       files: changes.files ?? tiny.files,

@@ -103,7 +103,7 @@ test('a result that comes after its request has stopped is dropped', () => {
   expect(driver.core.stats()).toMatchObject({ numRunning: 0, numFreePages: 64 });
 });
 
-test('events of a generation come in order and each token names its entry', () => {
+test('events of a generation come in order and each token names its result row', () => {
   const driver = new Driver();
   driver.add(1, tokens(4, 1), { maxTokens: 2 });
   driver.add(2, tokens(4, 2), { maxTokens: 1 });
@@ -111,11 +111,11 @@ test('events of a generation come in order and each token names its entry', () =
   expect(driver.eventsOf(1)).toEqual([
     { type: 'started', id: 1, cachedTokens: 0 },
     { type: 'prefilled', id: 1 },
-    { type: 'token', id: 1, token: 7, entry: 0 },
-    { type: 'token', id: 1, token: 7, entry: 0 },
+    { type: 'token', id: 1, token: 7, resultRow: 0 },
+    { type: 'token', id: 1, token: 7, resultRow: 0 },
     { type: 'finished', id: 1, reason: 'length' },
   ]);
-  expect(driver.eventsOf(2)).toContainEqual({ type: 'token', id: 2, token: 7, entry: 1 });
+  expect(driver.eventsOf(2)).toContainEqual({ type: 'token', id: 2, token: 7, resultRow: 1 });
 });
 
 test('a generation that fills the context ends with length', () => {
@@ -174,7 +174,7 @@ test('results out of order and results that name another row are refused', () =>
   const driver = new Driver();
   driver.add(1, tokens(4));
   const plan = driver.plan();
-  const entry = { row: 0, generation: 1, token: 7, finish: Finish.none };
+  const entry = { row: 0, generation: 1, token: 7, further: [], finish: Finish.none };
   expect(() => driver.core.apply({ step: 2, entries: [entry] })).toThrow(/step 1 is the oldest/);
   expect(plan?.step).toBe(1);
   const wrong = { ...entry, generation: 9 };

@@ -31,6 +31,7 @@ export const REQUEST: Omit<ScheduledRequest, 'id' | 'promptTokens'> = {
   priority: 0,
   deadline: null,
   salt: '',
+  drafts: null,
 };
 
 export const id = (n: number): RequestId => n as RequestId;
@@ -42,6 +43,7 @@ export const tokens = (length: number, seed = 0): Int32Array =>
 export interface Answer {
   readonly finish?: number;
   readonly token?: number;
+  readonly further?: readonly number[];
 }
 
 /** A scheduler with the smallest possible engine: answers are made by the test, invariants checked at each turn. */
@@ -82,8 +84,8 @@ export class Driver {
     const plan = this.outstanding.shift();
     if (plan === undefined) throw new Error('no plan is outstanding');
     const entries = plan.entries.map((entry): EntryResult => {
-      const { token = entry.samples ? 7 : -1, finish = Finish.none } = answer(entry);
-      return { row: entry.row, generation: entry.generation, token, finish };
+      const { token = entry.samples ? 7 : -1, further = [], finish = Finish.none } = answer(entry);
+      return { row: entry.row, generation: entry.generation, token, further, finish };
     });
     this.core.apply({ step: plan.step, entries });
     return this.#turn();

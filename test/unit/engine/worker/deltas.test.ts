@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { type DeltaSink, DeltaWriter, readDeltas } from '../../../../lib/engine/worker/deltas';
 import type { DeltaMessage } from '../../../../lib/engine/worker/protocol';
-import { ResultBuffer, resultWords } from '../../../../lib/engine/worker/step-result';
+import { ResultBuffer } from '../../../../lib/engine/worker/step-result';
 import { AutoglmError } from '../../../../lib/errors';
 import { Limits, ResultHeader, ResultRow } from '../../../../lib/native/abi';
+import type { StepPlan } from '../../../../lib/scheduler/types';
 
 function recorder(): { heard: unknown[]; sinkOf: (id: number) => DeltaSink } {
   const heard: unknown[] = [];
@@ -99,19 +100,24 @@ describe('a step result', () => {
     const result = ResultBuffer.shared(4);
     const { words } = result;
     const floats = new Float32Array(words.buffer as SharedArrayBuffer);
-    expect(words).toHaveLength(resultWords(4));
-    words.set([7, 0, 2, 1234], 0);
+    expect(words).toHaveLength(ResultHeader.numWords + (4 + Limits.maxStepDrafts) * Limits.resultRowWords);
+    words.set([7, 0, 5, 1234], 0);
     const row = ResultHeader.numWords + Limits.resultRowWords;
-    words.set([2, 5, 1, 42, 1], row);
+    words.set([2, 5, 1, 42, 0], row);
     floats[row + ResultRow.logprob] = -0.25;
     words[row + ResultRow.numTop] = 2;
     words.set([42, 43], row + ResultRow.tops);
     floats.set([-0.25, -1.25], row + ResultRow.tops + Limits.maxLogprobs);
-    expect(result.read()).toEqual({
+    words.set([2, 5, 1, 44, 1], row + Limits.resultRowWords);
+    words.set([2, 5, 0, -1, 0], row + 2 * Limits.resultRowWords);
+    words.set([3, 6, 1, 45, 2], row + 3 * Limits.resultRowWords);
+    const entries = [[], [44, 50], []].map((drafts) => ({ drafts: Int32Array.from(drafts) }));
+    expect(result.read({ entries } as unknown as StepPlan)).toEqual({
       step: 7,
       entries: [
-        { row: 0, generation: 0, token: -1, finish: 0 },
-        { row: 2, generation: 5, token: 42, finish: 1 },
+        { row: 0, generation: 0, token: -1, further: [], finish: 0 },
+        { row: 2, generation: 5, token: 42, further: [44], finish: 1 },
+        { row: 3, generation: 6, token: 45, further: [], finish: 2 },
       ],
     });
     const copy = result.copy();

@@ -54,8 +54,24 @@ const plan: StepPlan = {
   ],
   pageUpdates: [{ row: 4, index: 0, page: 30 as PageId }],
   entries: [
-    { row: 4, generation: 9, id: 1 as RequestId, start: 0, count: 4, samples: true },
-    { row: 5, generation: 1, id: 2 as RequestId, start: 0, count: 3, samples: false },
+    {
+      row: 4,
+      generation: 9,
+      id: 1 as RequestId,
+      start: 0,
+      count: 6,
+      samples: true,
+      drafts: Int32Array.of(91, 92),
+    },
+    {
+      row: 5,
+      generation: 1,
+      id: 2 as RequestId,
+      start: 0,
+      count: 3,
+      samples: false,
+      drafts: new Int32Array(0),
+    },
   ],
 };
 
@@ -114,13 +130,16 @@ describe('a step plan in shared memory', () => {
     const entries = words[PlanHeader.entriesOffset] as number;
     expect(words[PlanHeader.numEntries]).toBe(2);
     expect([...words.subarray(entries, entries + 2 * Entry.numWords)]).toEqual([
-      ...[4, 9, 0, 4, EntryFlags.sample],
-      ...[5, 1, 0, 3, 0],
+      ...[4, 9, 0, 6, EntryFlags.sample, 2],
+      ...[5, 1, 0, 3, 0, 0],
     ]);
     const updates = words[PlanHeader.pageUpdatesOffset] as number;
     expect(words[PlanHeader.numPageUpdates]).toBe(1);
     expect([...words.subarray(updates, updates + PageUpdate.numWords)]).toEqual([4, 0, 30]);
-    expect(words[PlanHeader.totalWords]).toBe(updates + PageUpdate.numWords);
+    const drafts = words[PlanHeader.draftsOffset] as number;
+    expect(drafts).toBe(updates + PageUpdate.numWords);
+    expect([...words.subarray(drafts, drafts + 2)]).toEqual([91, 92]);
+    expect(words[PlanHeader.totalWords]).toBe(drafts + 2);
   });
 
   test('that does not fit is refused with both sizes, wherever it ends', () => {

@@ -1,0 +1,82 @@
+import { Limits, PageUpdate } from '../../native/abi';
+import { pagesFor, type RequestState } from '../request-state';
+import type { SchedulerState } from '../scheduler-state';
+import type { StepDraft } from '../step-draft';
+import type { Draft } from '../types';
+import type { Speculation } from './speculation';
+
+/**
+ * True when the next plan has to wait for a result: a step in flight verifies guesses, so that nobody knows where its
+ * sequences end; or it samples a token after which there is probably something to guess, which gains more than planning
+ * ahead. Everyone waits, since a step without those who guess would cost about as much as one with them.
+ */
+export function awaitsResult(state: SchedulerState): boolean {
+  if (state.numSpeculating === 0 || state.inFlight.length === 0) return false;
+  if (state.running.some(({ drafted }) => drafted !== null)) return true;
+  if (!computesOnlyDecodes(state)) return false;
+  return state.running.some((request) => request.numSampling === 1 && guessesAhead(state, request));
+}
+
+/** The next step will be one position of each sequence. */
+function computesOnlyDecodes({ running, waiting, rows }: SchedulerState): boolean {
+  const canAdmit = waiting.length > 0 && rows.numFree > 0;
+  return !canAdmit && running.every(({ isPaused, numRemaining }) => isPaused || numRemaining <= 1);
+}
+
+/** Its next token, if it is the one expected, has a continuation worth guessing. */
+function guessesAhead({ running, costs }: SchedulerState, request: RequestState): boolean {
+  const { speculation, isPaused, tokens, numTokens } = request;
+  if (speculation === null || isPaused) return false;
+  const draft = speculation.draft(tokens, numTokens, numDraftable(request) - 1, 1);
+  if (draft === null) return false;
+  const numPositions = running.filter((other) => !other.isPaused && other.numRemaining === 1).length;
+  return speculation.worthwhile(draft.tokens.length, draft.grade, numPositions, costs) > 0;
+}
+
+/** Output tokens that may still come after the next one: guesses beyond them could never count. */
+const numDraftable = ({ maxTokens, numGenerated }: RequestState): number =>
+  Math.min(Limits.maxDrafts, maxTokens - numGenerated - 1);
+
+/**
+ * Adds guesses to a step of decodes, as far as they are worth it. They take what is left of the budget, of the plan's words
+ * and of the pages nobody owns: nobody is preempted for a guess.
+ */
+export function addDrafts(state: SchedulerState, draft: StepDraft): void {
+  if (state.numSpeculating === 0 || draft.numDecodes !== draft.placed.length) return;
+  let numLeft: number = Limits.maxStepDrafts;
+  let numPositions = draft.placed.length;
+  for (const request of draft.placed) {
+    // What is guessed follows everything before it, results included.
+    if (request.speculation === null || request.numComputed < request.numPlanned) continue;
+    const room = Math.min(numDraftable(request), draft.budget, numLeft);
+    const drafted = chooseDraft(state, request, request.speculation, room, numPositions);
+    if (drafted === null || !fits(state, draft, request, drafted)) continue;
+    draft.extend(request, drafted);
+    numLeft -= drafted.tokens.length;
+    numPositions += drafted.tokens.length;
+  }
+}
+
+function chooseDraft(
+  { costs }: SchedulerState,
+  { tokens, numTokens }: RequestState,
+  speculation: Speculation,
+  room: number,
+  numPositions: number,
+): Draft | null {
+  const draft = speculation.draft(tokens, numTokens, room);
+  if (draft === null) return null;
+  const count = speculation.worthwhile(draft.tokens.length, draft.grade, numPositions, costs);
+  return count === 0 ? null : { tokens: draft.tokens.subarray(0, count), grade: draft.grade };
+}
+
+function fits(
+  { pool, config }: SchedulerState,
+  draft: StepDraft,
+  { numPlanned, planCount, pages }: RequestState,
+  { tokens }: Draft,
+): boolean {
+  const numPages = Math.max(0, pagesFor(numPlanned + planCount + tokens.length) - pages.length);
+  const numWords = tokens.length + numPages * PageUpdate.numWords;
+  return numPages <= pool.numAvailable && draft.numWords + numWords <= config.maxPlanWords;
+}
