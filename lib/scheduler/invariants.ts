@@ -45,6 +45,8 @@ function checkLists(state: SchedulerState): void {
   for (const { id, isDraining, phase } of draining) {
     expect(isDraining && phase !== 'running', 'who drains has left its row', { id, phase });
   }
+  const numSpeculating = [...requests.values()].filter(({ speculation }) => speculation !== null).length;
+  expect(numSpeculating === state.numSpeculating, 'who guesses is counted', { numSpeculating });
   const numDeadlines = [...requests.values()].filter(({ deadline }) => deadline !== null).length;
   expect(numDeadlines === state.numDeadlines, 'deadlines are counted', {
     numDeadlines,
