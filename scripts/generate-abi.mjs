@@ -70,9 +70,9 @@ const componentDtypes = calls('formats.def', 'AUTOGLM_COMPONENT_DTYPE').map(([na
 ]);
 lines.push(object('COMPONENT_DTYPES', componentDtypes));
 lines.push('export type ComponentDtype = keyof typeof COMPONENT_DTYPES;\n');
-const kv = calls('formats.def', 'AUTOGLM_KV_DTYPE').map(([name, bytes], id) => [
+const kv = calls('formats.def', 'AUTOGLM_KV_DTYPE').map(([name, bytes, scaleBytes], id) => [
   name,
-  { id, bytes: Number(bytes) },
+  { id, bytes: Number(bytes), scaleBytes: Number(scaleBytes) },
 ]);
 lines.push(object('KV_DTYPES', kv));
 lines.push('export type KvDtype = keyof typeof KV_DTYPES;\n');

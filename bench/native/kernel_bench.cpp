@@ -1,8 +1,7 @@
 // Speed of the kernels on SmolLM2-135M's shapes (Q4_1 body, Q8_0 head): the products of one step at several
-// batch sizes, attention, and repacking, beside the machine's read bandwidth measured in the same run. Usage:
+// batch sizes and repacking, beside the machine's read bandwidth measured in the same run. Usage:
 // autoglm_kernel_bench [threads] [isa]. Prints a table; docs/kernels/matmul.md says how to read it.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -10,8 +9,8 @@
 #include <vector>
 
 #include "base/cpu_info.h"
+#include "best_seconds.h"
 #include "ops/activation.h"
-#include "ops/attention.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/quantize_rows.h"
@@ -22,23 +21,6 @@ namespace autoglm {
 namespace {
 
 constexpr int64_t kHidden = 576, kQkv = 960, kFfn = 1536, kVocab = 49152, kNumLayers = 30;
-constexpr int64_t kNumQHeads = 9, kNumKvHeads = 3, kHeadDim = 64;
-
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Best of several runs: other programs only ever make a run slower.
-template <typename Body>
-double best_seconds(int num_runs, Body&& body) {
-  double best = 1e9;
-  for (int run = 0; run < num_runs; ++run) {
-    const double start = seconds();
-    body();
-    best = std::min(best, seconds() - start);
-  }
-  return best;
-}
 
 class Buffer {
  public:
@@ -200,37 +182,6 @@ void bench_products(const Execution& execution, std::vector<Layer>& layers, cons
   }
 }
 
-void bench_attention(const Execution& execution) {
-  constexpr int64_t kContext = 4096;
-  KvPages kv;
-  kv.num_kv_heads = kNumKvHeads;
-  kv.head_dim = kv.value_dim = kHeadDim;
-  kv.num_pages = kContext / kPageSize;
-  kv.page_stride = kv.page_bytes();
-  Buffer pages(kv.num_pages * kv.page_stride);
-  kv.data = pages.bytes.data();
-  std::vector<int32_t> table(kv.num_pages);
-  for (int64_t i = 0; i < kv.num_pages; ++i) table[i] = static_cast<int32_t>(i);
-  std::printf("%8s %10s %12s\n", "rows", "context", "us / layer");
-  for (const auto& [rows, context] :
-       {std::pair<int64_t, int64_t>{1, 256}, {1, 4096}, {512, 512}, {128, 4096}}) {
-    const int64_t q_cols = kNumQHeads * kHeadDim;
-    std::vector<float> q(rows * q_cols, 0.01f), out(rows * q_cols);
-    std::vector<float> scratch(4 * attention_scratch_floats(rows, kNumQHeads, kHeadDim) + (1 << 20));
-    const SequenceSlice slice = {table.data(), 0, context - rows, rows};
-    AttentionPlan plan;
-    plan.build({&slice, 1}, kNumQHeads, kNumKvHeads, kHeadDim, static_cast<int64_t>(scratch.size()));
-    AttentionParams params;
-    params.q = TensorView<const float>(q.data(), rows, q_cols);
-    params.num_q_heads = kNumQHeads;
-    params.kv = kv;
-    params.out = TensorView<float>(out.data(), rows, q_cols);
-    const double time = best_seconds(20, [&] { attention(execution, plan, params, scratch); });
-    std::printf("%8lld %10lld %12.1f\n", static_cast<long long>(rows), static_cast<long long>(context),
-                time * 1e6);
-  }
-}
-
 void bench_repack(ThreadPool& pool, std::vector<Layer>& layers, Weights& head) {
   double bytes = static_cast<double>(head.stored.bytes.size());
   for (Layer& layer : layers) {
@@ -262,7 +213,6 @@ void bench(int num_threads, Isa isa) {
   std::printf("read bandwidth: %.1f GB/s\n", read_bandwidth(pool, layers, head));
   bench_products(execution, layers, head);
   std::printf("read bandwidth: %.1f GB/s\n", read_bandwidth(pool, layers, head));
-  bench_attention(execution);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
+import type { KvDtype } from '../native/abi';
 import type { AdapterFlag } from './adapters';
 
 /** Options of every command that loads a model, as Commander gives them. */
@@ -7,7 +8,7 @@ export interface ModelFlags {
   readonly threads?: number;
   readonly context?: number;
   readonly kvMemory?: string;
-  readonly kvDtype?: 'bf16' | 'f32';
+  readonly kvDtype?: KvDtype;
   readonly precision?: 'fast' | 'exact';
   readonly concurrency?: number;
   readonly chatTemplate?: string;
@@ -59,7 +60,7 @@ export function precisionOption(): Option {
 }
 
 export function kvDtypeOption(): Option {
-  return new Option('--kv-dtype <dtype>', 'numbers in the KV cache').choices(['bf16', 'f32']);
+  return new Option('--kv-dtype <dtype>', 'numbers in the KV cache').choices(['bf16', 'f32', 'int8']);
 }
 
 export function addNetworkOptions(command: Command): Command {

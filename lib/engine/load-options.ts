@@ -94,7 +94,7 @@ const LOAD_OPTIONS = {
   signal: abortSignal,
 };
 
-const KV_OPTIONS = { dtype: oneOf<KvDtype>('bf16', 'f32'), memory: memorySize, prefixCache: boolean };
+const KV_OPTIONS = { dtype: oneOf<KvDtype>('bf16', 'f32', 'int8'), memory: memorySize, prefixCache: boolean };
 
 export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadOptions {
   const options = parseObject('options', typeof source === 'string' ? { source } : source, LOAD_OPTIONS);

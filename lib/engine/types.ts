@@ -34,7 +34,10 @@ export interface BinaryInfo {
 }
 
 export interface KvCacheOptions {
-  /** Default bf16, and f32 with `precision: 'exact'`. */
+  /**
+   * Default bf16, and f32 with `precision: 'exact'`. int8 takes half of bf16's memory, with a scale for each token and KV
+   * head; models with latent attention (MLA) refuse it with `invalid_parameter`.
+   */
   readonly dtype?: KvDtype;
   /** Bytes, or text such as "512MiB", "8GiB". Default: four sequences of the context, at most half of free memory. */
   readonly memory?: number | string;

@@ -1,3 +1,4 @@
+import { AutoglmError } from '../errors';
 import {
   type ComputeLayout,
   KV_DTYPES,
@@ -52,6 +53,8 @@ const GROUP = 32;
 const ALIGNMENT = 64;
 /** A page holds each value padded to this many dims: KvPages in native/base/op_params.h. */
 const VALUE_PAD = 16;
+/** Its keys fill lanes of this size. */
+const LANE_BYTES = 4;
 
 /** Computes from the description alone what loading it will take; no weight is read. */
 export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
@@ -81,13 +84,29 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
 }
 
 function kvBytesPerToken(spec: DecoderSpec, dtype: KvDtype): number {
-  let elements = 0;
+  const { bytes, scaleBytes } = KV_DTYPES[dtype];
+  const laneDims = LANE_BYTES / bytes;
+  let sum = 0;
   for (const { attention } of spec.layers) {
+    const { headDim, valueDim, numKvHeads } = attention;
+    if (dtype === 'int8') checkInt8(attention);
     // A latent is key and value at once.
-    const valueDim = attention.latent === null ? Math.ceil(attention.valueDim / VALUE_PAD) * VALUE_PAD : 0;
-    elements += attention.numKvHeads * (attention.headDim + valueDim);
+    const values = attention.latent === null ? Math.ceil(valueDim / VALUE_PAD) * VALUE_PAD : 0;
+    const keys = Math.ceil(headDim / laneDims) * laneDims;
+    sum += numKvHeads * ((keys + values) * bytes + 2 * scaleBytes);
   }
-  return elements * KV_DTYPES[dtype].bytes;
+  return sum;
+}
+
+/** One scale cannot serve a latent and the rotated dims beside it, which differ in size by orders of magnitude. */
+function checkInt8({ latent, headDim }: DecoderSpec['layers'][number]['attention']): void {
+  if (latent === null && headDim >= LANE_BYTES) return;
+  const what = latent === null ? `heads of ${headDim} dimensions` : 'latent attention (MLA)';
+  throw new AutoglmError(
+    'invalid_parameter',
+    `expected kvCache.dtype to be "bf16" or "f32" for a model with ${what}, got "int8"`,
+    { details: { path: 'kvCache.dtype', found: 'int8', allowed: ['bf16', 'f32'] } },
+  );
 }
 
 function tensorMemory({ role, source }: NativeTensor, precision: 'fast' | 'exact'): TensorMemory {

@@ -178,8 +178,9 @@ export const COMPONENT_DTYPES = {
 export type ComponentDtype = keyof typeof COMPONENT_DTYPES;
 
 export const KV_DTYPES = {
-  bf16: {"id":0,"bytes":2},
-  f32: {"id":1,"bytes":4},
+  bf16: {"id":0,"bytes":2,"scaleBytes":0},
+  f32: {"id":1,"bytes":4,"scaleBytes":0},
+  int8: {"id":2,"bytes":1,"scaleBytes":4},
 } as const;
 
 export type KvDtype = keyof typeof KV_DTYPES;

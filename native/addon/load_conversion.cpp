@@ -126,7 +126,7 @@ LoadRequest to_load_request(Napi::Value value) {
   result.weights = to_weight_map(request, static_cast<int64_t>(result.files.size()));
   result.is_exact = request.choice("precision", {"fast", "exact"}) == 1;
   result.kv_dtype = static_cast<KvDtype>(request.choice("kvDtype", {
-#define AUTOGLM_KV_DTYPE(name, bytes) #name,
+#define AUTOGLM_KV_DTYPE(name, ...) #name,
 #include "base/formats.def"
 #undef AUTOGLM_KV_DTYPE
                                                                    }));

@@ -30,7 +30,7 @@ enum class ComponentDtype : uint8_t {
 };
 
 enum class KvDtype : uint8_t {
-#define AUTOGLM_KV_DTYPE(name, bytes) name,
+#define AUTOGLM_KV_DTYPE(name, ...) name,
 #include "base/formats.def"
 #undef AUTOGLM_KV_DTYPE
 };
@@ -87,8 +87,14 @@ inline constexpr int64_t kComponentDtypeBytes[] = {
 #undef AUTOGLM_COMPONENT_DTYPE
 };
 
-inline constexpr int64_t kKvDtypeBytes[] = {
-#define AUTOGLM_KV_DTYPE(name, bytes) bytes,
+struct KvDtypeInfo {
+  std::string_view name;
+  int64_t bytes;
+  int64_t scale_bytes;
+};
+
+inline constexpr KvDtypeInfo kKvDtypes[] = {
+#define AUTOGLM_KV_DTYPE(name, bytes, scale_bytes) {#name, bytes, scale_bytes},
 #include "base/formats.def"
 #undef AUTOGLM_KV_DTYPE
 };
@@ -102,6 +108,7 @@ constexpr std::string_view name_of(ComputeLayout layout) {
 // True when the scales lie in tensors of their own.
 constexpr bool is_code_format(StoredFormat format) { return format >= StoredFormat::f8_e4m3; }
 constexpr int64_t bytes_of(ComponentDtype dtype) { return kComponentDtypeBytes[static_cast<int>(dtype)]; }
-constexpr int64_t bytes_of(KvDtype dtype) { return kKvDtypeBytes[static_cast<int>(dtype)]; }
+constexpr const KvDtypeInfo& info_of(KvDtype dtype) { return kKvDtypes[static_cast<int>(dtype)]; }
+constexpr int64_t bytes_of(KvDtype dtype) { return info_of(dtype).bytes; }
 
 }  // namespace autoglm

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "base/formats.h"
 #include "base/packed_matrix.h"
@@ -95,10 +96,12 @@ struct ActivationParams {
 // One layer's part of the KV pool. A page holds 16 token slots for every KV head. Per head, K then V:
 //   bf16   K [head_dim / 2][16 slots][2], V [8 slot pairs][value_dim padded][2 slots]
 //   f32    K [head_dim][16 slots],        V [16 slots][value_dim padded]
-// value_dim is padded to a multiple of 16 with zeros. A latent page holds each token once, as V of head_dim
-// dims does: its last value_dim dims are the value, too; both dims are multiples of 16 then. A page is zeroed
-// when its slot 0 is written: slots that hold no token must be finite, because attention multiplies them by
-// zero.
+//   int8   K [head_dim / 4][16 slots][4], V [4 slot quads][value_dim padded][4 slots], and 16 float scales of
+//          each: value = scale * int8. Quad g of V holds slots 2g, 2g + 1, 2g + 8 and 2g + 9.
+// head_dim is padded to whole lanes of 4 bytes and value_dim to a multiple of 16, with zeros. A latent page
+// holds each token once, as V of head_dim dims does: its last value_dim dims are the value, too; both dims
+// are multiples of 16 then, and int8 does not apply. A page is zeroed when its slot 0 is written: slots that
+// hold no token must be finite, because attention multiplies them by zero.
 inline constexpr int64_t kPageSize = 16;  // tokens
 
 struct KvPages {
@@ -112,15 +115,33 @@ struct KvPages {
   int64_t num_pages = 0;
 
   int64_t padded_value_dim() const { return (value_dim + 15) / 16 * 16; }
-  int64_t key_bytes() const { return is_latent ? 0 : kPageSize * head_dim * bytes_of(dtype); }
+  // Dims of one token in K.
+  int64_t key_dims() const {
+    const int64_t lane_dims = 4 / bytes_of(dtype);
+    return (head_dim + lane_dims - 1) / lane_dims * lane_dims;
+  }
+  int64_t key_bytes() const { return is_latent ? 0 : kPageSize * key_dims() * bytes_of(dtype); }
   // Dims of one token in V.
   int64_t stored_dims() const { return is_latent ? head_dim : padded_value_dim(); }
-  int64_t head_bytes() const { return key_bytes() + kPageSize * stored_dims() * bytes_of(dtype); }
+  int64_t value_bytes() const { return kPageSize * stored_dims() * bytes_of(dtype); }
+  int64_t head_bytes() const {
+    return key_bytes() + value_bytes() + 2 * kPageSize * info_of(dtype).scale_bytes;
+  }
   int64_t page_bytes() const { return num_kv_heads * head_bytes(); }
   std::byte* keys(int64_t page, int64_t kv_head) const {
     return data + page * page_stride + kv_head * head_bytes();
   }
   std::byte* values(int64_t page, int64_t kv_head) const { return keys(page, kv_head) + key_bytes(); }
+  // int8 only; `keys` is where the page's keys begin.
+  template <typename Byte>
+  auto* key_scales(Byte* keys) const {
+    using Scale = std::conditional_t<std::is_const_v<Byte>, const float, float>;
+    return reinterpret_cast<Scale*>(keys + key_bytes() + value_bytes());
+  }
+  template <typename Byte>
+  auto* value_scales(Byte* keys) const {
+    return key_scales(keys) + kPageSize;
+  }
 };
 
 // Positions [start, start + count) of one running request; they are rows [first_row, first_row + count) of
@@ -133,7 +154,9 @@ struct SequenceSlice {
 };
 
 // Prepares attention: adds nothing to v; norms q and k per head, rotates them, scales q, and writes k and v
-// to their pages. q_out[r, h] = q_scale * rope(norm(q[r, h])).
+// to their pages. q_out[r, h] = q_scale * rope(norm(q[r, h])); for int8 pages it is 16-bit integers and a
+// scale in the same memory: two 32-bit words for four dims, 4i and 4i + 2, then 4i + 1 and 4i + 3, and the
+// scale behind the last word. That takes head_dim >= 4.
 struct KvAppendParams {
   TensorView<const float> q;  // [rows, num_q_heads * head_dim]
   TensorView<const float> k;  // [rows, num_kv_heads * head_dim]

@@ -59,6 +59,9 @@ struct Avx2 {
   }
 
   static Int load_int(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+  static void store_int(int32_t* to, Int value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
+  }
   static Int broadcast_int(int32_t value) { return _mm256_set1_epi32(value); }
   static Int add_int(Int a, Int b) { return _mm256_add_epi32(a, b); }
   static Int sub_int(Int a, Int b) { return _mm256_sub_epi32(a, b); }
@@ -75,6 +78,18 @@ struct Avx2 {
   template <int kBits>
   static Int shift_right_signed(Int a) {
     return _mm256_srai_epi32(a, kBits);
+  }
+  static void split_bytes(Int quads, Int& even, Int& odd) {
+    even = _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8);
+    odd = _mm256_srai_epi16(quads, 8);
+  }
+  // Assembly, since GCC 12 regroups sums of intrinsics into trees and then moves them through the stack.
+  static Int dot_pairs(Int a, Int b, Int sum) {
+    Int product;
+    asm("vpmaddwd %[b], %[a], %[product]\n\tvpaddd %[product], %[sum], %[sum]"
+        : [sum] "+x"(sum), [product] "=&x"(product)
+        : [a] "x"(a), [b] "x"(b));
+    return sum;
   }
   static Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
   static Int to_int(Float a) { return _mm256_cvtps_epi32(a); }

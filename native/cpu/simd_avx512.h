@@ -1,4 +1,4 @@
-// The operations of simd_plain.h on 16 lanes, for AVX-512 F, BW, VL and DQ.
+// The operations of simd_plain.h on 16 lanes, for AVX-512 F, BW, VL, DQ and VNNI.
 #pragma once
 
 #include <immintrin.h>
@@ -69,6 +69,7 @@ struct Avx512 {
   }
 
   static Int load_int(const void* from) { return _mm512_loadu_si512(from); }
+  static void store_int(int32_t* to, Int value) { _mm512_storeu_si512(to, value); }
   static Int broadcast_int(int32_t value) { return _mm512_set1_epi32(value); }
   static Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
   static Int sub_int(Int a, Int b) { return _mm512_sub_epi32(a, b); }
@@ -86,6 +87,11 @@ struct Avx512 {
   static Int shift_right_signed(Int a) {
     return _mm512_srai_epi32(a, kBits);
   }
+  static void split_bytes(Int quads, Int& even, Int& odd) {
+    even = _mm512_srai_epi16(_mm512_slli_epi16(quads, 8), 8);
+    odd = _mm512_srai_epi16(quads, 8);
+  }
+  static Int dot_pairs(Int a, Int b, Int sum) { return _mm512_dpwssd_epi32(sum, a, b); }
   static Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
   static Int to_int(Float a) { return _mm512_cvtps_epi32(a); }
   static Int bits_of(Float a) { return _mm512_castps_si512(a); }

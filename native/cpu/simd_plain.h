@@ -14,6 +14,7 @@ struct Plain {
   using Float = float __attribute__((vector_size(16)));
   using Int = int32_t __attribute__((vector_size(16)));
   using Unsigned = uint32_t __attribute__((vector_size(16)));
+  using Short = int16_t __attribute__((vector_size(16)));
 
   static Float broadcast(float value) { return Float{value, value, value, value}; }
   static Float zero() { return Float{}; }
@@ -77,6 +78,7 @@ struct Plain {
     std::memcpy(&out, from, sizeof(out));
     return out;
   }
+  static void store_int(int32_t* to, Int value) { std::memcpy(to, &value, sizeof(value)); }
   static Int broadcast_int(int32_t value) { return Int{value, value, value, value}; }
   static Int add_int(Int a, Int b) {
     return reinterpret_cast<Int>(reinterpret_cast<Unsigned>(a) + reinterpret_cast<Unsigned>(b));
@@ -98,6 +100,16 @@ struct Plain {
   template <int kBits>
   static Int shift_right_signed(Int a) {
     return a >> kBits;
+  }
+  // Bytes 0 and 2, and bytes 1 and 3 of every lane, as pairs of 16-bit integers.
+  static void split_bytes(Int quads, Int& even, Int& odd) {
+    even = reinterpret_cast<Int>((reinterpret_cast<Short>(quads) << 8) >> 8);
+    odd = reinterpret_cast<Int>(reinterpret_cast<Short>(quads) >> 8);
+  }
+  // sum + the products of both pairs of 16-bit integers in every lane.
+  static Int dot_pairs(Int a, Int b, Int sum) {
+    const Int low = (shift_left<16>(a) >> 16) * (shift_left<16>(b) >> 16);
+    return sum + low + (a >> 16) * (b >> 16);
   }
   static Float to_float(Int a) { return __builtin_convertvector(a, Float); }
   // Nearest, ties to even, for magnitudes up to 2^22; any value for others. The sum has no fraction bits

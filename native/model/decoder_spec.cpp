@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "base/error.h"
 
@@ -165,6 +166,17 @@ void check_decoder_spec(const DecoderSpec& spec) {
     }
     check_norm(what + ".norm", layer.norm);
     check_finite(what + ".residualScale", layer.residual_scale);
+  }
+}
+
+void check_kv_dtype(const DecoderSpec& spec, KvDtype dtype) {
+  if (dtype != KvDtype::int8) return;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const AttentionSpec& attention = spec.layers[i].attention;
+    if (!attention.latent && attention.head_dim >= 4) continue;
+    throw Error(ErrorCode::invalid_parameter,
+                "layers." + std::to_string(i) +
+                    ": expected kvDtype bf16 or f32 for a latent and for heads of 2 dims, got int8");
   }
 }
 

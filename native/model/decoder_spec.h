@@ -129,4 +129,7 @@ struct DecoderSpec {
 // rope tables that do not exist) and unsupported_model for settings that no kernel executes.
 void check_decoder_spec(const DecoderSpec& spec);
 
+// Throws invalid_parameter for layers whose keys and values cannot be kept as `dtype`.
+void check_kv_dtype(const DecoderSpec& spec, KvDtype dtype);
+
 }  // namespace autoglm

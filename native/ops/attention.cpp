@@ -96,7 +96,7 @@ void AttentionPlan::check(const AttentionParams& params, std::span<float> scratc
   check_equal("attention: value dim", kv.value_dim, value_dim_);
   check_that(kv.data != nullptr && kv.page_stride >= kv.page_bytes(), "attention: a KV pool");
   check_that(kv.head_dim > 0 && kv.head_dim % 2 == 0, "attention: an even head dim");
-  check_latent_dims("attention: pages", kv);
+  check_page_dims("attention: pages", kv);
   check_that(kv.value_dim > 0 && kv.value_dim <= cpu::kMaxValueDim, "attention: a value dim in 1..1,024");
   check_view("attention: q", params.q, params.q.num_rows, num_q_heads_ * kv.head_dim);
   check_outputs("attention: output", params.out, params.quantized, params.q.num_rows,

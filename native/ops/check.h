@@ -55,7 +55,10 @@ inline void check_outputs(const char* what, const TensorView<float>& out, const 
   if (quantized.is_present()) check_written(what, quantized, num_rows, num_cols);
 }
 
-inline void check_latent_dims(const char* what, const KvPages& kv) {
+// What pages of each kind ask of their dims.
+inline void check_page_dims(const char* what, const KvPages& kv) {
+  check_that(kv.dtype != KvDtype::int8 || (kv.head_dim >= 4 && !kv.is_latent),
+             "int8 pages: a head dim of at least 4, and no latents");
   if (!kv.is_latent) return;
   check_equal(what, kv.head_dim % 16, 0);
   check_equal(what, kv.value_dim % 16, 0);

@@ -22,7 +22,7 @@ void check_append(const KvAppendParams& params) {
   check_that(kv.value_dim > 0 && kv.value_dim <= cpu::kMaxValueDim, "kv append: a value dim in 1..1,024");
   check_view("kv append: q", params.q, num_rows, params.num_q_heads * kv.head_dim);
   check_view("kv append: k", params.k, num_rows, kv.num_kv_heads * kv.head_dim);
-  check_latent_dims("kv append: pages", kv);
+  check_page_dims("kv append: pages", kv);
   if (!kv.is_latent) check_view("kv append: v", params.v, num_rows, kv.num_kv_heads * kv.value_dim);
   check_that(params.first_normed_k >= 0 && params.first_normed_k <= kv.head_dim,
              "kv append: normed dims within the head");

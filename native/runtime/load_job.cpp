@@ -41,6 +41,7 @@ void LoadJob::run(int num_threads) noexcept {
 
 std::shared_ptr<Model> LoadJob::load(int num_threads) {
   check_decoder_spec(request_.spec);
+  check_kv_dtype(request_.spec, request_.kv_dtype);
   const Precision precision = request_.is_exact ? Precision::exact : Precision::fast;
   std::unique_ptr<DecoderWeights> weights;
   {

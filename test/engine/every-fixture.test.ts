@@ -57,31 +57,52 @@ async function withFixture<T>(
   }
 }
 
-describe.each([...FIXTURES, ...STORED_FIXTURES])('%s', (name) => {
-  test('answers alone, together, from cached prefixes, after preemption and on one thread are the same', async () => {
-    const alone: Answer[] = [];
-    const pageBytes = await withFixture(engine, name, { kvCache: { prefixCache: false } }, async (model) => {
-      for (const request of requests) alone.push(await answer(model, request));
-      return model.info.kvBytesPerToken * 16;
-    });
-    await withFixture(engine, name, { maxStepTokens: 48 }, async (model) => {
-      expect(await together(model), 'together, in steps of 48 positions').toEqual(alone);
-      const before = (await model.stats()).prefixHitTokens;
-      expect(await together(model), 'with cached prefixes').toEqual(alone);
-      expect((await model.stats()).prefixHitTokens).toBeGreaterThan(before);
-    });
-    // Eleven pages are one full sequence; the first three requests begin together with ten and come to need fourteen.
-    await withFixture(
-      engine,
-      name,
-      { kvCache: { memory: 12 * pageBytes, prefixCache: false } },
-      async (model) => {
+const isLatent = (name: string): boolean => name.startsWith('glm4-moe-lite');
+
+/** Caches and the fixtures they are tried with: an int8 one does not go with latents. */
+const CACHES = [
+  ['bf16', [...FIXTURES, ...STORED_FIXTURES]],
+  ['int8', FIXTURES.filter((name) => !isLatent(name))],
+] as const;
+
+describe.each(CACHES.flatMap(([dtype, names]) => names.map((name) => [name, dtype] as const)))(
+  '%s with a cache of %s',
+  (name, dtype) => {
+    test('answers alone, together, from cached prefixes, after preemption and on one thread are the same', async () => {
+      const alone: Answer[] = [];
+      const uncached = { dtype, prefixCache: false };
+      const pageBytes = await withFixture(engine, name, { kvCache: uncached }, async (model) => {
+        for (const request of requests) alone.push(await answer(model, request));
+        return model.info.kvBytesPerToken * 16;
+      });
+      await withFixture(engine, name, { maxStepTokens: 48, kvCache: { dtype } }, async (model) => {
+        expect(await together(model), 'together, in steps of 48 positions').toEqual(alone);
+        const before = (await model.stats()).prefixHitTokens;
+        expect(await together(model), 'with cached prefixes').toEqual(alone);
+        expect((await model.stats()).prefixHitTokens).toBeGreaterThan(before);
+      });
+      // Eleven pages are one full sequence; the first three requests begin together with ten and come to need fourteen.
+      await withFixture(engine, name, { kvCache: { ...uncached, memory: 12 * pageBytes } }, async (model) => {
         await untilPreempted(model, async () => expect(await together(model), 'in 12 pages').toEqual(alone));
-      },
-    );
-    // Prompts are cut while others decode, and the short ones do from the second step on.
-    await withFixture(singleThreaded, name, { maxChunkTokens: 7 }, async (model) => {
-      expect(await together(model), 'on one thread, in chunks of 7').toEqual(alone);
+      });
+      // Prompts are cut while others decode, and the short ones do from the second step on.
+      await withFixture(singleThreaded, name, { maxChunkTokens: 7, kvCache: { dtype } }, async (model) => {
+        expect(await together(model), 'on one thread, in chunks of 7').toEqual(alone);
+      });
     });
-  });
-});
+  },
+);
+
+test.each(FIXTURES.filter(isLatent))(
+  '%s refuses a cache of int8 before its weights are read',
+  async (name) => {
+    const loading = withFixture(engine, name, { kvCache: { dtype: 'int8' } }, async () => {});
+    await expect(loading).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: expect.stringMatching(
+        /kvCache\.dtype to be "bf16" or "f32" for a model with latent attention/,
+      ),
+      details: { path: 'kvCache.dtype' },
+    });
+  },
+);

@@ -73,8 +73,7 @@ class KvPool {
 };
 
 // Nearest bfloat16, through integers that leave no doubt about ties.
-inline float as_stored(KvDtype dtype, float value) {
-  if (dtype == KvDtype::f32) return value;
+inline float to_bf16_value(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
   const uint32_t rest = bits & 0xffff;
@@ -84,6 +83,23 @@ inline float as_stored(KvDtype dtype, float value) {
   return value;
 }
 
+// Integers of magnitudes up to `limit` times one scale, as int8 pages and their queries round a head.
+inline std::vector<float> to_integers(const float* head, int64_t count, float limit) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(head[i]));
+  std::vector<float> out(head, head + count);
+  for (float& each : out) each = std::nearbyint(each * (limit / largest)) * (largest / limit);
+  return out;
+}
+
+// One head of one token of K or V as pages of `dtype` keep it.
+inline std::vector<float> as_stored(KvDtype dtype, const float* head, int64_t count) {
+  if (dtype == KvDtype::int8) return to_integers(head, count, 127);
+  std::vector<float> out(head, head + count);
+  if (dtype == KvDtype::bf16) std::ranges::transform(out, out.begin(), to_bf16_value);
+  return out;
+}
+
 // Attention of one query head at `position` over k[token][head_dim], v[token][value_dim], already as stored.
 inline std::vector<double> reference_attention(const AttentionShape& shape, const float* q, int64_t position,
                                                const std::vector<float>& k, const std::vector<float>& v,
@@ -91,11 +107,13 @@ inline std::vector<double> reference_attention(const AttentionShape& shape, cons
   const int64_t last = shape.is_causal ? position : num_tokens - 1;
   const int64_t first =
       shape.sliding_window > 0 ? std::max<int64_t>(0, position - shape.sliding_window + 1) : 0;
+  std::vector<float> query(q, q + shape.head_dim);
+  if (shape.dtype == KvDtype::int8) query = to_integers(q, shape.head_dim, 16383);
   std::vector<double> scores;
   double largest = -INFINITY;
   for (int64_t token = first; token <= last; ++token) {
     double score = 0;
-    for (int64_t i = 0; i < shape.head_dim; ++i) score += double{q[i]} * k[token * shape.head_dim + i];
+    for (int64_t i = 0; i < shape.head_dim; ++i) score += double{query[i]} * k[token * shape.head_dim + i];
     score *= shape.scale;
     if (shape.soft_cap > 0) score = shape.soft_cap * std::tanh(score / shape.soft_cap);
     scores.push_back(score);

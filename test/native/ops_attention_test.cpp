@@ -78,8 +78,10 @@ class AttentionRun {
 
   // Everything computed so far against the reference. Tolerance: weights are products of f32 functions good
   // to 4e-7 whose exponents lose |score| * 2^-22 from chains of head_dim roundings; outputs are averages of
-  // values below 6.
+  // values below 6. int8 pages also round weights to 15 bits of the largest in a block: 64 errors of up to
+  // 2^-16, of which 8 add up, times values of up to 4.
   void expect_reference(const std::vector<std::vector<float>>& outs) const {
+    const double tolerance = shape_.dtype == KvDtype::int8 ? 5e-4 : 1e-4;
     for (size_t i = 0; i < outs.size(); ++i) {
       const Sequence& each = sequences_[i];
       for (int64_t head = 0; head < shape_.num_q_heads; ++head) {
@@ -91,7 +93,7 @@ class AttentionRun {
           const auto expected = reference_attention(shape_, q, token, k, v, each.num_done);
           for (int64_t col = 0; col < shape_.value_dim; ++col) {
             const float found = outs[i][(token * shape_.num_q_heads + head) * shape_.value_dim + col];
-            ASSERT_NEAR(found, expected[col], 1e-4)
+            ASSERT_NEAR(found, expected[col], tolerance)
                 << "sequence " << i << ", token " << token << ", head " << head << ", column " << col;
           }
         }
@@ -116,8 +118,8 @@ class AttentionRun {
     std::vector<float> out;
     const int64_t cols = shape_.num_kv_heads * dim;
     for (int64_t token = 0; token < static_cast<int64_t>(rows.size()) / cols; ++token) {
-      for (int64_t i = 0; i < dim; ++i)
-        out.push_back(as_stored(shape_.dtype, rows[token * cols + head * dim + i]));
+      const std::vector<float> stored = as_stored(shape_.dtype, rows.data() + token * cols + head * dim, dim);
+      out.insert(out.end(), stored.begin(), stored.end());
     }
     return out;
   }
@@ -196,6 +198,25 @@ TEST_P(Attention, EqualsFloat64ForEveryKind) {
        .value_dim = 80,
        .dtype = KvDtype::f32,
        .is_latent = true},
+      {.num_q_heads = 9, .num_kv_heads = 3, .dtype = KvDtype::int8},
+      {.num_q_heads = 8,
+       .num_kv_heads = 2,
+       .head_dim = 32,
+       .value_dim = 40,
+       .dtype = KvDtype::int8,
+       .sliding_window = 50},
+      {.num_q_heads = 6,
+       .num_kv_heads = 1,
+       .head_dim = 80,
+       .value_dim = 80,
+       .dtype = KvDtype::int8,
+       .soft_cap = 20},
+      {.num_q_heads = 2,
+       .num_kv_heads = 2,
+       .head_dim = 6,
+       .value_dim = 10,
+       .dtype = KvDtype::int8,
+       .scale = 0.4f},
   };
   uint64_t seed = 31;
   for (const AttentionShape& shape : shapes) {
@@ -214,14 +235,21 @@ TEST_P(Attention, EqualsFloat64ForEveryKind) {
 }
 
 TEST_P(Attention, EqualsFloat64WhenNotCausal) {
-  AttentionRun run(GetParam(),
-                   {.num_q_heads = 4, .num_kv_heads = 2, .head_dim = 32, .value_dim = 32, .is_causal = false},
-                   2, 41);
-  run.add(90, 42);
-  run.add(5, 43);
-  std::vector<std::vector<float>> outs;
-  run.step({90, 5}, outs);
-  run.expect_reference(outs);
+  for (const KvDtype dtype : {KvDtype::bf16, KvDtype::int8}) {
+    SCOPED_TRACE(info_of(dtype).name);
+    const AttentionShape shape = {.num_q_heads = 4,
+                                  .num_kv_heads = 2,
+                                  .head_dim = 32,
+                                  .value_dim = 32,
+                                  .dtype = dtype,
+                                  .is_causal = false};
+    AttentionRun run(GetParam(), shape, 2, 41);
+    run.add(90, 42);
+    run.add(5, 43);
+    std::vector<std::vector<float>> outs;
+    run.step({90, 5}, outs);
+    run.expect_reference(outs);
+  }
 }
 
 // Goal: batching, chunking, split tasks, scratch size and threads are invisible bit for bit.
@@ -231,6 +259,7 @@ TEST_P(Attention, GivesATokenTheSameBitsHoweverTheStepsAreCut) {
   const AttentionShape shapes[] = {
       {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48},
       {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48, .dtype = KvDtype::f32},
+      {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48, .dtype = KvDtype::int8},
       {.num_q_heads = 7, .num_kv_heads = 1, .head_dim = 48, .value_dim = 32, .is_latent = true}};
   for (const AttentionShape& shape : shapes) {
     AttentionRun whole(GetParam(), shape, 1, 51);
@@ -358,6 +387,45 @@ TEST_P(Attention, AppendingNormsAndRotatesHeads) {
         ASSERT_NEAR(keys[i * 16 + position % 16], expected[i], 1e-5) << "key " << i;
       for (int i = 0; i < 8; ++i) ASSERT_EQ(values[position % 16 * 16 + i], v[row * 8 + i]) << "value " << i;
     }
+  }
+}
+
+// Goal: integers have no NaN, but a head that had one must show it, and no other sequence.
+TEST_P(Attention, AHeadOfInt8KeysOrValuesWithANanGivesNans) {
+  for (const bool is_value : {false, true}) {
+    const AttentionShape shape = {.num_q_heads = 2, .num_kv_heads = 1, .dtype = KvDtype::int8};
+    AttentionRun run(GetParam(), shape, 1, 81);
+    Sequence& damaged = run.add(20, 82);
+    (is_value ? damaged.v : damaged.k)[3 * 64 + 5] = NAN;
+    run.add(20, 83);
+    std::vector<std::vector<float>> outs;
+    run.step({20, 20}, outs);
+    const auto is_nan = [](float value) { return std::isnan(value); };
+    EXPECT_TRUE(std::all_of(outs[0].begin() + 3 * 128, outs[0].end(), is_nan)) << "tokens that see it";
+    EXPECT_TRUE(std::none_of(outs[1].begin(), outs[1].end(), is_nan)) << "another sequence";
+  }
+}
+
+TEST(AttentionChecks, RefusesLatentsAndHeadsOfTwoDimsAsInt8) {
+  ThreadPool pool(1);
+  const Execution execution(pool, Isa::plain);
+  const std::vector<float> values(64, 1.0f);
+  std::vector<float> out(64);
+  for (const AttentionShape& shape :
+       {AttentionShape{
+            .num_q_heads = 1, .head_dim = 16, .value_dim = 16, .dtype = KvDtype::int8, .is_latent = true},
+        AttentionShape{.num_q_heads = 1, .head_dim = 2, .value_dim = 2, .dtype = KvDtype::int8}}) {
+    KvPool kv(shape, 1);
+    const int32_t page = 0;
+    const SequenceSlice slice = {&page, 0, 0, 1};
+    KvAppendParams append;
+    append.q = append.k = append.v = TensorView<const float>(values.data(), 1, shape.head_dim);
+    append.num_q_heads = 1;
+    append.q_out = TensorView<float>(out.data(), 1, shape.head_dim);
+    append.kv = kv.pages();
+    KvAppendPlan append_plan;
+    append_plan.build({&slice, 1});
+    EXPECT_THROW(append_kv(execution, append_plan, append), Error);
   }
 }
 

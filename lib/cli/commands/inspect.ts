@@ -6,6 +6,7 @@ import type { DecoderDescription } from '../../model/families/family';
 import { describeDecoder } from '../../model/families/registry';
 import { estimateMemory, type TensorMemory } from '../../model/memory-estimate';
 import { resolveSource } from '../../model/source/resolve-source';
+import type { KvDtype } from '../../native/abi';
 import { formatBytes, formatCount, formatFacts, formatTable } from '../figures';
 import { Interrupt } from '../interrupt';
 import {
@@ -31,7 +32,7 @@ export interface EstimateFlags extends InspectFlags {
   readonly context?: number;
   /** Sequences of that length at once, 1 without it. */
   readonly concurrency?: number;
-  readonly kvDtype?: 'bf16' | 'f32';
+  readonly kvDtype?: KvDtype;
   readonly precision?: 'fast' | 'exact';
 }
 

@@ -175,6 +175,9 @@ inline __m512i _mm512_srli_epi16(__m512i a, unsigned bits) {
 inline __m512i _mm512_slli_epi16(__m512i a, unsigned bits) {
   return emulation::words(a, [&](uint16_t word) { return word << bits; });
 }
+inline __m512i _mm512_srai_epi16(__m512i a, unsigned bits) {
+  return emulation::words(a, [&](uint16_t word) { return static_cast<int16_t>(word) >> bits; });
+}
 inline __m512 _mm512_cvtepi32_ps(__m512i a) {
   return emulation::floats([&](int i) { return static_cast<float>(a.lane[i]); });
 }
@@ -185,6 +188,18 @@ inline __m128i _mm512_cvtepi32_epi8(__m512i a) {
   __m128i out;
   for (int i = 0; i < 16; ++i) out.lane[i] = static_cast<int8_t>(a.lane[i]);
   return out;
+}
+// Each lane: sum + two products of signed 16-bit halves.
+inline __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
+  return emulation::ints([&](int i) {
+    int64_t total = sum.lane[i];
+    for (int half = 0; half < 2; ++half) {
+      const auto left = static_cast<int16_t>(static_cast<uint32_t>(a.lane[i]) >> (16 * half));
+      const auto right = static_cast<int16_t>(static_cast<uint32_t>(b.lane[i]) >> (16 * half));
+      total += left * right;
+    }
+    return total;
+  });
 }
 // Each lane: sum + four products of unsigned bytes of a and signed bytes of b.
 inline __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {

@@ -29,7 +29,7 @@ test('flags become the options of the library', () => {
     '--kv-memory',
     '1GiB',
     '--kv-dtype',
-    'f32',
+    'int8',
     '--precision',
     'exact',
     '--concurrency',
@@ -39,7 +39,7 @@ test('flags become the options of the library', () => {
   expect(engineOptions(flags)).toEqual({ threads: 3 });
   expect(loadOptions('x', flags)).toEqual({
     source: 'x',
-    kvCache: { memory: '1GiB', dtype: 'f32' },
+    kvCache: { memory: '1GiB', dtype: 'int8' },
     contextLength: 2048,
     precision: 'exact',
     maxConcurrency: 9,

@@ -36,6 +36,7 @@ describe('options of loadModel', () => {
       kvCache: { dtype: 'bf16', prefixCache: false },
     });
     expect(given.settings).toMatchObject({ kvDtype: 'bf16', prefixCache: false });
+    expect(parseLoadOptions({ source: 'x', kvCache: { dtype: 'int8' } }).settings.kvDtype).toBe('int8');
   });
 
   test.each([
@@ -63,6 +64,11 @@ describe('options of loadModel', () => {
     ['no source', {}, /expected source/],
     ['an empty source', '', /expected source/],
     ['an unknown option', { source: 'x', threads: 2 }, /threads is not a known option/],
+    [
+      'an unknown KV dtype',
+      { source: 'x', kvCache: { dtype: 'q8_0' } },
+      /kvCache\.dtype to be one of 'bf16', 'f32', 'int8', got 'q8_0'/,
+    ],
     ['an unknown KV option', { source: 'x', kvCache: { size: 2 } }, /kvCache\.size is not a known option/],
     [
       'an unknown precision',

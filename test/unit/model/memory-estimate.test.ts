@@ -3,13 +3,14 @@ import { describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../../../lib/model/checkpoint';
 import { describeDecoder } from '../../../lib/model/families/registry';
 import { estimateMemory } from '../../../lib/model/memory-estimate';
+import type { KvDtype } from '../../../lib/native/abi';
 
 const models = join(__dirname, '..', '..', 'fixtures', 'models');
 
-async function estimateOf(name: string, precision: 'fast' | 'exact') {
+async function estimateOf(name: string, precision: 'fast' | 'exact', kvDtype: KvDtype = 'bf16') {
   const { spec, tensors } = describeDecoder(await openCheckpoint(join(models, name)));
   const size = { contextLength: 100, concurrency: 3, maxStepTokens: 64, threads: 2 };
-  return estimateMemory({ spec, tensors, precision, kvDtype: 'bf16', ...size });
+  return estimateMemory({ spec, tensors, precision, kvDtype, ...size });
 }
 
 test('the KV cache takes keys and values of every layer for each token', async () => {
@@ -18,6 +19,18 @@ test('the KV cache takes keys and values of every layer for each token', async (
   expect(estimate.kvBytesPerToken).toBe(512);
   expect(estimate.kvBytes).toBe(512 * 7 * 16 * 3); // whole pages
   expect(estimate.totalBytes).toBe(estimate.weightBytes + estimate.kvBytes + estimate.scratchBytes);
+});
+
+test('an int8 KV cache adds a float for the keys and one for the values of each head', async () => {
+  const estimate = await estimateOf('qwen3-q8_0.gguf', 'fast', 'int8');
+  expect(estimate.kvBytesPerToken).toBe(2 * 2 * (32 + 32 + 2 * 4));
+});
+
+test('an int8 KV cache of latents is refused', async () => {
+  await expect(estimateOf('glm4-moe-lite-bf16', 'fast', 'int8')).rejects.toMatchObject({
+    code: 'invalid_parameter',
+    message: expect.stringMatching(/kvCache\.dtype .* latent attention .* got "int8"/),
+  });
 });
 
 describe('bits per weight are those of the layout, scales included', () => {

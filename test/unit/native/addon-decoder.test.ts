@@ -209,12 +209,22 @@ describe('every setting of a DecoderSpec', () => {
     await expect(engine.load(tiny)).rejects.toMatchObject({ code });
     tiny.remove();
   });
+
+  test('int8 KV of a latent is refused with invalid_parameter', async () => {
+    const tiny = new TinyModel(tinySpec({}, [{}, { attention: latentAttention() }]));
+    await expect(engine.load(tiny, { kvDtype: 'int8' })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: expect.stringMatching(/^layers\.1: expected kvDtype bf16 or f32 .* got int8$/),
+    });
+    tiny.remove();
+  });
 });
 
 // Goal: what else is in a step, and how a prompt is cut, changes no bit of the logits or of the tokens drawn.
 describe.each([
   ['exact', 'f32'],
   ['fast', 'bf16'],
+  ['fast', 'int8'],
 ] as const)('batch invariance, %s with %s KV', (precision, kvDtype) => {
   const experts = moeSpec({
     sharedIntermediateSize: 32,
@@ -234,7 +244,7 @@ describe.each([
       tinySpec({}, [
         { mlp: experts },
         { attention: { slidingWindow: 24 } },
-        { attention: latentAttention() },
+        ...(kvDtype === 'int8' ? [] : [{ attention: latentAttention() }]), // refused
       ]),
       9,
     );
