@@ -1,5 +1,6 @@
 export { createEngine, loadModel } from './engine/create-engine';
 export type { Adapter, AdapterInfo, LoadAdapterOptions, LoadPhase, LoadProgress } from './engine/load-types';
+export type { PromptLookup, Speculation } from './engine/speculation-types';
 export type {
   BinaryInfo,
   ChatDialect,

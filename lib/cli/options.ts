@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Speculation } from '../engine/speculation-types';
 import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
 import type { KvDtype } from '../native/abi';
 import type { AdapterFlag } from './adapters';
@@ -11,6 +12,7 @@ export interface ModelFlags {
   readonly kvDtype?: KvDtype;
   readonly precision?: 'fast' | 'exact';
   readonly concurrency?: number;
+  readonly speculation?: Speculation;
   readonly chatTemplate?: string;
   readonly adapter?: readonly AdapterFlag[];
   readonly offline?: boolean;
@@ -52,6 +54,15 @@ export function parseCounts(text: string): number[] {
   return text.split(',').map(parseCount);
 }
 
+/** `off`, `prompt-lookup` or `prompt-lookup:8`. */
+export function parseSpeculationFlag(text: string): Speculation {
+  if (text === 'off') return text;
+  const match = /^prompt-lookup(?::(.+))?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('Expected off, prompt-lookup or prompt-lookup:MOST.');
+  const [, most] = match;
+  return { mode: 'prompt-lookup', ...(most === undefined ? {} : { maxTokens: parseCount(most) }) };
+}
+
 export const collect = (text: string, list: readonly string[] = []): readonly string[] => [...list, text];
 
 export function precisionOption(): Option {
@@ -78,6 +89,11 @@ export function addModelOptions(command: Command): Command {
     .addOption(kvDtypeOption())
     .addOption(precisionOption())
     .option('--concurrency <n>', 'requests computed at once', parseCount)
+    .option(
+      '--speculation <mode>',
+      'guess tokens ahead: prompt-lookup, prompt-lookup:MOST (guesses a step), or off',
+      parseSpeculationFlag,
+    )
     .option('--chat-template <file>', "Jinja template to use instead of the model's own");
   return command;
 }
@@ -122,6 +138,7 @@ export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions
       contextLength: flags.context,
       precision: flags.precision,
       maxConcurrency: flags.concurrency,
+      speculation: flags.speculation,
       offline: flags.offline,
     }),
   };

@@ -3,6 +3,7 @@ import type { KvDtype } from '../native/abi';
 import type { LoadProgress } from './load-types';
 import {
   abortSignal,
+  anything,
   boolean,
   type Check,
   callback,
@@ -13,8 +14,9 @@ import {
   plainObject,
   text,
 } from './parameters';
+import { parseSpeculation } from './speculation-options';
 import type { EngineOptions, LoadModelOptions, Logger } from './types';
-import type { LoadSettings } from './worker/protocol';
+import type { LoadSettings, SpeculationSettings } from './worker/protocol';
 
 export interface EngineSettings {
   readonly threads: number | null;
@@ -52,6 +54,7 @@ export interface ParsedLoadOptions {
   readonly chatDialect: DialectName | 'none' | null;
   readonly onProgress: (progress: LoadProgress) => void;
   readonly signal: AbortSignal | null;
+  readonly speculation: SpeculationSettings | null;
   readonly settings: LoadSettings;
 }
 
@@ -89,6 +92,7 @@ const LOAD_OPTIONS = {
   maxChunkTokens: integer(1, 8192),
   offline: boolean,
   chatTemplate: text(1, 2 ** 20),
+  speculation: anything,
   chatDialect: oneOf<DialectName | 'none'>(...DIALECT_NAMES, 'none'),
   onProgress: callback,
   signal: abortSignal,
@@ -106,6 +110,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
     offline: options.offline ?? false,
     chatTemplate: options.chatTemplate ?? null,
     chatDialect: options.chatDialect ?? null,
+    speculation: parseSpeculation(options.speculation ?? 'off'),
     onProgress: (options.onProgress ?? (() => {})) as (progress: LoadProgress) => void,
     signal: options.signal ?? null,
     settings: {

@@ -45,6 +45,7 @@ import type {
   TokenizeOptions,
   ToolDefinition,
 } from './types';
+import type { SpeculationSettings } from './worker/protocol';
 
 export interface LocalModelParts {
   readonly id: string;
@@ -62,6 +63,7 @@ export interface LocalModelParts {
    */
   readonly maxPending: number;
   readonly maxConcurrency: number;
+  readonly speculation: SpeculationSettings | null;
   readonly onClosed: () => void;
 }
 
@@ -108,6 +110,7 @@ export class LocalModel implements Model {
       hasChatTemplate: loaded.hasChatTemplate,
       chat: loaded.chat,
       generationDefaults: loaded.generationDefaults,
+      speculation: parts.speculation,
       maxTextLength: loaded.maxTextLength,
     };
     const { id: modelId, info, text, maxConcurrency, maxPending } = parts;

@@ -55,6 +55,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
       loaded,
       maxPending: 2 * (maxConcurrency + maxQueuedRequests),
       maxConcurrency,
+      speculation: options.speculation,
       onClosed: () => parts.onClosed(model),
     });
     listen(thread, number, requests, model);

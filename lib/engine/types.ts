@@ -2,6 +2,7 @@ import type { DialectName } from '../chat/dialects/dialect';
 import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout, KvDtype } from '../native/abi';
 import type { Adapter, LoadAdapterOptions, LoadProgress } from './load-types';
+import type { Speculation } from './speculation-types';
 
 export type { ToolCall, ToolDefinition };
 export type ChatDialect = DialectName;
@@ -59,6 +60,8 @@ export interface LoadModelOptions {
   readonly maxStepTokens?: number;
   /** Positions of one prompt computed per step while other requests decode, 1..8192. Default half of maxStepTokens. */
   readonly maxChunkTokens?: number;
+  /** For requests that do not say otherwise. Default `off`. */
+  readonly speculation?: Speculation;
   /** Forbids the network; also set by HF_HUB_OFFLINE=1. */
   readonly offline?: boolean;
   /** Template to use instead of the checkpoint's (Jinja). */
@@ -150,6 +153,8 @@ export interface GenerateOptions extends SamplingOptions {
   readonly cacheSalt?: string;
   /** Name of a loaded adapter. Default: none, the base model. */
   readonly adapter?: string;
+  /** Default: as the model was loaded. */
+  readonly speculation?: Speculation;
   /** After an abort: `error` rejects with `aborted` (default), `partial` resolves with the text so far. */
   readonly onAbort?: 'error' | 'partial';
   readonly signal?: AbortSignal;
@@ -177,6 +182,9 @@ export interface Usage {
   readonly reasoningTokens: number;
   /** Prompt tokens that were not computed because the prefix cache had them. */
   readonly cachedTokens: number;
+  /** Tokens guessed by speculation, and how many of them were right; those of an answer cut short count too. */
+  readonly draftedTokens: number;
+  readonly acceptedTokens: number;
 }
 /** Milliseconds. */
 export interface Timings {
@@ -307,6 +315,9 @@ export interface ModelStats {
   readonly prefixHitTokens: number;
   readonly promptTokens: number;
   readonly generatedTokens: number;
+  /** Tokens guessed by speculation, and how many of them were right. */
+  readonly draftedTokens: number;
+  readonly acceptedTokens: number;
   readonly steps: number;
   /** Milliseconds since a step last finished; null before the first. */
   readonly lastStepAgeMs: number | null;

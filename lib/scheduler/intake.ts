@@ -34,14 +34,14 @@ export function checkConfig(config: SchedulerConfig): void {
   );
 }
 
-/** Words of a step in which every row runs and one request is admitted with the longest history. */
+/** Words of a step in which every row runs, and one request is admitted with the longest history or all guess. */
 export function minPlanWords({
   contextLength,
   maxRows,
   maxStepTokens,
 }: Pick<SchedulerConfig, 'contextLength' | 'maxRows' | 'maxStepTokens'>): number {
   const numPageUpdates = pagesFor(contextLength) + pagesFor(maxStepTokens) + 2 * maxRows;
-  const numFixed = PlanHeader.numWords + Admission.numWords + contextLength;
+  const numFixed = PlanHeader.numWords + Math.max(Admission.numWords + contextLength, Limits.maxStepDrafts);
   return numFixed + maxRows * Entry.numWords + numPageUpdates * PageUpdate.numWords;
 }
 

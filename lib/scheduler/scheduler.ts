@@ -94,8 +94,8 @@ export class Scheduler implements SchedulerCore {
       numPreemptions: state.numPreemptions,
       prefixQueryTokens: state.prefixQueryTokens,
       prefixHitTokens: state.prefixHitTokens,
-      numDrafted: state.numDrafted,
-      numAccepted: state.numAccepted,
+      draftedTokens: state.numDrafted,
+      acceptedTokens: state.numAccepted,
       steps: state.appliedStep,
     };
   }

@@ -51,13 +51,10 @@ export class StepDraft {
 
   /** Has guesses computed and sampled after, behind the positions of a request placed before. There are pages for them. */
   extend(request: RequestState, drafted: Draft): void {
-    const { pages } = request;
     request.drafted = drafted;
-    const end = request.numPlanned + request.planCount + request.numDrafted;
-    const numPages = Math.max(0, pagesFor(end) - pages.length);
-    this.#reservePages(request, numPages);
+    const lastEnd = request.numPlanned + request.planCount + request.numDrafted;
+    this.#reservePages(request, pagesFor(lastEnd) - request.pages.length);
     this.budget -= request.numDrafted;
-    this.numWords += request.numDrafted + numPages * PageUpdate.numWords;
   }
 
   /** Takes a running request off its row, and out of this step when it was placed. */

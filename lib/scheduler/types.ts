@@ -147,8 +147,8 @@ export interface SchedulerStats {
   readonly prefixQueryTokens: number;
   readonly prefixHitTokens: number;
   /** Tokens guessed, and how many of them were right. */
-  readonly numDrafted: number;
-  readonly numAccepted: number;
+  readonly draftedTokens: number;
+  readonly acceptedTokens: number;
   readonly steps: number;
 }
 

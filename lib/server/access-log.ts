@@ -1,12 +1,15 @@
 import type { Logger, Usage } from '../engine/types';
 import { AutoglmError } from '../errors';
 
+/** What is written of an answer's tokens. */
+export type LoggedUsage = Pick<Usage, 'promptTokens' | 'completionTokens' | 'cachedTokens'>;
+
 /** What one request came to: numbers and names, never text, keys or addresses. Written once, when its answer ended. */
 export class AccessRecord {
   readonly startedAt = performance.now();
   readonly #logger: Logger;
   #model: string | null = null;
-  #usage: Usage | null = null;
+  #usage: LoggedUsage | null = null;
   #error: unknown = null;
 
   constructor(
@@ -24,7 +27,7 @@ export class AccessRecord {
     this.#model = model;
   }
 
-  setUsage(usage: Usage | null): void {
+  setUsage(usage: LoggedUsage | null): void {
     this.#usage = usage;
   }
 

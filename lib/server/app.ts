@@ -296,7 +296,7 @@ export class ServerApp {
     call.follow(c.env.disconnected ?? c.req.raw.signal);
     try {
       const { body, promptTokens } = await request.run(model, call.signal);
-      record.setUsage({ promptTokens, completionTokens: 0, reasoningTokens: 0, cachedTokens: 0 });
+      record.setUsage({ promptTokens, completionTokens: 0, cachedTokens: 0 });
       return c.json(body);
     } catch (error) {
       throw call.reasonFor(error);

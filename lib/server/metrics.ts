@@ -60,6 +60,16 @@ const COUNTERS: typeof GAUGES = [
     help: 'Prompt tokens found in the prefix cache.',
     read: (stats) => stats.prefixHitTokens,
   },
+  {
+    name: 'spec_decode_num_draft_tokens_total',
+    help: 'Tokens guessed by speculation.',
+    read: (stats) => stats.draftedTokens,
+  },
+  {
+    name: 'spec_decode_num_accepted_tokens_total',
+    help: 'Guessed tokens that were right.',
+    read: (stats) => stats.acceptedTokens,
+  },
 ];
 /** Ours only: other engines have no such number. */
 const OWN_GAUGES: typeof GAUGES = [

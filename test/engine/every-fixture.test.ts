@@ -35,6 +35,13 @@ const requests: readonly GenerateOptions[] = (() => {
 const together = (model: Model): Promise<Answer[]> =>
   Promise.all(requests.map((request) => answer(model, request)));
 
+/** Requests that say four tokens over and over, so that what comes next can be guessed now and then. */
+const repetitive = requests.map((request) => ({
+  ...request,
+  logitBias: Object.fromEntries([11, 22, 33, 44].map((token) => [token, 80])),
+}));
+const guessing = { mode: 'prompt-lookup', maxTokens: 6, adaptive: false } as const;
+
 let engine: Engine;
 let singleThreaded: Engine;
 beforeAll(async () => {
@@ -80,6 +87,12 @@ describe.each(CACHES.flatMap(([dtype, names]) => names.map((name) => [name, dtyp
         const before = (await model.stats()).prefixHitTokens;
         expect(await together(model), 'with cached prefixes').toEqual(alone);
         expect((await model.stats()).prefixHitTokens).toBeGreaterThan(before);
+      });
+      await withFixture(engine, name, { kvCache: { dtype } }, async (model) => {
+        const plain = await Promise.all(repetitive.map((request) => answer(model, request)));
+        const guessed = repetitive.map((request) => answer(model, { ...request, speculation: guessing }));
+        expect(await Promise.all(guessed), 'with guesses').toEqual(plain);
+        expect((await model.stats()).acceptedTokens).toBeGreaterThan(0);
       });
       // Eleven pages are one full sequence; the first three requests begin together with ten and come to need fourteen.
       await withFixture(engine, name, { kvCache: { ...uncached, memory: 12 * pageBytes } }, async (model) => {

@@ -171,6 +171,8 @@ describe('metrics', () => {
         'num_preemptions_total',
         'prefix_cache_queries_total',
         'prefix_cache_hits_total',
+        'spec_decode_num_draft_tokens_total',
+        'spec_decode_num_accepted_tokens_total',
       ])
         expect(text, name).toMatch(new RegExp(`^${prefix}${name}\\{model_name="tiny",engine="0"\\} `, 'm'));
       for (const name of [

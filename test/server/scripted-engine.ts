@@ -127,6 +127,8 @@ export class ScriptedModel implements Model {
       prefixHitTokens: 16,
       promptTokens: 50,
       generatedTokens: 30,
+      draftedTokens: 9,
+      acceptedTokens: 6,
       steps: 12,
       lastStepAgeMs: 5,
       adapters: [],
@@ -245,6 +247,8 @@ class ScriptedGeneration implements Generation {
       completionTokens: tokens.length,
       reasoningTokens: 0,
       cachedTokens: 4,
+      draftedTokens: 0,
+      acceptedTokens: 0,
     };
     const timings = { queueMs: 1, prefillMs: 2, ttftMs: 3, decodeMs: 4, totalMs: 7, tokensPerSecond: 100 };
     this.#emit({ type: 'finish', finishReason, usage, timings });

@@ -27,7 +27,7 @@ export const GUESS_FAULTS: readonly Fault[] = [
     'numDraftable(request), draft.budget,',
     'numDraftable(request),',
   ),
-  fault('guesses take pages that are not there', DRAFTING, 'numPages <= pool.numAvailable', 'numPages >= 0'),
+  fault('guesses take pages that are not there', DRAFTING, ' <= pool.numAvailable', ' >= 0'),
   fault(
     'guesses go into steps with prompts',
     DRAFTING,

@@ -64,6 +64,7 @@ export function evaluate(requests: RequestTable, request: EvaluationRequest): Pr
     positions,
     pooling,
     secondSegment,
+    speculation: null,
   };
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
@@ -75,6 +76,7 @@ export function evaluate(requests: RequestTable, request: EvaluationRequest): Pr
     const sink: DeltaSink = {
       started: () => {},
       token: () => {},
+      drafted: () => {},
       finished: () =>
         sink.failed(monotonicMs(), new AutoglmError('internal', 'an evaluation generated tokens')),
       evaluated(_at, values) {

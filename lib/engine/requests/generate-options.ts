@@ -17,8 +17,9 @@ import {
   plainObject,
   text,
 } from '../parameters';
+import { parseSpeculation } from '../speculation-options';
 import type { GenerateOptions, SamplingOptions } from '../types';
-import type { SamplingSettings } from '../worker/protocol';
+import type { SamplingSettings, SpeculationSettings } from '../worker/protocol';
 import { checkWellFormed, messageArray, type ParsedMessage, parseMessages } from './message-options';
 import { NO_TOOLS, type ParsedTools, parseToolChoice, parseTools, toolArray } from './tool-options';
 
@@ -52,6 +53,7 @@ export interface ParsedGenerate {
   readonly salt: string;
   /** Name of the adapter; null for the base model. */
   readonly adapter: string | null;
+  readonly speculation: SpeculationSettings | null;
   readonly onAbort: 'error' | 'partial';
   readonly signal: AbortSignal | null;
 }
@@ -63,6 +65,8 @@ export interface ModelFacts {
   readonly hasChatTemplate: boolean;
   readonly chat: ChatFormat;
   readonly generationDefaults: SamplingOptions;
+  /** Of requests that do not say otherwise. */
+  readonly speculation: SpeculationSettings | null;
   /** Characters a text may have. */
   readonly maxTextLength: number;
 }
@@ -123,6 +127,7 @@ const GENERATE_OPTIONS = {
   timeout: numberIn(0, Number.MAX_SAFE_INTEGER, { above: true }),
   cacheSalt: text(0, 256),
   adapter: text(1, 64),
+  speculation: anything,
   onAbort: oneOf('error', 'partial'),
   signal: abortSignal,
   temperature: numberIn(0, 100),
@@ -155,6 +160,8 @@ export function parseGenerate(input: string | GenerateOptions, facts: ModelFacts
     timeout: options.timeout ?? null,
     salt: options.cacheSalt ?? '',
     adapter: options.adapter ?? null,
+    speculation:
+      options.speculation === undefined ? facts.speculation : parseSpeculation(options.speculation),
     onAbort: options.onAbort ?? 'error',
     signal: options.signal ?? null,
   };

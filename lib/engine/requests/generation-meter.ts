@@ -7,6 +7,8 @@ export class GenerationMeter {
   numPromptTokens = 0;
   numReasoningTokens = 0;
   #numCachedTokens = 0;
+  #numDrafted = 0;
+  #numAccepted = 0;
   #startedAt: number | null = null;
   #firstTokenAt: number | null = null;
 
@@ -22,12 +24,19 @@ export class GenerationMeter {
     if (isReasoning) this.numReasoningTokens += 1;
   }
 
+  drafted(numDrafted: number, numAccepted: number): void {
+    this.#numDrafted += numDrafted;
+    this.#numAccepted += numAccepted;
+  }
+
   usage(completionTokens: number): Usage {
     return {
       promptTokens: this.numPromptTokens,
       completionTokens,
       reasoningTokens: this.numReasoningTokens,
       cachedTokens: this.#numCachedTokens,
+      draftedTokens: this.#numDrafted,
+      acceptedTokens: this.#numAccepted,
     };
   }
 

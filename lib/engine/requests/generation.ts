@@ -179,7 +179,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
   }
 
   #request(options: ParsedGenerate, tokens: Int32Array, maxTokens: number): void {
-    const { sampling, numLogprobs, biasTokens, biasValues, priority, salt, timeout } = options;
+    const { sampling, numLogprobs, biasTokens, biasValues, priority, salt, timeout, speculation } = options;
     this.#requestId = this.#host.requests.submit(
       {
         tokens,
@@ -200,6 +200,7 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
           positions: new Int32Array(0),
           pooling: 0,
           secondSegment: 0,
+          speculation,
         },
       },
       this,
@@ -246,6 +247,10 @@ export class TextGeneration implements Generation, DeltaSink, EventLogOwner {
     else if (this.#answer.isReasoning && this.#budget?.spends(this.#meter.numReasoningTokens) === true)
       this.#endReasoning(this.#budget).catch((error: unknown) => this.#fail(error));
     else this.#holdWhileRead();
+  }
+
+  drafted(numDrafted: number, numAccepted: number): void {
+    this.#meter.drafted(numDrafted, numAccepted);
   }
 
   finished(at: number, reason: 'stop' | 'length'): void {

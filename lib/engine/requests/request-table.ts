@@ -103,6 +103,7 @@ export class RequestTable implements ModelListener {
           );
         }
       },
+      drafted: (numDrafted, numAccepted) => sink?.drafted(numDrafted, numAccepted),
       finished: (at, reason) => ending(() => sink?.finished(at, reason)),
       evaluated: (at, values) => ending(() => sink?.evaluated(at, values)),
       aborted: (at) => ending(() => sink?.aborted(at)),

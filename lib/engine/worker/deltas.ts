@@ -14,6 +14,8 @@ const Delta = {
   reachedLength: 4,
   evaluated: 5,
   aborted: 6,
+  /** guesses, right ones */
+  drafted: 7,
 } as const;
 
 const MAX_RECORD_WORDS = 32;
@@ -37,6 +39,10 @@ export class DeltaWriter {
     }
     this.#push(Delta.tokenWithLogprobs, id, token, logprobs.topTokens.length, ...logprobs.topTokens);
     this.#logprobs.push(logprobs.logprob, ...logprobs.topLogprobs);
+  }
+
+  drafted(id: number, numDrafted: number, numAccepted: number): void {
+    this.#push(Delta.drafted, id, numDrafted, numAccepted);
   }
 
   finished(id: number, reason: 'stop' | 'length'): void {
@@ -93,6 +99,7 @@ export class DeltaWriter {
 export interface DeltaSink {
   started(at: number, cachedTokens: number): void;
   token(at: number, token: number, logprobs: LogprobRecord | null): void;
+  drafted(numDrafted: number, numAccepted: number): void;
   finished(at: number, reason: 'stop' | 'length'): void;
   evaluated(at: number, values: Float32Array): void;
   aborted(at: number): void;
@@ -122,6 +129,9 @@ export function readDeltas(message: DeltaMessage, sinkOf: (id: number) => DeltaS
       sink?.token(at, value, { logprob: logprobs[numLogprobs] ?? Number.NaN, topTokens, topLogprobs });
       numLogprobs += 1 + numTop;
       i += 2 + numTop;
+    } else if (kind === Delta.drafted) {
+      sink?.drafted(value, words[i + 1] ?? 0);
+      i += 2;
     } else if (kind === Delta.evaluated) {
       const values = message.outputs.find((output) => output.id === id)?.values ?? new Float32Array(0);
       sink?.evaluated(at, values);

@@ -6,6 +6,7 @@ import type { RequestId, SchedulerCore, SchedulerEvent, StepPlan } from '../../s
 import { monotonicMs } from '../clock';
 import { AdapterUse } from './adapter-use';
 import { DeltaWriter } from './deltas';
+import { draftSettings } from './draft-settings';
 import type { PlanBuffer } from './plan-writer';
 import type { EngineReport, RequestMessage, RequestSettings, RunnerStats } from './protocol';
 import { prefixSalt, ropeTableOf } from './rope-choice';
@@ -109,7 +110,7 @@ export class ModelRunner {
         priority: request.priority,
         deadline: request.deadline,
         salt: prefixSalt({ salt: request.salt, adapter }, ropeTable),
-        drafts: null,
+        drafts: draftSettings(settings.speculation),
       });
     } catch (error) {
       this.#adapters.leave(adapter);
@@ -287,6 +288,9 @@ export class ModelRunner {
         this.#spendCredit(event.id, request);
         return;
       }
+      case 'drafted':
+        this.#deltas.drafted(id, event.numDrafted, event.numAccepted);
+        return;
       case 'finished':
         this.#forget(id, request);
         if (event.reason !== 'evaluated') this.#deltas.finished(id, event.reason);

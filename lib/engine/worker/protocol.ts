@@ -23,6 +23,13 @@ export interface SamplingSettings {
   readonly seed: number;
 }
 
+/** How a request's tokens are guessed, defaults filled in. */
+export interface SpeculationSettings {
+  readonly mode: 'prompt-lookup';
+  readonly maxTokens: number;
+  readonly isAdaptive: boolean;
+}
+
 /** What native needs to know of a request once, at its admission. */
 export interface RequestSettings {
   /** RequestKind in lib/native/abi.ts. */
@@ -40,6 +47,8 @@ export interface RequestSettings {
   readonly pooling: number;
   /** Tokens from this index on have token type 1; 0 for none. */
   readonly secondSegment: number;
+  /** For the scheduler; native is told its guesses step by step. Null for none. */
+  readonly speculation: SpeculationSettings | null;
 }
 
 /** A request as it crosses from the main thread. `id` is unique within its model. */

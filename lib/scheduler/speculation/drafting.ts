@@ -1,4 +1,4 @@
-import { Limits, PageUpdate } from '../../native/abi';
+import { Limits } from '../../native/abi';
 import { pagesFor, type RequestState } from '../request-state';
 import type { SchedulerState } from '../scheduler-state';
 import type { StepDraft } from '../step-draft';
@@ -38,8 +38,8 @@ const numDraftable = ({ maxTokens, numGenerated }: RequestState): number =>
   Math.min(Limits.maxDrafts, maxTokens - numGenerated - 1);
 
 /**
- * Adds guesses to a step of decodes, as far as they are worth it. They take what is left of the budget, of the plan's words
- * and of the pages nobody owns: nobody is preempted for a guess.
+ * Adds guesses to a step of decodes, as far as they are worth it. They take what is left of the budget and of the pages
+ * nobody owns: nobody is preempted for a guess.
  */
 export function addDrafts(state: SchedulerState, draft: StepDraft): void {
   if (state.numSpeculating === 0 || draft.numDecodes !== draft.placed.length) return;
@@ -50,7 +50,7 @@ export function addDrafts(state: SchedulerState, draft: StepDraft): void {
     if (request.speculation === null || request.numComputed < request.numPlanned) continue;
     const room = Math.min(numDraftable(request), draft.budget, numLeft);
     const drafted = chooseDraft(state, request, request.speculation, room, numPositions);
-    if (drafted === null || !fits(state, draft, request, drafted)) continue;
+    if (drafted === null || !hasPages(state, request, drafted)) continue;
     draft.extend(request, drafted);
     numLeft -= drafted.tokens.length;
     numPositions += drafted.tokens.length;
@@ -70,13 +70,7 @@ function chooseDraft(
   return count === 0 ? null : { tokens: draft.tokens.subarray(0, count), grade: draft.grade };
 }
 
-function fits(
-  { pool, config }: SchedulerState,
-  draft: StepDraft,
-  { numPlanned, planCount, pages }: RequestState,
-  { tokens }: Draft,
-): boolean {
-  const numPages = Math.max(0, pagesFor(numPlanned + planCount + tokens.length) - pages.length);
-  const numWords = tokens.length + numPages * PageUpdate.numWords;
-  return numPages <= pool.numAvailable && draft.numWords + numWords <= config.maxPlanWords;
+function hasPages({ pool }: SchedulerState, request: RequestState, { tokens }: Draft): boolean {
+  const { numPlanned, planCount, pages } = request;
+  return pagesFor(numPlanned + planCount + tokens.length) - pages.length <= pool.numAvailable;
 }

@@ -1,5 +1,6 @@
 import type { GenerateEvent, GenerateOptions, Generation, Model, Usage, Warning } from '../../engine/types';
 import { AutoglmError } from '../../errors';
+import type { LoggedUsage } from '../access-log';
 import type { Call } from '../call';
 import { toHttpFailure } from '../http-errors';
 import type { ServerMetrics } from '../metrics';
@@ -19,7 +20,7 @@ export interface Answer {
   readonly limits: ServerLimits;
   readonly metrics: ServerMetrics;
   /** Told once when an answer ended, `error` null for a complete one. What fails before its answer began rejects. */
-  readonly onDone: (usage: Usage | null, error: unknown) => void;
+  readonly onDone: (usage: LoggedUsage | null, error: unknown) => void;
 }
 
 /** Refusals arrive well within this; a stream that waits longer starts its response so that proxies keep it open. */
@@ -39,12 +40,11 @@ function start({ model, call, prompts, choicesPerPrompt }: Answer): readonly Gen
 }
 
 /** One usage for the log, prompts counted once. */
-function total(usages: readonly Usage[], choicesPerPrompt: number): Usage {
+function total(usages: readonly Usage[], choicesPerPrompt: number): LoggedUsage {
   const wire = toWireUsage(usages, choicesPerPrompt);
   return {
     promptTokens: wire.prompt_tokens,
     completionTokens: wire.completion_tokens,
-    reasoningTokens: wire.completion_tokens_details.reasoning_tokens,
     cachedTokens: wire.prompt_tokens_details.cached_tokens,
   };
 }
@@ -129,7 +129,7 @@ async function pump(
   throw call.reasonFor(new AutoglmError('engine_failed', 'the engine ended an answer without saying why'));
 }
 
-async function pumpAll(answer: Answer, stream: EventStream, onFirst: () => void): Promise<Usage> {
+async function pumpAll(answer: Answer, stream: EventStream, onFirst: () => void): Promise<LoggedUsage> {
   const { call, choicesPerPrompt, limits } = answer;
   // A connection that moves no bytes for `stallMs` is cut: a slow engine must not look like a stalled reader.
   const keepAliveMs = Math.min(KEEP_ALIVE_MS, limits.stallMs / 3);

@@ -18,6 +18,10 @@ export const usageSchema = z.strictObject({
   }),
   completion_tokens_details: z.strictObject({
     reasoning_tokens: z.int().meta({ description: 'Completion tokens that belong to the reasoning.' }),
+    accepted_prediction_tokens: z.int().meta({ description: 'Completion tokens that speculation guessed.' }),
+    rejected_prediction_tokens: z
+      .int()
+      .meta({ description: 'Wrong guesses; not among the completion tokens.' }),
   }),
 });
 export type WireUsage = z.output<typeof usageSchema>;

@@ -57,9 +57,13 @@ export function toWireUsage(usages: readonly Usage[], choicesPerPrompt: number):
   let cachedTokens = 0;
   let completionTokens = 0;
   let reasoningTokens = 0;
+  let draftedTokens = 0;
+  let acceptedTokens = 0;
   for (const [i, usage] of usages.entries()) {
     completionTokens += usage.completionTokens;
     reasoningTokens += usage.reasoningTokens;
+    draftedTokens += usage.draftedTokens;
+    acceptedTokens += usage.acceptedTokens;
     if (i % choicesPerPrompt !== 0) continue;
     promptTokens += usage.promptTokens;
     cachedTokens += usage.cachedTokens;
@@ -69,7 +73,11 @@ export function toWireUsage(usages: readonly Usage[], choicesPerPrompt: number):
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
-    completion_tokens_details: { reasoning_tokens: reasoningTokens },
+    completion_tokens_details: {
+      reasoning_tokens: reasoningTokens,
+      accepted_prediction_tokens: acceptedTokens,
+      rejected_prediction_tokens: draftedTokens - acceptedTokens,
+    },
   };
 }
 

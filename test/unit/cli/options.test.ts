@@ -34,6 +34,8 @@ test('flags become the options of the library', () => {
     'exact',
     '--concurrency',
     '9',
+    '--speculation',
+    'prompt-lookup:5',
     '--offline',
   );
   expect(engineOptions(flags)).toEqual({ threads: 3 });
@@ -43,6 +45,7 @@ test('flags become the options of the library', () => {
     contextLength: 2048,
     precision: 'exact',
     maxConcurrency: 9,
+    speculation: { mode: 'prompt-lookup', maxTokens: 5 },
     offline: true,
   });
 });
@@ -96,6 +99,8 @@ test.each([
   [['--kv-dtype', 'fp8']],
   [['--precision', 'best']],
   [['--threads', '0']],
+  [['--speculation', 'guess']],
+  [['--speculation', 'prompt-lookup:0']],
   [['--threads', '1.5']],
   [['-c', 'x']],
   [['--seed', '']],

@@ -3,7 +3,14 @@ import { type AnswerPiece, EventLog } from '../../../../lib/engine/requests/even
 import type { GenerateEvent } from '../../../../lib/engine/types';
 import { AutoglmError } from '../../../../lib/errors';
 
-const usage = { promptTokens: 1, completionTokens: 2, reasoningTokens: 0, cachedTokens: 0 };
+const usage = {
+  promptTokens: 1,
+  completionTokens: 2,
+  reasoningTokens: 0,
+  cachedTokens: 0,
+  draftedTokens: 0,
+  acceptedTokens: 0,
+};
 const timings = { queueMs: 0, prefillMs: 0, ttftMs: 0, decodeMs: 0, totalMs: 0, tokensPerSecond: 0 };
 const finish: Extract<GenerateEvent, { type: 'finish' }> = {
   type: 'finish',

@@ -9,6 +9,7 @@ const facts: ModelFacts = {
   hasChatTemplate: true,
   chat: { dialect: 'hermes', think: null, toolTemplate: '{{ tools }}' },
   generationDefaults: { temperature: 0.3, topK: 20 },
+  speculation: null,
   maxTextLength: 1000,
 };
 

@@ -15,6 +15,7 @@ const facts: ModelFacts = {
   hasChatTemplate: true,
   chat: { dialect: 'hermes', think: null, toolTemplate: '{{ tools }}' },
   generationDefaults: {},
+  speculation: null,
   maxTextLength: 1000,
 };
 const messages = [{ role: 'user', content: 'a' }];

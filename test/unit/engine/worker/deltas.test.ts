@@ -11,6 +11,7 @@ function recorder(): { heard: unknown[]; sinkOf: (id: number) => DeltaSink } {
   const sinkOf = (id: number): DeltaSink => ({
     started: (at, cachedTokens) => heard.push([id, 'started', at, cachedTokens]),
     token: (_at, token, logprobs) => heard.push([id, 'token', token, logprobs]),
+    drafted: (numDrafted, numAccepted) => heard.push([id, 'drafted', numDrafted, numAccepted]),
     finished: (_at, reason) => heard.push([id, 'finished', reason]),
     evaluated: (_at, values) => heard.push([id, 'evaluated', [...values]]),
     aborted: () => heard.push([id, 'aborted']),
@@ -37,6 +38,7 @@ describe('the deltas of a step', () => {
       topLogprobs: Float32Array.of(-0.5, -1.5),
     });
     writer.token(3, 700, { logprob: -2, topTokens: new Int32Array(0), topLogprobs: new Float32Array(0) });
+    writer.drafted(3, 8, 5);
     writer.finished(1, 'length');
     writer.finished(2, 'stop');
     writer.evaluated(4, Float32Array.of(1, 2, 3));
@@ -56,6 +58,7 @@ describe('the deltas of a step', () => {
         { logprob: -0.5, topTokens: Int32Array.of(600, 601), topLogprobs: Float32Array.of(-0.5, -1.5) },
       ],
       [3, 'token', 700, { logprob: -2, topTokens: new Int32Array(0), topLogprobs: new Float32Array(0) }],
+      [3, 'drafted', 8, 5],
       [1, 'finished', 'length'],
       [2, 'finished', 'stop'],
       [4, 'evaluated', [1, 2, 3]],

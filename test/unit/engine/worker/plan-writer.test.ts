@@ -31,6 +31,7 @@ const settings: RequestSettings = {
   positions: new Int32Array(0),
   pooling: 1,
   secondSegment: 2,
+  speculation: null,
 };
 const evaluation: RequestSettings = {
   ...settings,
