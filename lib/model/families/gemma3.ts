@@ -1,7 +1,6 @@
 import type { Checkpoint } from '../checkpoint-types';
 import type { ConfigReader } from '../config-reader';
-import { ConfigSection } from '../config-section';
-import { type DenseTensors, type DenseTraits, describeDenseDecoder } from './dense-decoder';
+import { type DenseTraits, describeDenseDecoder } from './dense-decoder';
 import type { DecoderDescription, Family } from './family';
 import {
   GEMMA_TENSORS,
@@ -40,22 +39,12 @@ const LAYERS_OF_27B = 62;
 /** Gemma 3: five layers with a window, then one that sees everything and rotates by another base. */
 export const gemma3: Family = {
   name: 'gemma3',
-  modelTypes: ['gemma3_text', 'gemma3'],
-  architectures: ['Gemma3ForCausalLM', 'Gemma3ForConditionalGeneration'],
+  modelTypes: ['gemma3_text'],
+  architectures: ['Gemma3ForCausalLM'],
   ggufArchitectures: ['gemma3'],
 
   fromHuggingface(checkpoint, config) {
-    const name = config.string('_name_or_path');
-    if (!config.has('text_config')) return describeText(checkpoint, config, GEMMA_TENSORS, name);
-    const nested = describeText(
-      checkpoint,
-      new ConfigSection(config, 'text_config'),
-      nestedTensors(checkpoint),
-      name,
-    );
-    const message = `${checkpoint.path}: the model's eyes are not loaded; it reads text only`;
-    const warnings = [...nested.info.warnings, { code: 'text_only', message }];
-    return { ...nested, info: { ...nested.info, warnings } };
+    return describeText(checkpoint, config, config.string('_name_or_path'));
   },
 
   fromGguf(checkpoint, metadata, architecture) {
@@ -88,12 +77,7 @@ export const gemma3: Family = {
   },
 };
 
-function describeText(
-  checkpoint: Checkpoint,
-  config: ConfigReader,
-  tensors: DenseTensors,
-  name: string | null,
-): DecoderDescription {
+function describeText(checkpoint: Checkpoint, config: ConfigReader, name: string | null): DecoderDescription {
   const plain = readGemmaSettings(config, DEFAULTS);
   const pattern = config.integer('sliding_window_pattern', 1, BOUNDS.layers) ?? PATTERN;
   const window = config.integer('sliding_window', 1, BOUNDS.contextLength) ?? WINDOW;
@@ -113,8 +97,8 @@ function describeText(
     hasQkNorm: true,
     hasQkvBias: hasBias,
     hasOutputBias: hasBias,
-    tensors,
-    ignorable: /^(model\.)?(vision_tower|multi_modal_projector)\.|rotary_emb(_local)?\.inv_freq$/,
+    tensors: GEMMA_TENSORS,
+    ignorable: /rotary_emb(_local)?\.inv_freq$/,
   };
   const { global, local } = readRopes(config, plain.headDim, contextLength);
   return describeDenseDecoder(checkpoint, withRopes(settings, global, local), traits, name);
@@ -156,18 +140,5 @@ function readRopes(
       { baseKey: 'rope_local_base_freq', section: `rope_parameters.${local}` },
       ROPE_BASES.local,
     ),
-  };
-}
-
-/** Where the text model lies among the tensors of one that also sees. */
-function nestedTensors(checkpoint: Checkpoint): DenseTensors {
-  const isNewer = checkpoint.tensors.has('model.language_model.norm.weight');
-  const prefix = isNewer ? 'model.language_model.' : 'language_model.model.';
-  return {
-    ...GEMMA_TENSORS,
-    embedding: `${prefix}embed_tokens`,
-    finalNorm: `${prefix}norm`,
-    head: isNewer ? 'lm_head' : 'language_model.lm_head',
-    layerPrefix: (layer) => `${prefix}layers.${layer}.`,
   };
 }

@@ -23,6 +23,7 @@ import { qwen3 } from './qwen3';
 import { qwen3Moe } from './qwen3-moe';
 import { roberta } from './roberta';
 import { smollm3 } from './smollm3';
+import { textPartOf, WRAPPERS } from './text-part';
 
 /** Mixtral before Llama: it takes those files of their common architecture that have experts. */
 const FAMILIES: readonly Family[] = [
@@ -62,7 +63,11 @@ export function describeDecoder(opened: Checkpoint): ModelDescription {
 function describeWithFamily(checkpoint: Checkpoint): DecoderDescription {
   const { config } = checkpoint;
   if (config.kind === 'huggingface') {
-    return familyOfConfig(config.values).fromHuggingface(checkpoint, config.values);
+    const part = textPartOf(checkpoint, config.values);
+    if (part === null) return familyOfConfig(config.values).fromHuggingface(checkpoint, config.values);
+    const family = FAMILIES.find(({ modelTypes }) => modelTypes.includes(part.modelType)) as Family;
+    const { info, ...described } = family.fromHuggingface(part.checkpoint, part.config);
+    return { ...described, info: { ...info, warnings: [...info.warnings, part.warning] } };
   }
   const { architecture, values } = config;
   const family = FAMILIES.find(
@@ -81,7 +86,8 @@ function familyOfConfig(config: ConfigReader): Family {
   if (modelType === null) throw config.fault('model_type', 'the name of a model family', 'nothing');
   const family = FAMILIES.find(({ modelTypes }) => modelTypes.includes(modelType));
   if (family === undefined) {
-    const supported = FAMILIES.flatMap(({ modelTypes }) => modelTypes);
+    const wrappers = WRAPPERS.map((wrapper) => wrapper.modelType);
+    const supported = [...FAMILIES.flatMap(({ modelTypes }) => modelTypes), ...wrappers];
     throw unsupportedModel(config.file, `model_type ${quoted(modelType)}`, supported);
   }
   const [architecture] = config.strings('architectures') ?? [];

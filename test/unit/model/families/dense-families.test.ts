@@ -152,7 +152,7 @@ describe('gemma3', () => {
         architectures: ['Gemma3ForConditionalGeneration'],
         text_config: configOf('gemma3-bf16'),
       },
-      tensors: { 'vision_tower.patch.weight': {} },
+      tensors: { 'vision_tower.patch.weight': {}, 'multi_modal_projector.weight': {} },
     });
     const renamed = new Map(
       [...nested.tensors].map(([name, tensor]) => [name.replace(/^model\./, prefix), tensor]),
@@ -160,7 +160,22 @@ describe('gemma3', () => {
     const seeing = describeDecoder({ ...nested, tensors: renamed });
     expect(seeing.spec).toEqual(inner.spec);
     expect(seeing.tensors).toEqual(inner.tensors);
-    expect(seeing.info.warnings).toMatchObject([{ code: 'text_only' }]);
+    expect(seeing.info.warnings).toMatchObject([
+      {
+        code: 'text_only',
+        message: expect.stringMatching(/vision_tower \(1 tensors\), multi_modal_projector/),
+      },
+    ]);
+  });
+
+  test('what stands around or in the text part and is not supported is named', () => {
+    const wrapped = (config: object) =>
+      described('gemma3-bf16', { config: { model_type: 'gemma3', text_config: {}, ...config } });
+    expect(() => wrapped({ architectures: ['Gemma3ForSequenceClassification'] })).toThrowError(
+      /Gemma3ForSequenceClassification.*Gemma3ForConditionalGeneration/,
+    );
+    const strange = { architectures: undefined, text_config: { model_type: 'mamba' } };
+    expect(() => wrapped(strange)).toThrowError(/text_config.model_type "mamba".*gemma3_text/);
   });
 
   test('GGUF: the local base is 10,000, the global one 1,000,000 unless stated', () => {
