@@ -105,6 +105,14 @@ struct PackedMatrix {
 
   bool is_present() const { return panels != nullptr; }
   int64_t num_panels() const { return (n + kPanelRows - 1) / kPanelRows; }
+  // Rows [first, first + count), both multiples of 32.
+  PackedMatrix rows(int64_t first, int64_t count) const {
+    PackedMatrix part = *this;
+    part.n = count;
+    part.panels += first / kPanelRows * panel_bytes(format, k);
+    part.panel_factors += first / kPanelRows;
+    return part;
+  }
   // True when products take int8 activations (QuantizedRows), false for f32.
   bool takes_int8() const { return format.is_quantized() && precision == Precision::fast; }
 };

@@ -46,7 +46,7 @@ inline void store_block(const float* block, const TensorView<float>& out, const 
   if (out.data != nullptr)
     __builtin_memcpy(out.data + row * out.row_stride + col, block, count * sizeof(float));
   if (quantized.values == nullptr) return;
-  const int64_t index = row * quantized.num_cols + col;
+  const int64_t index = row * quantized.row_stride + col;
   quantize_group<S>(block, quantized.values + index, quantized.groups[index / kBlockCols]);
 }
 
@@ -55,7 +55,7 @@ void quantize_rows(const TensorView<const float>& in, const QuantizedRows& out, 
   for (int64_t row = first; row < last; ++row) {
     const float* values = in.data + row * in.row_stride;
     for (int64_t col = 0; col < out.num_cols; col += kBlockCols) {
-      const int64_t index = row * out.num_cols + col;
+      const int64_t index = row * out.row_stride + col;
       quantize_group<S>(values + col, out.values + index, out.groups[index / kBlockCols]);
     }
   }

@@ -87,12 +87,11 @@ ProductShape product_shape(const DecoderSpec& spec, const LayerSpec& layer, Prod
   const AttentionSpec& attention = layer.attention;
   switch (product) {
     case Product::qkv:
-      return {spec.hidden_size, (attention.num_q_heads + attention.num_kv_heads) * attention.head_dim +
-                                    attention.num_kv_heads * attention.value_dim};
+      return {spec.hidden_size, attention.q_cols() + attention.k_cols() + attention.v_cols()};
     case Product::o:
-      return {attention.num_q_heads * attention.value_dim, spec.hidden_size};
+      return {attention.attended_cols(), spec.hidden_size};
     case Product::gate_up:
-      return {spec.hidden_size, layer.mlp.intermediate_size * (layer.mlp.is_gated ? 2 : 1)};
+      return {spec.hidden_size, layer.mlp.gate_up_cols()};
     case Product::down:
       return {layer.mlp.intermediate_size, spec.hidden_size};
   }

@@ -9,6 +9,7 @@
 #include "model/linear_product.h"
 #include "ops/activation.h"
 #include "ops/embedding.h"
+#include "ops/gated_matmul.h"
 #include "ops/gather_rows.h"
 #include "ops/kv_append.h"
 #include "ops/matmul.h"
@@ -17,12 +18,6 @@
 
 namespace autoglm {
 namespace {
-
-int64_t q_cols(const AttentionSpec& attention) { return attention.num_q_heads * attention.head_dim; }
-int64_t k_cols(const AttentionSpec& attention) { return attention.num_kv_heads * attention.head_dim; }
-int64_t v_cols(const AttentionSpec& attention) { return attention.num_kv_heads * attention.value_dim; }
-int64_t attended_cols(const AttentionSpec& attention) { return attention.num_q_heads * attention.value_dim; }
-int64_t gate_up_cols(const MlpSpec& mlp) { return mlp.intermediate_size * (mlp.is_gated ? 2 : 1); }
 
 const RopeTable* rope_table_of(const DecoderSpec& spec, const AttentionSpec& attention) {
   return attention.rope_table ? &spec.rope_tables[static_cast<size_t>(*attention.rope_table)] : nullptr;
@@ -74,72 +69,6 @@ size_t Decoder::geometry_of(const AttentionSpec& attention) {
   if (found != geometries_.end()) return static_cast<size_t>(found - geometries_.begin());
   geometries_.push_back({attention.num_q_heads, attention.num_kv_heads, attention.value_dim, {}});
   return geometries_.size() - 1;
-}
-
-// Runs twice: once to add up the sizes, once to hand out the memory.
-void Decoder::reserve_scratch(int64_t max_step_tokens) {
-  struct Widths {
-    int64_t qkv = 0, q = 0, gate_up = 0;
-    int64_t float_input = 0, int8_input = 0;
-    int64_t float_attended = 0, int8_attended = 0;
-    int64_t float_activated = 0, int8_activated = 0;
-  } widths;
-  bool has_sublayer_norm = false;
-  for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    const auto& [attention, mlp, moe, placement, norm, residual_scale] = spec_.layers[i];
-    const LayerWeights& weights = weights_->layers[i];
-    const bool is_dense = !moe;
-    const bool experts_take_int8 = moe && experts_.needs_int8(layer_experts_[i]);
-    const bool is_latent = attention.latent.has_value();
-    const StackedLinear& first_products = is_latent ? weights.latent.down : weights.qkv;
-    const auto widen = [](int64_t& width, int64_t cols, bool is_needed) {
-      if (is_needed) width = std::max(width, cols);
-    };
-    widen(widths.qkv, q_cols(attention) + k_cols(attention) + v_cols(attention), !is_latent);
-    widen(widths.q, q_cols(attention), true);
-    widen(widths.gate_up, gate_up_cols(mlp), is_dense);
-    widen(widths.float_input, spec_.hidden_size,
-          first_products.needs_float() || weights.gate_up.needs_float() || moe);
-    widen(widths.int8_input, spec_.hidden_size,
-          first_products.needs_int8() || weights.gate_up.needs_int8() || experts_take_int8);
-    widen(widths.float_attended, attended_cols(attention), !is_latent && !weights.o.matrix.takes_int8());
-    widen(widths.int8_attended, attended_cols(attention), !is_latent && weights.o.matrix.takes_int8());
-    widen(widths.float_activated, mlp.intermediate_size, is_dense && !weights.down.matrix.takes_int8());
-    widen(widths.int8_activated, mlp.intermediate_size, is_dense && weights.down.matrix.takes_int8());
-    has_sublayer_norm |= placement != NormPlacement::pre;
-  }
-  int64_t attention_floats = 0;
-  for (const AttentionGeometry& geometry : geometries_) {
-    attention_floats =
-        std::max(attention_floats,
-                 2 * attention_scratch_floats(max_step_tokens, geometry.num_q_heads, geometry.value_dim));
-  }
-  const bool head_takes_int8 = head_.matrix.takes_int8();
-  const auto reserve_all = [&](ScratchAllocator allocator) {
-    for (FloatBuffer& buffer : residuals_) buffer.reserve(allocator, max_step_tokens, spec_.hidden_size);
-    input_.reserve(allocator, max_step_tokens, widths.float_input, widths.int8_input);
-    qkv_.reserve(allocator, max_step_tokens, widths.qkv);
-    rotated_q_.reserve(allocator, max_step_tokens, widths.q);
-    attended_.reserve(allocator, max_step_tokens, widths.float_attended, widths.int8_attended);
-    gate_up_.reserve(allocator, max_step_tokens, widths.gate_up);
-    activated_.reserve(allocator, max_step_tokens, widths.float_activated, widths.int8_activated);
-    experts_.reserve(allocator, max_step_tokens);
-    latents_.reserve(allocator, max_step_tokens);
-    if (has_sublayer_norm) sublayer_.reserve(allocator, max_step_tokens, spec_.hidden_size);
-    head_input_.reserve(allocator, kMaxLogitRows, spec_.head ? spec_.hidden_size : 0,
-                        head_takes_int8 ? spec_.hidden_size : 0);
-    pooled_layers_.reserve(allocator);
-    for (size_t i = 0; i < angles_.size(); ++i) {
-      angles_[i].reserve(allocator, max_step_tokens, spec_.rope_tables[i].rotary_dim);
-    }
-    FloatBuffer attention_scratch;
-    attention_scratch.reserve(allocator, 1, attention_floats);
-    attention_scratch_ = attention_scratch.values();
-    return allocator.num_bytes();
-  };
-  angles_.resize(spec_.rope_tables.size());
-  scratch_ = MemoryRegion(reserve_all(ScratchAllocator(nullptr)));
-  reserve_all(ScratchAllocator(scratch_.data()));
 }
 
 std::vector<int64_t> Decoder::page_bytes() const {
@@ -252,9 +181,9 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
   const AttentionSpec& attention_spec = layer.attention;
   if (attention_spec.latent) return run_latent_attention(execution, layer_idx, kv_pool);
   const LayerWeights& weights = weights_->layers[layer_idx];
-  const int64_t num_q = q_cols(attention_spec);
-  const int64_t num_k = k_cols(attention_spec);
-  const int64_t num_v = v_cols(attention_spec);
+  const int64_t num_q = attention_spec.q_cols();
+  const int64_t num_k = attention_spec.k_cols();
+  const int64_t num_v = attention_spec.v_cols();
 
   const Activations input = make_input(execution, layer, weights.attention_norm, weights.qkv.needs_float(),
                                        weights.qkv.needs_int8());
@@ -278,8 +207,8 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
     append.qk_norm_has_unit_offset = attention_spec.qk_norm->has_unit_offset;
   }
   const bool is_int8 = weights.o.matrix.takes_int8();
-  Activations attended = attended_.view(num_rows_, attended_cols(attention_spec), !is_int8, is_int8);
-  adapter_rows_.require_floats(attended, num_rows_, attended_cols(attention_spec));
+  Activations attended = attended_.view(num_rows_, attention_spec.attended_cols(), !is_int8, is_int8);
+  adapter_rows_.require_floats(attended, num_rows_, attention_spec.attended_cols());
   append_and_attend(execution, layer_idx, append, attended);
   add_to_residual(execution, layer_idx, Product::o, attended);
 }
@@ -317,7 +246,7 @@ void Decoder::append_and_attend(const Execution& execution, size_t layer_idx, Kv
   const AttentionSpec& attention_spec = spec_.layers[layer_idx].attention;
   append.num_q_heads = attention_spec.num_q_heads;
   append.q_scale = query_scale(attention_spec.scale, attention_spec.soft_cap.value_or(0));
-  append.q_out = rotated_q_.view(num_rows_, q_cols(attention_spec));
+  append.q_out = rotated_q_.view(num_rows_, attention_spec.q_cols());
   const RopeTable* rope = rope_table_of(spec_, attention_spec);
   if (rope != nullptr) {
     append.rope_style = rope->style;
@@ -344,24 +273,37 @@ void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
 
   const Activations input = make_input(execution, layer, weights.mlp_norm, weights.gate_up.needs_float(),
                                        weights.gate_up.needs_int8());
-  const TensorView<float> gate_up = gate_up_.view(num_rows_, gate_up_cols(layer.mlp));
-  multiply_stacked(execution, weights.gate_up, input, gate_up);
-  adapter_rows_.add(execution, layer_idx, Product::gate_up, input.values, gate_up, 1);
-
   const bool is_int8 = weights.down.matrix.takes_int8();
   Activations activated = activated_.view(num_rows_, intermediate, !is_int8, is_int8);
   adapter_rows_.require_floats(activated, num_rows_, intermediate);
-  ActivationParams params{.activation = layer.mlp.activation,
+  if (std::optional<GatedMatmulParams> gated = gated_product(weights.gate_up, layer.mlp, input);
+      gated && !adapter_rows_.is_active()) {
+    gated->out = activated.values;
+    gated->quantized = activated.quantized;
+    gated_matmul(execution, *gated);
+  } else {
+    run_gate_up(execution, layer_idx, input, activated);
+  }
+  add_to_residual(execution, layer_idx, Product::down, activated);
+}
+
+// Product by product, for what `gated_matmul` cannot do: adapters, gate and up with different inputs.
+void Decoder::run_gate_up(const Execution& execution, size_t layer_idx, const Activations& input,
+                          const Activations& activated) {
+  const MlpSpec& mlp = spec_.layers[layer_idx].mlp;
+  const TensorView<float> gate_up = gate_up_.view(num_rows_, mlp.gate_up_cols());
+  multiply_stacked(execution, weights_->layers[layer_idx].gate_up, input, gate_up);
+  adapter_rows_.add(execution, layer_idx, Product::gate_up, input.values, gate_up, 1);
+  ActivationParams params{.activation = mlp.activation,
                           .gate = {},
                           .up = gate_up,
                           .out = activated.values,
                           .quantized = activated.quantized};
-  if (layer.mlp.is_gated) {
-    params.gate = gate_up.columns(0, intermediate);
-    params.up = gate_up.columns(intermediate, intermediate);
+  if (mlp.is_gated) {
+    params.gate = gate_up.columns(0, mlp.intermediate_size);
+    params.up = gate_up.columns(mlp.intermediate_size, mlp.intermediate_size);
   }
   activate(execution, params);
-  add_to_residual(execution, layer_idx, Product::down, activated);
 }
 
 void Decoder::run_experts(const Execution& execution, size_t layer_idx) {

@@ -88,6 +88,8 @@ class Decoder {
   void append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append,
                          const Activations& attended);
   void run_mlp(const Execution& execution, size_t layer_idx);
+  void run_gate_up(const Execution& execution, size_t layer_idx, const Activations& input,
+                   const Activations& activated);
   Activations make_input(const Execution& execution, const LayerSpec& layer, const NormWeights& norm_weights,
                          bool needs_float, bool needs_int8);
   void multiply_stacked(const Execution& execution, const StackedLinear& stacked, const Activations& in,

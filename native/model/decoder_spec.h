@@ -55,6 +55,12 @@ struct AttentionSpec {
   bool is_causal = true;
   std::optional<int32_t> rope_table;
   std::optional<LatentSpec> latent = std::nullopt;
+
+  // Columns of all heads.
+  int64_t q_cols() const { return num_q_heads * head_dim; }
+  int64_t k_cols() const { return num_kv_heads * head_dim; }
+  int64_t v_cols() const { return num_kv_heads * value_dim; }
+  int64_t attended_cols() const { return num_q_heads * value_dim; }
 };
 
 struct RopeTable {
@@ -69,6 +75,8 @@ struct MlpSpec {
   bool is_gated = true;
   Activation activation = Activation::silu;
   bool has_bias = false;
+
+  int64_t gate_up_cols() const { return intermediate_size * (is_gated ? 2 : 1); }
 };
 
 struct RouterSpec {

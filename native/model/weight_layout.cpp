@@ -94,11 +94,11 @@ class LayoutBuilder {
   void add_qkv(LayerWeights& weights, const AttentionSpec& attention, const std::string& prefix) {
     const int64_t hidden = spec_.hidden_size;
     add_stacked(weights.qkv,
-                {{prefix + "attention.q", attention.num_q_heads * attention.head_dim},
-                 {prefix + "attention.k", attention.num_kv_heads * attention.head_dim},
-                 {prefix + "attention.v", attention.num_kv_heads * attention.value_dim}},
+                {{prefix + "attention.q", attention.q_cols()},
+                 {prefix + "attention.k", attention.k_cols()},
+                 {prefix + "attention.v", attention.v_cols()}},
                 hidden, attention.has_qkv_bias);
-    add_linear(weights.o, prefix + "attention.o", hidden, attention.num_q_heads * attention.value_dim,
+    add_linear(weights.o, prefix + "attention.o", hidden, attention.attended_cols(),
                attention.has_output_bias);
   }
 

@@ -2,45 +2,40 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
-#include "base/checked.h"
 #include "ops/check.h"
 #include "ops/matmul_chunks.h"
 
 namespace autoglm {
 namespace {
 
-// A thread that is late in a replayable chunk may read activations that are already others; its result is
-// dropped. The thread sanitizer would call that a race.
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kMayReplay = false;
-#else
-constexpr bool kMayReplay = true;
-#endif
+struct MatmulChunks {
+  MatmulParams params;
+  PanelCut cut;
+  decltype(cpu::KernelTable::matmul_int8) kernel;
 
-// A chunk as the pool calls it. `compute` and `commit` are for products with one row chunk.
-struct MatmulStage {
-  MatmulChunks chunks;
+  void operator()(int64_t chunk, int) const {
+    const PanelCut::Range r = cut.range(chunk);
+    kernel(params, r.first_panel, r.last_panel, r.first_row, r.last_row);
+  }
 
-  void operator()(int64_t chunk, int) const { chunks.run(chunk); }
-
-  // The chunk's outputs row by row in `memory`, kReplayBytes at most.
+  // For one chunk of rows: its outputs row by row in `memory`.
   void compute(int64_t chunk, std::byte* memory) const {
-    const MatmulChunks::Range r = chunks.range(chunk);
-    MatmulParams here = chunks.params;
-    here.out.row_stride = chunks.chunk_panels * kPanelRows;
+    const PanelCut::Range r = cut.range(chunk);
+    MatmulParams here = params;
+    here.out.row_stride = cut.chunk_panels * kPanelRows;
     here.out.data = reinterpret_cast<float*>(memory) - r.first_panel * kPanelRows;
-    chunks.kernel(here, r.first_panel, r.last_panel, r.first_row, r.last_row);
+    kernel(here, r.first_panel, r.last_panel, r.first_row, r.last_row);
   }
 
   void commit(int64_t chunk, const std::byte* memory) const {
-    const MatmulChunks::Range r = chunks.range(chunk);
-    const MatmulParams& params = chunks.params;
+    const PanelCut::Range r = cut.range(chunk);
     const int64_t first_col = r.first_panel * kPanelRows;
     const int64_t num_cols = std::min(params.weights.n, r.last_panel * kPanelRows) - first_col;
     for (int64_t row = 0; row < params.out.num_rows; ++row) {
       std::memcpy(params.out.row(row) + first_col,
-                  memory + static_cast<size_t>(row * chunks.chunk_panels * kPanelRows) * sizeof(float),
+                  memory + static_cast<size_t>(row * cut.chunk_panels * kPanelRows) * sizeof(float),
                   static_cast<size_t>(num_cols) * sizeof(float));
     }
   }
@@ -48,41 +43,40 @@ struct MatmulStage {
 
 }  // namespace
 
+void check_weights(const char* what, const PackedMatrix& weights) {
+  if (!weights.is_present() || weights.panel_factors == nullptr || !is_computable(weights.format)) {
+    throw Error(ErrorCode::invalid_parameter, std::string(what) + ": expected packed weights with a kernel");
+  }
+  check_that(!weights.takes_int8() || weights.format.scale_type == ScaleType::f16,
+             "half scales for int8 products");
+}
+
+void check_product_input(const char* what, const PackedMatrix& weights, const TensorView<const float>& in,
+                         const QuantizedRows& quantized, int64_t num_rows) {
+  if (weights.takes_int8()) {
+    check_quantized(what, quantized, num_rows, weights.k);
+  } else {
+    check_view(what, in, num_rows, weights.k);
+  }
+}
+
 void check_matmul(const MatmulParams& params) {
-  const PackedMatrix& weights = params.weights;
-  check_that(weights.is_present() && weights.panel_factors != nullptr, "matmul: packed weights");
-  check_that(is_computable(weights.format), "matmul: a packed format that has a kernel");
+  check_weights("matmul: weights", params.weights);
   check_that(params.out.is_present(), "matmul: an output");
   const int64_t num_rows = params.out.num_rows;
-  check_view("matmul: output", params.out, num_rows, weights.n);
-  if (weights.takes_int8()) {
-    check_quantized("matmul: int8 input", params.quantized, num_rows, weights.k);
-    check_that(weights.format.scale_type == ScaleType::f16, "matmul: half scales for int8 products");
-  } else {
-    check_view("matmul: input", params.in, num_rows, weights.k);
-  }
-  if (params.residual.is_present()) check_view("matmul: residual", params.residual, num_rows, weights.n);
+  check_view("matmul: output", params.out, num_rows, params.weights.n);
+  check_product_input("matmul: input", params.weights, params.in, params.quantized, num_rows);
+  if (params.residual.is_present())
+    check_view("matmul: residual", params.residual, num_rows, params.weights.n);
 }
 
 void matmul(const Execution& execution, const MatmulParams& params) {
   check_matmul(params);
   if (params.out.num_rows == 0) return;
-  const int64_t num_threads = execution.pool().num_threads();
-  MatmulStage stage{MatmulChunks(execution.kernels(), params)};
-  MatmulChunks& chunks = stage.chunks;
-  const int64_t panels_for_size = ceil_div(kMinChunkProducts, chunks.panel_products());
-  const int64_t panels_for_balance =
-      std::max<int64_t>(1, params.weights.num_panels() * chunks.num_row_chunks / (4 * num_threads));
-  chunks.chunk_panels = std::min(panels_for_size, panels_for_balance);
-  const int64_t num_chunks = chunks.num_chunks();
-  const auto out_bytes =
-      static_cast<size_t>(chunks.chunk_panels * kPanelRows * chunks.chunk_rows) * sizeof(float);
-  if (kMayReplay && num_threads > 1 && chunks.num_row_chunks == 1 &&
-      num_chunks <= ThreadPool::kMaxReplayChunks && out_bytes <= ThreadPool::kReplayBytes) {
-    execution.run_replayable(num_chunks, stage);
-  } else {
-    execution.run(num_chunks, stage);
-  }
+  const PanelCut cut(params.weights.num_panels(), params.out.num_rows, params.weights.k,
+                     execution.pool().num_threads());
+  run_chunks(execution, cut, cut.chunk_rows * cut.chunk_panels * kPanelRows * int64_t{sizeof(float)},
+             MatmulChunks{params, cut, product_kernel(execution.kernels(), params.weights)});
 }
 
 }  // namespace autoglm

@@ -11,7 +11,10 @@ namespace autoglm {
 // set.
 void matmul(const Execution& execution, const MatmulParams& params);
 
-// What matmul checks; for operations that run its kernels in stages of their own.
+// What matmul checks, whole and in parts; for operations that run its kernels in stages of their own.
 void check_matmul(const MatmulParams& params);
+void check_weights(const char* what, const PackedMatrix& weights);
+void check_product_input(const char* what, const PackedMatrix& weights, const TensorView<const float>& in,
+                         const QuantizedRows& quantized, int64_t num_rows);
 
 }  // namespace autoglm

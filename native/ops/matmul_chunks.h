@@ -1,4 +1,4 @@
-// How one product is cut into chunks for the thread pool.
+// How products are cut into chunks for the thread pool, and how a stage of them is queued.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/op_params.h"
 #include "cpu/kernel_table.h"
+#include "ops/execution.h"
 
 namespace autoglm {
 
@@ -16,42 +17,68 @@ inline constexpr int64_t kChunkRows = 64;
 // Products of one chunk that are worth handing it out: about 5 microseconds.
 inline constexpr int64_t kMinChunkProducts = 200'000;
 
-// Rows are cut evenly, the caller decides about panels. Row chunks are the outer index: threads share the
-// activations and stream the weights.
-struct MatmulChunks {
+// Chunks of panels for each chunk of rows; rows are cut evenly. Row chunks are the outer index: threads share
+// the activations and stream the weights.
+struct PanelCut {
   struct Range {
     int64_t first_panel, last_panel, first_row, last_row;
   };
 
-  MatmulParams params;
-  decltype(cpu::KernelTable::matmul_int8) kernel;
+  int64_t num_panels;
+  int64_t num_rows;  // at least one
   int64_t num_row_chunks;
   int64_t chunk_rows;
   int64_t chunk_panels = 1;
 
-  // `matmul` has at least one row.
-  MatmulChunks(const cpu::KernelTable& kernels, const MatmulParams& matmul)
-      : params(matmul),
-        kernel(matmul.weights.takes_int8() ? kernels.matmul_int8 : kernels.matmul_float),
-        num_row_chunks(ceil_div(matmul.out.num_rows, kChunkRows)),
-        chunk_rows(ceil_div(matmul.out.num_rows, num_row_chunks)) {}
+  PanelCut(int64_t panels, int64_t rows)
+      : num_panels(panels),
+        num_rows(rows),
+        num_row_chunks(ceil_div(rows, kChunkRows)),
+        chunk_rows(ceil_div(rows, num_row_chunks)) {}
 
-  // Multiplications of one panel with the rows of a chunk.
-  int64_t panel_products() const { return kPanelRows * params.weights.k * chunk_rows; }
-  int64_t num_panel_chunks() const { return ceil_div(params.weights.num_panels(), chunk_panels); }
+  // For a stage of this product alone; each output is the sum of `output_products` products.
+  PanelCut(int64_t panels, int64_t rows, int64_t output_products, int64_t num_threads)
+      : PanelCut(panels, rows) {
+    const int64_t panels_for_size = ceil_div(kMinChunkProducts, kPanelRows * output_products * chunk_rows);
+    const int64_t panels_for_balance = std::max<int64_t>(1, num_panels * num_row_chunks / (4 * num_threads));
+    chunk_panels = std::min(panels_for_size, panels_for_balance);
+  }
+
+  int64_t num_panel_chunks() const { return ceil_div(num_panels, chunk_panels); }
   int64_t num_chunks() const { return num_panel_chunks() * num_row_chunks; }
 
   Range range(int64_t chunk) const {
     const int64_t first_panel = chunk % num_panel_chunks() * chunk_panels;
     const int64_t first_row = chunk / num_panel_chunks() * chunk_rows;
-    return {first_panel, std::min(params.weights.num_panels(), first_panel + chunk_panels), first_row,
-            std::min(params.out.num_rows, first_row + chunk_rows)};
-  }
-
-  void run(int64_t chunk) const {
-    const Range r = range(chunk);
-    kernel(params, r.first_panel, r.last_panel, r.first_row, r.last_row);
+    return {first_panel, std::min(num_panels, first_panel + chunk_panels), first_row,
+            std::min(num_rows, first_row + chunk_rows)};
   }
 };
+
+inline auto product_kernel(const cpu::KernelTable& kernels, const PackedMatrix& weights) {
+  return weights.takes_int8() ? kernels.matmul_int8 : kernels.matmul_float;
+}
+
+// A thread that is late in a replayable chunk may read activations that are already others; its result is
+// dropped. The thread sanitizer would call that a race.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kMayReplay = false;
+#else
+inline constexpr bool kMayReplay = true;
+#endif
+
+// Queues chunks(chunk, worker) for every chunk, replayable if there is one chunk of rows and what a chunk
+// keeps for its commit, `kept_bytes`, fits a thread's memory.
+template <typename Chunks>
+void run_chunks(const Execution& execution, const PanelCut& cut, int64_t kept_bytes, const Chunks& chunks) {
+  const bool is_replayable = kMayReplay && execution.pool().num_threads() > 1 && cut.num_row_chunks == 1 &&
+                             cut.num_chunks() <= ThreadPool::kMaxReplayChunks &&
+                             kept_bytes <= static_cast<int64_t>(ThreadPool::kReplayBytes);
+  if (is_replayable) {
+    execution.run_replayable(cut.num_chunks(), chunks);
+  } else {
+    execution.run(cut.num_chunks(), chunks);
+  }
+}
 
 }  // namespace autoglm
