@@ -1,5 +1,5 @@
 // One pass over one subject in a process of its own: node pass.mjs SUBJECT KIND FILE THREADS. Prints figures as JSON.
-// KIND is `speed` or `turns`; turns are measured apart, because watching them costs time.
+// KIND is `speed`, `turns` or `decode`; turns are measured apart, because watching them costs time.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SUBJECTS } from './subjects.mjs';
@@ -105,6 +105,14 @@ async function speedPass(subject, settings) {
   return figures;
 }
 
+async function decodePass(subject, settings) {
+  const model = await subject.load(await import(subject.entry), settings);
+  for await (const _ of model.generate(prompt(SHORT_PROMPT), 8));
+  const decode = await decodeSpeed(model);
+  await model.close();
+  return { decode };
+}
+
 /** Milliseconds of processor time the main thread has had; wall time would count the compute threads' share too. */
 function mainThreadMs() {
   return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
@@ -132,6 +140,6 @@ async function turnsPass(subject, settings) {
 }
 
 const [name, kind, file, threads] = process.argv.slice(2);
-const measure = kind === 'turns' ? turnsPass : speedPass;
-const figures = await measure(SUBJECTS[name], { file, threads: Number(threads) });
+const PASSES = { speed: speedPass, turns: turnsPass, decode: decodePass };
+const figures = await PASSES[kind](SUBJECTS[name], { file, threads: Number(threads) });
 process.stdout.write(`${JSON.stringify(figures)}\n`, () => process.exit(0));

@@ -6,9 +6,13 @@ import { parseArgs } from 'node:util';
 import { describeMachine, loadAverage } from '../machine.mjs';
 import { measurePart } from './measure-part.mjs';
 import { machineProbe } from './native-tools.mjs';
-import { PARTS } from './parts.mjs';
+import { NODE_PARTS } from './node-parts.mjs';
+import { PARTS as SPEED_PARTS } from './parts.mjs';
 import { ikLlamaCpp, llamaCpp } from './peers.mjs';
 import { table, writeResults } from './report.mjs';
+import { WHOLE_PARTS } from './whole-parts.mjs';
+
+const PARTS = [...SPEED_PARTS, ...NODE_PARTS, ...WHOLE_PARTS];
 
 const { values: flags } = parseArgs({
   options: {
@@ -35,11 +39,9 @@ function chosenParts() {
 }
 
 if (flags.list) {
-  for (const { id, figures } of PARTS)
+  for (const { id, titles, figures } of PARTS)
     process.stdout.write(
-      `${id}: ${Object.values(figures)
-        .map(({ title }) => title)
-        .join('; ')}\n`,
+      `${id}: ${(titles ?? Object.values(figures).map(({ title }) => title)).join('; ')}\n`,
     );
   process.exit(0);
 }
@@ -55,7 +57,8 @@ for (const part of parts) {
   note(`${part.id}:`);
   if (!probes.has(part.threads)) probes.set(part.threads, machineProbe(part.threads));
   const probe = () => probes.get(part.threads).ask({});
-  results.push(await measurePart(part, { peers, rounds: Number(flags.rounds), probe, note }));
+  const context = { peers, rounds: Number(flags.rounds), probe, note };
+  results.push(await (part.run?.(context) ?? measurePart(part, context)));
 }
 await Promise.all([...probes.values()].map((each) => each.close()));
 const run = {

@@ -6,13 +6,14 @@ import { compare, describeRound, roundOf, summarize } from './frame.mjs';
 import { modelFile } from './models.mjs';
 import { OURS, SHAPES } from './parts.mjs';
 
+/** This package on a model, ready for questions: ours.mjs. */
+export function openOurs(file, threads) {
+  return new Companion(process.execPath, [join(root, 'bench', 'cpu', 'ours.mjs'), file, String(threads)]);
+}
+
 export async function measurePart(part, { peers, rounds, probe, note }) {
   const file = await modelFile(part.model);
-  const ours = new Companion(process.execPath, [
-    join(root, 'bench', 'cpu', 'ours.mjs'),
-    file,
-    String(part.threads),
-  ]);
+  const ours = openOurs(file, part.threads);
   const ask = (question) => ours.ask(question);
   try {
     await part.ours(ask); // warms up: pages, caches, compiled code

@@ -17,3 +17,8 @@ function build(target) {
 export function machineProbe(threads) {
   return new Companion(build('autoglm_machine_probe'), [String(threads)]);
 }
+
+/** Our engine without Node, on a model that describe-model.mjs has described: bench/native/engine_bench.cpp. */
+export function engineBench(description, file, threads) {
+  return new Companion(build('autoglm_engine_bench'), [description, file, String(threads)]);
+}
