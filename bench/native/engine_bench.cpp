@@ -7,12 +7,13 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <bit>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <semaphore>
@@ -80,14 +81,21 @@ class PlanWriter {
   }
 
   void compute(int32_t row, int32_t generation, int64_t start, int64_t count) {
-    entries_.insert(entries_.end(), {row, generation, static_cast<int32_t>(start),
-                                     static_cast<int32_t>(count), abi::EntryFlags::sample});
+    namespace field = abi::Entry;
+    std::array<int32_t, abi::kEntryWords> record{};
+    record[field::row] = row;
+    record[field::generation] = generation;
+    record[field::start] = static_cast<int32_t>(start);
+    record[field::count] = static_cast<int32_t>(count);
+    record[field::flags] = abi::EntryFlags::sample;
+    entries_.insert(entries_.end(), record.begin(), record.end());
   }
 
   void finish() {
     append(admissions_, abi::PlanHeader::admissionsOffset);
     append(entries_, abi::PlanHeader::entriesOffset);
     append(pages_, abi::PlanHeader::pageUpdatesOffset);
+    append({}, abi::PlanHeader::draftsOffset);
     words_[abi::PlanHeader::numAdmissions] = num_admissions_;
     words_[abi::PlanHeader::numEntries] = static_cast<int32_t>(entries_.size()) / abi::kEntryWords;
     words_[abi::PlanHeader::numPageUpdates] = static_cast<int32_t>(pages_.size()) / abi::kPageUpdateWords;
@@ -177,20 +185,25 @@ class EngineBench {
       plan.admit(row, first_generation_ + row, prompt, max_tokens);
       plan.compute(row, first_generation_ + row, 0, prompt);
     }
-    run(plan);
+    run(plan, batch);
   }
 
   void decode_step(int64_t batch, int64_t position) {
     PlanWriter plan(plans_[0]);
     for (int32_t row = 0; row < batch; ++row) plan.compute(row, first_generation_ + row, position, 1);
-    run(plan);
+    run(plan, batch);
   }
 
-  void run(PlanWriter& plan) {
+  void run(PlanWriter& plan, int64_t batch) {
     plan.finish();
     model_->run_step(0, execution_);
     const int32_t error = results_[0][abi::ResultHeader::errorCode];
     if (error != 0) throw std::runtime_error("the step failed with code " + std::to_string(error));
+    for (int64_t row = 0; row < batch; ++row) {
+      const auto at = static_cast<size_t>(abi::kResultHeaderWords + row * abi::Limits::resultRowWords);
+      if (results_[0][at + abi::ResultRow::numTokens] != 1)
+        throw std::runtime_error("row " + std::to_string(row) + " got no token");
+    }
   }
 
   void read_arena() {
