@@ -17,6 +17,9 @@ namespace {
 template <PackedFormat kFormat>
 constexpr int kCodeBytes = static_cast<int>(code_bytes(kFormat.layout));
 
+// The largest tile that prefetches its weights.
+constexpr int kMaxPrefetchRows = 4;
+
 template <PackedFormat kFormat>
 constexpr int kGroupBytes = static_cast<int>(panel_bytes(kFormat, kGroup));
 
@@ -67,6 +70,15 @@ inline void add_min(const uint16_t* mins, int64_t group, const Int8Rows<kRows>& 
   }
 }
 
+// A tile of few rows waits for memory, and the processor's own prefetching leaves a tenth of the bandwidth
+// unused.
+template <PackedFormat kFormat>
+inline void prefetch_group(const std::byte* panel) {
+  constexpr int kDistance = 3 * kGroupBytes<kFormat>;
+#pragma GCC unroll 20
+  for (int i = 0; i < kGroupBytes<kFormat>; i += 64) __builtin_prefetch(panel + kDistance + i);
+}
+
 // Sums of kRows rows and kVectors vectors of outputs, from vector `first_vector` of the panel on.
 template <typename S, PackedFormat kFormat, int kRows, int kVectors>
 inline void int8_tile(const std::byte* panel, int first_vector, int64_t num_groups,
@@ -79,6 +91,7 @@ inline void int8_tile(const std::byte* panel, int first_vector, int64_t num_grou
     for (Float& each : row) each = S::zero();
   }
   for (int64_t group = 0; group < num_groups; ++group, panel += kGroupBytes<kFormat>) {
+    if constexpr (kRows <= kMaxPrefetchRows) prefetch_group<kFormat>(panel);
     const std::byte* lines = panel + first_lane * 4;
     const auto* scales = reinterpret_cast<const uint16_t*>(panel + kCodeBytes<kFormat>) + first_lane;
     add_part<S, kFormat, 0>(lines, scales, group, rows, total);
