@@ -46,28 +46,36 @@ if (flags.list) {
   process.exit(0);
 }
 
+/** The command without the folders of this machine. */
+function commandLine() {
+  const words = ['node', 'bench/cpu/main.mjs', ...(flags.only === undefined ? [] : ['--only', flags.only])];
+  words.push('--rounds', flags.rounds);
+  if (flags.ik !== undefined) words.push('--ik', 'CHECKOUT');
+  if (flags.llama !== undefined) words.push('--llama', 'BUILD');
+  return words.join(' ');
+}
+
 const parts = chosenParts();
 const peers = [llamaCpp(flags.llama), ikLlamaCpp(flags.ik)].filter((peer) => peer !== null);
 if (flags.ik === undefined) note('ik_llama.cpp: skipped, no checkout was given (--ik)');
 const busy = loadAverage();
 if (busy !== null && busy > 0.5) note(`load average ${busy}: others are using this machine`);
 const probes = new Map();
-const results = [];
+const run = {
+  date: new Date().toISOString().slice(0, 16).replace('T', ' '),
+  command: commandLine(),
+  machine: describeMachine(),
+  loadAverage: busy,
+  peers: peers.map(({ name, version }) => ({ name, version })),
+  parts: [],
+};
 for (const part of parts) {
   note(`${part.id}:`);
   if (!probes.has(part.threads)) probes.set(part.threads, machineProbe(part.threads));
   const probe = () => probes.get(part.threads).ask({});
   const context = { peers, rounds: Number(flags.rounds), probe, note };
-  results.push(await (part.run?.(context) ?? measurePart(part, context)));
+  run.parts.push(await (part.run?.(context) ?? measurePart(part, context)));
+  if (!flags.dry) writeResults(run); // after each part: what follows may fail
 }
 await Promise.all([...probes.values()].map((each) => each.close()));
-const run = {
-  date: new Date().toISOString().slice(0, 16).replace('T', ' '),
-  command: `node bench/cpu/main.mjs ${process.argv.slice(2).join(' ')}`.trim(),
-  machine: describeMachine(),
-  loadAverage: busy,
-  peers: peers.map(({ name, version }) => ({ name, version })),
-  parts: results,
-};
 process.stdout.write(`${table(run)}\n`);
-if (!flags.dry) writeResults(run);

@@ -15,6 +15,7 @@ function peer(name, build, { isIk, source }) {
 }
 
 function commitOf(source) {
+  if (source === null) return 'a finished build';
   const { status, stdout } = run('git', ['-C', source, 'rev-parse', '--short', 'HEAD'], {
     quiet: true,
     allowFailure: true,
@@ -24,7 +25,7 @@ function commitOf(source) {
 
 /** `finished` is a build folder of llama.cpp to take instead of the one made here. */
 export function llamaCpp(finished) {
-  if (finished !== undefined) return peer('llama.cpp', finished, { isIk: false, source: finished });
+  if (finished !== undefined) return peer('llama.cpp', finished, { isIk: false, source: null });
   const bundle = join(peerFolder, 'node_modules', PEER.name, 'llama', 'gitRelease.bundle');
   if (!TOOLS.every((tool) => existsSync(join(places.llamaBuild, 'bin', tool)))) {
     installPeer();
