@@ -120,6 +120,37 @@ TEST(ThreadPool, DropsTheStagesAfterAFailureAndWhenCancelled) {
   EXPECT_EQ(num_after, 4);
 }
 
+TEST(ThreadPool, DropRunsNothingMoreAndForgetsFailures) {
+  for (const bool has_failure : {false, true}) {
+    ThreadPool pool(2);
+    std::atomic<bool> is_held = true;
+    std::atomic<int> num_after = 0;
+    pool.enqueue(2, [&is_held, has_failure](int64_t, int) {
+      if (has_failure) throw std::runtime_error("chunk");
+      while (is_held.load()) std::this_thread::yield();
+    });
+    for (int i = 0; i < 3; ++i) pool.enqueue(4, [&num_after](int64_t, int) { ++num_after; });
+    std::thread release([&is_held] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      is_held.store(false);
+    });
+    pool.drop();
+    EXPECT_EQ(num_after, 0);
+    release.join();
+    pool.run(4, [&num_after](int64_t, int) { ++num_after; });
+    EXPECT_EQ(num_after, 4) << "after a drop the pool is as new";
+  }
+}
+
+// A late chunk waits so long for a test to let it go on, in case the pool waits for the chunk: then the test
+// fails and does not hang.
+constexpr std::chrono::seconds kLongestHold{60};
+
+void wait_while(const std::atomic<bool>& is_held) {
+  const auto deadline = std::chrono::steady_clock::now() + kLongestHold;
+  while (is_held.load() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+}
+
 // A chunk that stands still until the test lets it go on, as if its thread had lost its core.
 struct StandingStill {
   std::atomic<int>* num_computed;
@@ -131,7 +162,7 @@ struct StandingStill {
   void compute(int64_t chunk, std::byte* memory) const {
     if (num_computed->fetch_add(1) == 0) {
       has_begun->store(true);
-      while (is_held->load()) std::this_thread::yield();
+      wait_while(*is_held);
     }
     std::memcpy(memory, &chunk, sizeof(chunk));
   }
@@ -163,10 +194,50 @@ TEST(ThreadPool, GoesOnWithoutAThreadThatStandsStill) {
     });
     pool.finish();
     pool.await_stragglers();
-    EXPECT_GT(num_computed, 6) << "nothing was computed twice";
+    ASSERT_GT(num_computed, 6) << "nothing was computed twice";
     EXPECT_EQ(num_committed, 6);
     EXPECT_EQ(value, 0 + 1 + 2 + 3 + 4 + 5);
     EXPECT_EQ(num_later, 1000);
+  }
+}
+
+// Goal: after `await_stragglers` nobody reads what a replayable stage was given.
+// Method: the first chunk that a worker takes stands still while the calling thread, which waits for that to
+// happen, goes on; it is let go a little after `await_stragglers` has begun to wait.
+TEST(ThreadPool, AwaitsTheThreadThatIsLate) {
+  struct Straggler {
+    std::thread::id caller;
+    std::atomic<int>* num_late;
+    std::atomic<bool>* is_held;
+    std::atomic<bool>* is_reading;
+    std::atomic<bool>* has_not_begun;
+    void compute(int64_t, std::byte*) const {
+      if (std::this_thread::get_id() == caller) return wait_while(*has_not_begun);
+      if (num_late->fetch_add(1) > 0) return;
+      is_reading->store(true);
+      has_not_begun->store(false);
+      wait_while(*is_held);
+      is_reading->store(false);
+    }
+    void commit(int64_t, const std::byte*) const {}
+  };
+  ThreadPool pool(2);
+  for (int round = 0; round < 5; ++round) {
+    std::atomic<int> num_late = 0;
+    std::atomic<bool> is_held = true;
+    std::atomic<bool> is_reading = false;
+    std::atomic<bool> has_not_begun = true;
+    pool.enqueue_replayable(
+        4, Straggler{std::this_thread::get_id(), &num_late, &is_held, &is_reading, &has_not_begun});
+    pool.finish();
+    ASSERT_TRUE(is_reading) << "no chunk stood still: the test proves nothing";
+    std::thread release([&is_held] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      is_held.store(false);
+    });
+    pool.await_stragglers();
+    EXPECT_FALSE(is_reading);
+    release.join();
   }
 }
 
