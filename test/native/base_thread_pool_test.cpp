@@ -267,6 +267,31 @@ TEST(ThreadPool, CommitsEachReplayedChunkOnce) {
   for (const auto& count : counts) EXPECT_EQ(count, 3000);
 }
 
+// Goal: of two threads that finish the same chunk at the same moment one commits.
+// Method: the only chunk of a stage waits, a little, until a second thread computes it too; both go on at
+// once.
+TEST(ThreadPool, CommitsAChunkOnceThatTwoThreadsFinishTogether) {
+  struct Twice {
+    std::atomic<int>* num_here;
+    std::atomic<int>* num_committed;
+    void compute(int64_t, std::byte*) const {
+      num_here->fetch_add(1);
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+      while (num_here->load() < 2 && std::chrono::steady_clock::now() < deadline) continue;
+    }
+    void commit(int64_t, const std::byte*) const { num_committed->fetch_add(1); }
+  };
+  ThreadPool pool(2);
+  for (int stage = 0; stage < 3000; ++stage) {
+    std::atomic<int> num_here = 0;
+    std::atomic<int> num_committed = 0;
+    pool.enqueue_replayable(1, Twice{&num_here, &num_committed});
+    pool.finish();
+    pool.await_stragglers();
+    ASSERT_EQ(num_committed, 1) << "stage " << stage;
+  }
+}
+
 // Goal: an idle pool sleeps. CPU time of the whole process while nothing runs, after the spin time has
 // passed.
 TEST(ThreadPool, UsesNoCpuTimeWhenIdle) {
