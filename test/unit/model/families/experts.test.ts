@@ -24,6 +24,17 @@ const moeOf = (name: string, layer: number, change: Change = {}): MoeSpec | null
   return mlp?.kind === 'moe' ? mlp : null;
 };
 
+/** What it is, the fixture, the change to it, and what the error says. */
+type Refusal = readonly [string, string, Change, RegExp];
+
+function refusals(invalid: readonly Refusal[]): void {
+  test.each(invalid)('%s', (_name, fixture, change, message) => {
+    expect(() => described(fixture, change)).toThrow(
+      expect.objectContaining({ code: 'invalid_model_file', message: expect.stringMatching(message) }),
+    );
+  });
+}
+
 describe('what a family says about its experts', () => {
   test('glm4_moe: dense layers first, groups, a corrected sigmoid, a shared expert', () => {
     expect(moeOf('glm4-moe-bf16', 0)).toBeNull();
@@ -238,7 +249,7 @@ describe('glm4_moe_lite: latent attention', () => {
     expect(sparse({ mlp_layer_types: undefined, first_k_dense_replace: 1 })).toEqual(['dense', 'moe']);
   });
 
-  const invalid: readonly (readonly [string, string, Change, RegExp])[] = [
+  const invalid: readonly Refusal[] = [
     [
       'layer types that do not fit',
       'glm4-moe-lite-bf16',
@@ -271,15 +282,11 @@ describe('glm4_moe_lite: latent attention', () => {
       /"deepseek2.attention.key_length_mla".*33/,
     ],
   ];
-  test.each(invalid)('%s', (_name, fixture, change, message) => {
-    expect(() => described(fixture, change)).toThrow(
-      expect.objectContaining({ code: 'invalid_model_file', message: expect.stringMatching(message) }),
-    );
-  });
+  refusals(invalid);
 });
 
 describe('what cannot be is named', () => {
-  const invalid: readonly (readonly [string, string, Change, RegExp])[] = [
+  const invalid: readonly Refusal[] = [
     [
       'more experts per token than experts',
       'glm4-moe-bf16',
@@ -341,11 +348,7 @@ describe('what cannot be is named', () => {
       /"glm4moe.nextn_predict_layers".*0..3/,
     ],
   ];
-  test.each(invalid)('%s', (_name, fixture, change, message) => {
-    expect(() => described(fixture, change)).toThrow(
-      expect.objectContaining({ code: 'invalid_model_file', message: expect.stringMatching(message) }),
-    );
-  });
+  refusals(invalid);
 
   test('a config that asks for millions of experts is refused at the first few', () => {
     const config = {
