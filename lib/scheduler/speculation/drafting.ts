@@ -3,7 +3,7 @@ import { pagesFor, type RequestState } from '../request-state';
 import type { SchedulerState } from '../scheduler-state';
 import type { StepDraft } from '../step-draft';
 import type { Draft } from '../types';
-import type { Speculation } from './speculation';
+import { plainStep, type StepLoad } from './speculation';
 
 /**
  * True when the next plan has to wait for a result: a step in flight verifies guesses, so that nobody knows where its
@@ -14,7 +14,8 @@ export function awaitsResult(state: SchedulerState): boolean {
   if (state.numSpeculating === 0 || state.inFlight.length === 0) return false;
   if (state.running.some(({ drafted }) => drafted !== null)) return true;
   if (!computesOnlyDecodes(state)) return false;
-  return state.running.some((request) => request.numSampling === 1 && guessesAhead(state, request));
+  const next = plainStep(state.running.filter((other) => !other.isPaused && other.numRemaining === 1).length);
+  return state.running.some((request) => guessesAhead(state, request, next));
 }
 
 /** The next step will be one position of each sequence. */
@@ -24,13 +25,12 @@ function computesOnlyDecodes({ running, waiting, rows }: SchedulerState): boolea
 }
 
 /** Its next token, if it is the one expected, has a continuation worth guessing. */
-function guessesAhead({ running, costs }: SchedulerState, request: RequestState): boolean {
-  const { speculation, isPaused, tokens, numTokens } = request;
-  if (speculation === null || isPaused) return false;
+function guessesAhead({ costs }: SchedulerState, request: RequestState, next: StepLoad): boolean {
+  const { speculation, isPaused, numSampling, tokens, numTokens } = request;
+  if (speculation === null || isPaused || numSampling !== 1) return false;
   const draft = speculation.draft(tokens, numTokens, numDraftable(request) - 1, 1);
   if (draft === null) return false;
-  const numPositions = running.filter((other) => !other.isPaused && other.numRemaining === 1).length;
-  return speculation.worthwhile(draft.tokens.length, draft.grade, numPositions, costs) > 0;
+  return speculation.extended(next, draft.tokens.length, draft.grade, costs) !== next;
 }
 
 /** Output tokens that may still come after the next one: guesses beyond them could never count. */
@@ -44,30 +44,21 @@ const numDraftable = ({ maxTokens, numGenerated }: RequestState): number =>
 export function addDrafts(state: SchedulerState, draft: StepDraft): void {
   if (state.numSpeculating === 0 || draft.numDecodes !== draft.placed.length) return;
   let numLeft: number = Limits.maxStepDrafts;
-  let numPositions = draft.placed.length;
+  let step = plainStep(draft.placed.length);
   for (const request of draft.placed) {
     // What is guessed follows everything before it, results included.
     if (request.speculation === null || request.numComputed < request.numPlanned) continue;
     const room = Math.min(numDraftable(request), draft.budget, numLeft);
-    const drafted = chooseDraft(state, request, request.speculation, room, numPositions);
-    if (drafted === null || !hasPages(state, request, drafted)) continue;
+    const guess = request.speculation.draft(request.tokens, request.numTokens, room);
+    if (guess === null) continue;
+    const { tokens, grade } = guess;
+    const extended = request.speculation.extended(step, tokens.length, grade, state.costs);
+    const drafted = { tokens: tokens.subarray(0, extended.numPositions - step.numPositions), grade };
+    if (extended === step || !hasPages(state, request, drafted)) continue;
     draft.extend(request, drafted);
     numLeft -= drafted.tokens.length;
-    numPositions += drafted.tokens.length;
+    step = extended;
   }
-}
-
-function chooseDraft(
-  { costs }: SchedulerState,
-  { tokens, numTokens }: RequestState,
-  speculation: Speculation,
-  room: number,
-  numPositions: number,
-): Draft | null {
-  const draft = speculation.draft(tokens, numTokens, room);
-  if (draft === null) return null;
-  const count = speculation.worthwhile(draft.tokens.length, draft.grade, numPositions, costs);
-  return count === 0 ? null : { tokens: draft.tokens.subarray(0, count), grade: draft.grade };
 }
 
 function hasPages({ pool }: SchedulerState, request: RequestState, { tokens }: Draft): boolean {

@@ -10,6 +10,21 @@ const NEWEST = 0.1;
 /** A guess must promise this many times the tokens per millisecond: it costs planning ahead. */
 const MIN_GAIN = 1.05;
 
+/** A step of decodes as it is being put together. */
+export interface StepLoad {
+  readonly numSequences: number;
+  /** One of each sequence, and the guesses. */
+  readonly numPositions: number;
+  /** One of each sequence, and as many guesses as will probably be right. */
+  readonly numTokens: number;
+}
+
+export const plainStep = (numSequences: number): StepLoad => ({
+  numSequences,
+  numPositions: numSequences,
+  numTokens: numSequences,
+});
+
 /** One request's guesses: who makes them and how often they were right. */
 export class Speculation {
   readonly #settings: DraftSettings;
@@ -32,23 +47,26 @@ export class Speculation {
   }
 
   /**
-   * How many of `length` guesses are worth a place in a step that computes `numPositions` and samples as many tokens
-   * without them: the number that promises the most tokens per millisecond, 0 when none is worth it.
+   * The step with as many of `length` guesses as promise the most tokens per millisecond; the same step when none is worth
+   * it, or when nobody knows yet what steps without guesses cost.
    */
-  worthwhile(length: number, grade: number, numPositions: number, costs: StepCosts): number {
-    if (!this.#settings.isAdaptive) return length;
-    if (!costs.isKnown(numPositions)) return 0; // a step without guesses measures it
+  extended(step: StepLoad, length: number, grade: number, costs: StepCosts): StepLoad {
+    const { isAdaptive } = this.#settings;
+    const { numSequences } = step;
+    if (isAdaptive && !costs.isKnown(numSequences)) return step;
     const rate = this.#rates[grade] as number;
-    let best = 0;
-    let bestSpeed = (MIN_GAIN * numPositions) / costs.of(numPositions, numPositions);
-    let numTokens = numPositions;
+    const speedOf = (load: StepLoad): number => load.numTokens / costs.of(load.numPositions, numSequences);
+    let best = step;
+    let bestSpeed = MIN_GAIN * speedOf(step);
+    let wider = step;
     let chance = 1;
     for (let count = 1; count <= length; count += 1) {
       chance *= rate;
-      numTokens += chance;
-      const speed = numTokens / costs.of(numPositions + count, numPositions);
-      if (speed <= bestSpeed) continue;
-      best = count;
+      const { numPositions, numTokens } = wider;
+      wider = { numSequences, numPositions: numPositions + 1, numTokens: numTokens + chance };
+      const speed = speedOf(wider);
+      if (speed <= bestSpeed && isAdaptive) continue;
+      best = wider;
       bestSpeed = speed;
     }
     return best;
