@@ -21,33 +21,46 @@ inline int even_tile_rows(int64_t num_rows, int max_rows) {
   return static_cast<int>((num_rows + num_tiles - 1) / num_tiles);
 }
 
+// The epilogue of one row and panel, by its first `num_cols` lanes or, kIsFull, by all of them.
+template <typename S, bool kIsFull>
+inline void store_row(const MatmulParams& params, int64_t row, int64_t first_col, int num_cols,
+                      typename S::Float factor, const float* sums) {
+  const typename S::Float scale = S::broadcast(params.scale);
+  float* out = params.out.data + row * params.out.row_stride + first_col;
+  const float* bias = params.bias != nullptr ? params.bias + first_col : nullptr;
+  const float* residual = params.residual.data != nullptr
+                              ? params.residual.data + row * params.residual.row_stride + first_col
+                              : nullptr;
+#pragma GCC unroll 4
+  for (int i = 0; i < kPanelLanes; i += S::kWidth) {
+    if (!kIsFull && i >= num_cols) return;
+    const int lanes = kIsFull || num_cols - i > S::kWidth ? S::kWidth : num_cols - i;
+    const auto load = [lanes](const float* from) {
+      return kIsFull ? S::load(from) : S::load_first(from, lanes);
+    };
+    typename S::Float y = S::mul(S::load(sums + i), factor);
+    if (bias != nullptr) y = S::add(y, load(bias + i));
+    y = residual != nullptr ? S::fma(scale, y, load(residual + i)) : S::mul(scale, y);
+    if (lanes == S::kWidth) {
+      S::store(out + i, y);
+    } else {
+      S::store_first(out + i, y, lanes);
+    }
+  }
+}
+
 // `sums` is [num_rows][32 lanes]: the products of rows first_row.. with one panel.
 template <typename S>
 void store_outputs(const MatmulParams& params, int64_t panel, int64_t first_row, int num_rows,
                    const float* sums) {
   const int64_t first_col = panel * kPanelRows;
   const int64_t left = params.weights.n - first_col;
-  const int num_cols = static_cast<int>(left < kPanelRows ? left : kPanelRows);
   const typename S::Float factor = S::broadcast(params.weights.panel_factors[panel]);
-  const typename S::Float scale = S::broadcast(params.scale);
-  for (int r = 0; r < num_rows; ++r) {
-    float* out = params.out.data + (first_row + r) * params.out.row_stride + first_col;
-    for (int i = 0; i < num_cols; i += S::kWidth) {
-      const int lanes = num_cols - i < S::kWidth ? num_cols - i : S::kWidth;
-      typename S::Float y = S::mul(S::load(sums + r * kPanelRows + i), factor);
-      if (params.bias != nullptr) y = S::add(y, S::load_first(params.bias + first_col + i, lanes));
-      if (params.residual.data != nullptr) {
-        const float* residual =
-            params.residual.data + (first_row + r) * params.residual.row_stride + first_col;
-        y = S::fma(scale, y, S::load_first(residual + i, lanes));
-      } else {
-        y = S::mul(scale, y);
-      }
-      if (lanes == S::kWidth) {
-        S::store(out + i, y);
-      } else {
-        S::store_first(out + i, y, lanes);
-      }
+  for (int r = 0; r < num_rows; ++r, sums += kPanelRows) {
+    if (left >= kPanelRows) {
+      store_row<S, true>(params, first_row + r, first_col, kPanelLanes, factor, sums);
+    } else {
+      store_row<S, false>(params, first_row + r, first_col, static_cast<int>(left), factor, sums);
     }
   }
 }
