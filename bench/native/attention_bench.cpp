@@ -51,7 +51,7 @@ class Layers {
     if (plan_.num_rows() != count || planned_start_ != start) {
       scratch_.resize(2 * attention_scratch_floats(kChunk, shape_.num_q_heads, shape_.head_dim));
       plan_.build({&slice, 1}, shape_.num_q_heads, shape_.num_kv_heads, shape_.head_dim,
-                  static_cast<int64_t>(scratch_.size()));
+                  static_cast<int64_t>(scratch_.size()), execution_.pool().num_threads());
       planned_start_ = start;
     }
     out_.resize(count * cols);

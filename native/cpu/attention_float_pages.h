@@ -8,6 +8,7 @@ namespace {
 
 // Reads K and V pages of one dtype as pairs: two dims of 16 keys, two keys of all value dims.
 struct Bf16Reader {
+  static constexpr int64_t kPairBytes = 4;
   template <typename S>
   static void key_pair(const std::byte* keys, int64_t pair, int first_key, typename S::Float& even,
                        typename S::Float& odd) {
@@ -22,6 +23,7 @@ struct Bf16Reader {
 };
 
 struct FloatReader {
+  static constexpr int64_t kPairBytes = 8;
   template <typename S>
   static void key_pair(const std::byte* keys, int64_t pair, int first_key, typename S::Float& even,
                        typename S::Float& odd) {
@@ -77,8 +79,8 @@ inline void score_latent_page(const QueryTile& tile, const std::byte* keys, int6
 
 // Scores of kRows rows with the keys of kPages pages: one chain per score, dims ascending.
 template <typename S, typename Reader, int kRows, int kPages>
-inline void score_pages(const QueryTile& tile, const std::byte* const* keys, int64_t head_dim,
-                        float (*scores)[kBlockKeys]) {
+inline void score_pages(const QueryTile& tile, const std::byte* const* keys,
+                        const std::byte* const* next_keys, int64_t head_dim, float (*scores)[kBlockKeys]) {
   constexpr int kVectors = kPageKeys / S::kWidth;
   typename S::Float sum[kRows][kPages][kVectors];
   for (auto& row : sum) {
@@ -87,6 +89,9 @@ inline void score_pages(const QueryTile& tile, const std::byte* const* keys, int
     }
   }
   for (int64_t pair = 0; pair < head_dim / 2; ++pair) {
+#pragma GCC unroll 4
+    for (int page = 0; page < kPages; ++page)
+      prefetch(next_keys[page] + pair * kPageKeys * Reader::kPairBytes);
     // Few rows: a pair of query values stays in registers. Many: a pair of key vectors does.
     if constexpr (kRows <= 2) {
 #pragma GCC unroll 4
@@ -153,6 +158,7 @@ inline void add_values(const QueryTile& tile, const BlockPages& block, int64_t s
   for (int page = block.first_page; page < block.last_page; ++page) {
     for (int pair = 0; pair < kPageKeys / 2; ++pair) {
       const int key = page * kPageKeys + 2 * pair;
+      prefetch(block.next_values[page] + pair * stride * Reader::kPairBytes + dim * 4);
       if constexpr (kRows <= 2) {
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
@@ -203,10 +209,12 @@ struct FloatPages {
     constexpr int kPages = 8 / (kRows * kVectors) >= 4 ? 4 : 8 / (kRows * kVectors) >= 2 ? 2 : 1;
     int page = block.first_page;
     for (; page + kPages <= block.last_page; page += kPages) {
-      score_pages<S, Reader, kRows, kPages>(tile, block.keys + page, kv.head_dim, from_page(scores, page));
+      score_pages<S, Reader, kRows, kPages>(tile, block.keys + page, block.next_keys + page, kv.head_dim,
+                                            from_page(scores, page));
     }
     for (; page < block.last_page; ++page) {
-      score_pages<S, Reader, kRows, 1>(tile, block.keys + page, kv.head_dim, from_page(scores, page));
+      score_pages<S, Reader, kRows, 1>(tile, block.keys + page, block.next_keys + page, kv.head_dim,
+                                       from_page(scores, page));
     }
   }
 

@@ -12,8 +12,8 @@ constexpr float kMaxWeight = 32767;
 
 // Scores of kRows rows with the keys of one page.
 template <typename S, int kRows>
-inline void score_int8_page(const QueryTile& tile, const std::byte* keys, const float* key_scales,
-                            int64_t key_dims, float (*scores)[kBlockKeys]) {
+inline void score_int8_page(const QueryTile& tile, const std::byte* keys, const std::byte* next_keys,
+                            const float* key_scales, int64_t key_dims, float (*scores)[kBlockKeys]) {
   constexpr int kVectors = kPageKeys / S::kWidth;
   const int32_t* q[kRows];
   for (int r = 0; r < kRows; ++r) q[r] = reinterpret_cast<const int32_t*>(tile.q[r]);
@@ -24,6 +24,7 @@ inline void score_int8_page(const QueryTile& tile, const std::byte* keys, const 
     for (int v = 0; v < kVectors; ++v) sum[r][v] = S::broadcast_int(0);
   }
   for (int64_t quad = 0; quad < key_dims / 4; ++quad) {
+    prefetch(next_keys + quad * 4 * kPageKeys);
     typename S::Int even[kVectors], odd[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
@@ -100,6 +101,7 @@ inline void add_int8_values(const QueryTile& tile, const BlockPages& block, int6
     for (int quad = 0; quad < kPageKeys / 4; ++quad) {
       const std::byte* values = block.values[page] + (quad * stride + dim) * 4;
       const int word = page * kPageKeys / 2 + 2 * quad;
+      prefetch(block.next_values[page] + (quad * stride + dim) * 4);
       typename S::Int even[kVectors], odd[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
@@ -134,8 +136,8 @@ struct Int8Pages {
   static void score(const QueryTile& tile, const KvPages& kv, const BlockPages& block,
                     float (*scores)[kBlockKeys]) {
     for (int page = block.first_page; page < block.last_page; ++page) {
-      score_int8_page<S, kRows>(tile, block.keys[page], kv.key_scales(block.keys[page]), kv.key_dims(),
-                                from_page(scores, page));
+      score_int8_page<S, kRows>(tile, block.keys[page], block.next_keys[page],
+                                kv.key_scales(block.keys[page]), kv.key_dims(), from_page(scores, page));
     }
   }
 

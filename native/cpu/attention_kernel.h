@@ -89,6 +89,28 @@ inline void weigh_block(const AttentionParams& params, const QueryTile& tile, in
   }
 }
 
+template <typename Pages>
+inline BlockPages find_pages(const KvPages& kv, const AttentionTask& task, int64_t first_key,
+                             const BlockRange& range) {
+  BlockPages block;
+  block.first_page = range.from / kPageKeys;
+  block.last_page = (range.to + kPageKeys - 1) / kPageKeys;
+  int64_t values_offset = kv.key_bytes();
+  // To the first dim of the value: four bytes a dim, as two bf16 of a pair of tokens or as one float.
+  if constexpr (Pages::kIsLatent) values_offset += (kv.head_dim - kv.value_dim) * 4;
+  const int32_t* page_table = task.sequence.page_table + first_key / kPageKeys;
+  const int64_t num_pages = (task.sequence.start + task.sequence.count + kPageKeys - 1) / kPageKeys;
+  const int64_t num_left = num_pages - first_key / kPageKeys;
+  for (int page = block.first_page; page < block.last_page; ++page) {
+    const int next = page + kBlockPages < num_left ? page + kBlockPages : page;
+    block.keys[page] = kv.keys(page_table[page], task.kv_head);
+    block.next_keys[page] = kv.keys(page_table[next], task.kv_head);
+    block.values[page] = block.keys[page] + values_offset;
+    block.next_values[page] = block.next_keys[page] + values_offset;
+  }
+  return block;
+}
+
 // One block of 64 keys for one tile of rows.
 template <typename S, typename Pages, int kRows>
 void attend_block(const AttentionParams& params, const AttentionTask& task, const QueryTile& tile,
@@ -101,18 +123,7 @@ void attend_block(const AttentionParams& params, const AttentionTask& task, cons
   }
   const BlockRange range = within_block(seen, first_key);
   if (range.is_empty()) return;
-  BlockPages block;
-  block.first_page = range.from / kPageKeys;
-  block.last_page = (range.to + kPageKeys - 1) / kPageKeys;
-  for (int page = block.first_page; page < block.last_page; ++page) {
-    const int64_t page_id = task.sequence.page_table[first_key / kPageKeys + page];
-    block.keys[page] = kv.keys(page_id, task.kv_head);
-    block.values[page] = block.keys[page] + kv.key_bytes();
-    if constexpr (Pages::kIsLatent) {
-      // To the first dim of the value: four bytes a dim, as two bf16 of a pair of tokens or as one float.
-      block.values[page] += (kv.head_dim - kv.value_dim) * 4;
-    }
-  }
+  const BlockPages block = find_pages<Pages>(kv, task, first_key, range);
   alignas(64) float scores[kRows][kBlockKeys];
   Pages::template score<S, kRows>(tile, kv, block, scores);
   for (int r = 0; r < kRows; ++r) {

@@ -130,7 +130,7 @@ void Decoder::begin_step(const Execution& execution, std::span<const SequenceChu
   current_ = 0;
   for (AttentionGeometry& geometry : geometries_) {
     geometry.plan.build(slices_, geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
-                        static_cast<int64_t>(attention_scratch_.size()));
+                        static_cast<int64_t>(attention_scratch_.size()), execution.pool().num_threads());
   }
   append_plan_.build(slices_);
   compute_angles(execution, chunks);

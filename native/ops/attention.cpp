@@ -14,6 +14,10 @@ constexpr int64_t kMaxSplitTokens = 8;
 // Query rows per chunk: K and V of a block are read from the cache this often.
 constexpr int64_t kTaskRows = 48;
 
+// A chunk walks through as many splits as leave this many chunks: a block asks the memory for the one after
+// it.
+constexpr int64_t kChunksPerThread = 8;
+
 int64_t num_splits(const SequenceSlice& sequence) {
   return ceil_div(sequence.start + sequence.count, cpu::kSplitKeys);
 }
@@ -26,7 +30,7 @@ int64_t attention_scratch_floats(int64_t max_rows, int64_t num_q_heads, int64_t 
 }
 
 void AttentionPlan::build(std::span<const SequenceSlice> sequences, int64_t num_q_heads, int64_t num_kv_heads,
-                          int64_t value_dim, int64_t scratch_floats) {
+                          int64_t value_dim, int64_t scratch_floats, int num_threads) {
   check_that(num_kv_heads > 0 && num_q_heads > 0 && num_q_heads % num_kv_heads == 0,
              "attention: a number of query heads that is a multiple of the KV heads");
   sequences_.assign(sequences.begin(), sequences.end());
@@ -35,6 +39,7 @@ void AttentionPlan::build(std::span<const SequenceSlice> sequences, int64_t num_
   num_q_heads_ = num_q_heads;
   num_kv_heads_ = num_kv_heads;
   value_dim_ = value_dim;
+  min_split_chunks_ = kChunksPerThread * num_threads;
   num_rows_ = 0;
   for (const SequenceSlice& each : sequences_) num_rows_ += each.count;
   num_partials_ = 2 * num_rows_ * num_q_heads;
@@ -62,6 +67,8 @@ void AttentionPlan::add_sequence(int32_t index, int32_t num_splits, int64_t firs
   const int64_t partials_per_row = num_splits > 0 ? num_splits : 2;
   // Later tokens see more keys: begin with the longest tasks.
   const int64_t num_tiles = ceil_div(sequence.count, tokens_per_task);
+  const int64_t num_pieces = num_splits * num_kv_heads_ * num_tiles;
+  const auto splits_per_task = static_cast<int32_t>(std::max<int64_t>(1, num_pieces / min_split_chunks_));
   for (int64_t tile = num_tiles - 1; tile >= 0; --tile) {
     for (int64_t kv_head = 0; kv_head < num_kv_heads_; ++kv_head) {
       const int64_t token = tile * tokens_per_task;
@@ -70,12 +77,13 @@ void AttentionPlan::add_sequence(int32_t index, int32_t num_splits, int64_t firs
                    .first_token = static_cast<int32_t>(token),
                    .num_tokens = static_cast<int32_t>(std::min(tokens_per_task, sequence.count - token)),
                    .split = -1,
+                   .num_splits = 1,
                    .first_partial =
                        first_partial + (kv_head * sequence.count + token) * heads_per_kv * partials_per_row,
                    .partials_per_row = static_cast<int32_t>(partials_per_row)};
       if (num_splits == 0) tasks_.push_back(task);
-      for (int32_t split = 0; split < num_splits; ++split) {
-        task.split = split;
+      for (task.split = 0; task.split < num_splits; task.split += splits_per_task) {
+        task.num_splits = std::min(splits_per_task, num_splits - task.split);
         tasks_.push_back(task);
       }
     }
@@ -120,14 +128,16 @@ void attention(const Execution& execution, const AttentionPlan& plan, const Atte
   const auto attend = [params, scratch, partial_floats, of = &plan, kernel = execution.kernels().attend](
                           int64_t index, int) {
     const AttentionPlan::Task& task = of->tasks_[index];
-    const int64_t offset = std::max(task.split, 0);
-    kernel(params, {.sequence = of->sequences_[task.sequence],
-                    .kv_head = task.kv_head,
-                    .first_token = task.first_token,
-                    .num_tokens = task.num_tokens,
-                    .split = task.split,
-                    .partials = scratch.data() + (task.first_partial + offset) * partial_floats,
-                    .row_stride = task.partials_per_row * partial_floats});
+    for (int32_t split = task.split; split < task.split + task.num_splits; ++split) {
+      const int64_t offset = std::max(split, 0);
+      kernel(params, {.sequence = of->sequences_[task.sequence],
+                      .kv_head = task.kv_head,
+                      .first_token = task.first_token,
+                      .num_tokens = task.num_tokens,
+                      .split = split,
+                      .partials = scratch.data() + (task.first_partial + offset) * partial_floats,
+                      .row_stride = task.partials_per_row * partial_floats});
+    }
   };
   const auto merge = [params, scratch, partial_floats, of = &plan,
                       kernel = execution.kernels().finish_attention](int64_t index, int) {

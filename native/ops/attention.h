@@ -18,8 +18,9 @@ class AttentionPlan {
  public:
   // Splits are computed apart and merged afterwards where a slice has few rows, as far as the scratch memory
   // allows. `sequences` is copied; the page tables it points to must live as long as the plan is used.
+  // `num_threads` decides how many splits in a row one chunk gets, and changes no bit.
   void build(std::span<const SequenceSlice> sequences, int64_t num_q_heads, int64_t num_kv_heads,
-             int64_t value_dim, int64_t scratch_floats);
+             int64_t value_dim, int64_t scratch_floats, int num_threads);
 
   int64_t num_rows() const { return num_rows_; }
 
@@ -32,7 +33,8 @@ class AttentionPlan {
     int32_t kv_head;
     int32_t first_token;  // of the slice
     int32_t num_tokens;
-    int32_t split;  // -1: all splits, merged as they come
+    int32_t split;  // the first one; -1: all splits, merged as they come
+    int32_t num_splits;
     int64_t first_partial;
     int32_t partials_per_row;
   };
@@ -59,6 +61,7 @@ class AttentionPlan {
   int64_t num_q_heads_ = 0;
   int64_t num_kv_heads_ = 0;
   int64_t value_dim_ = 0;
+  int64_t min_split_chunks_ = 1;
 };
 
 // Floats of scratch memory that suffice for steps of `max_rows` rows. More lets long contexts of few rows be

@@ -145,7 +145,7 @@ class AttentionRun {
                                attention_scratch_floats(num_rows, shape_.num_q_heads, shape_.value_dim));
     AttentionPlan plan;
     plan.build(slices, shape_.num_q_heads, shape_.num_kv_heads, shape_.value_dim,
-               static_cast<int64_t>(scratch.size()));
+               static_cast<int64_t>(scratch.size()), pool_.num_threads());
     out_.assign(num_rows * shape_.num_q_heads * shape_.value_dim, NAN);
     AttentionParams params;
     params.q = append.q_out;
@@ -260,7 +260,9 @@ TEST_P(Attention, GivesATokenTheSameBitsHoweverTheStepsAreCut) {
       {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48},
       {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48, .dtype = KvDtype::f32},
       {.num_q_heads = 6, .num_kv_heads = 2, .head_dim = 32, .value_dim = 48, .dtype = KvDtype::int8},
-      {.num_q_heads = 7, .num_kv_heads = 1, .head_dim = 48, .value_dim = 32, .is_latent = true}};
+      {.num_q_heads = 7, .num_kv_heads = 1, .head_dim = 48, .value_dim = 32, .is_latent = true},
+      // So many heads that a chunk of one thread gets two splits.
+      {.num_q_heads = 8, .num_kv_heads = 8, .head_dim = 8, .value_dim = 8}};
   for (const AttentionShape& shape : shapes) {
     AttentionRun whole(GetParam(), shape, 1, 51);
     whole.add(330, 52);
@@ -268,7 +270,7 @@ TEST_P(Attention, GivesATokenTheSameBitsHoweverTheStepsAreCut) {
     whole.step({330}, expected, 1);
     for (const int64_t chunk : {1, 7, 64, 200}) {
       SCOPED_TRACE("chunks of " + std::to_string(chunk));
-      AttentionRun cut(GetParam(), shape, 3, 53);
+      AttentionRun cut(GetParam(), shape, chunk == 7 ? 1 : 3, 53);
       cut.add(330, 52);
       cut.add(400, 54);
       std::vector<std::vector<float>> outs;
@@ -306,7 +308,7 @@ TEST_P(Attention, QuantizesItsOutputAsAStageOfItsOwnWould) {
   append_kv(execution, append_plan, append);
   std::vector<float> scratch(attention_scratch_floats(40, 4, 24));
   AttentionPlan plan;
-  plan.build({&slice, 1}, 4, 2, 24, static_cast<int64_t>(scratch.size()));
+  plan.build({&slice, 1}, 4, 2, 24, static_cast<int64_t>(scratch.size()), 2);
   AlignedBytes memory(quantized_rows_bytes(40, 96)), again_memory(quantized_rows_bytes(40, 96));
   AttentionParams params;
   params.q = append.q_out;
@@ -446,8 +448,8 @@ TEST(AttentionChecks, RefusesPagesOutsideThePoolAndTooLittleScratch) {
   append_plan.build({&slice, 1});
   EXPECT_THROW(append_kv(execution, append_plan, append), Error);
   AttentionPlan plan;
-  EXPECT_THROW(plan.build({&slice, 1}, 1, 1, 4, attention_scratch_floats(2, 1, 4)), Error);
-  EXPECT_THROW(plan.build({&slice, 1}, 3, 2, 4, 1 << 20), Error) << "heads that cannot be shared evenly";
+  EXPECT_THROW(plan.build({&slice, 1}, 1, 1, 4, attention_scratch_floats(2, 1, 4), 1), Error);
+  EXPECT_THROW(plan.build({&slice, 1}, 3, 2, 4, 1 << 20, 1), Error) << "heads that cannot be shared evenly";
 }
 
 }  // namespace
