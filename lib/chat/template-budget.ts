@@ -1,10 +1,11 @@
 import { AutoglmError } from '../errors';
+import type { Clock } from './thread-clock';
 
 /** What rendering one prompt may cost. Chat templates come with models from strangers. */
 export const TemplateLimits = {
   /** Characters of a template. The longest published ones have 30,000. */
   templateLength: 262_144,
-  /** Milliseconds of evaluation. */
+  /** Milliseconds of evaluation, in processor time where the system tells it. */
   timeMs: 100,
   /** Nodes evaluated: bounds the work also where the clock is coarse. */
   steps: 1_000_000,
@@ -21,9 +22,6 @@ export const TemplateLimits = {
 const STEPS_PER_CLOCK = 32;
 /** Between two looks at the clock more time than this was not spent on the template: the thread was not running. */
 const MAX_CLOCK_GAP_MS = 25;
-
-/** Milliseconds of a monotonic clock. */
-export type Clock = () => number;
 
 /** The account of one rendering. Every method throws `template_budget_exceeded` once its limit is passed. */
 export class TemplateBudget {

@@ -12,9 +12,10 @@ import {
 import { AutoglmError } from '../errors';
 import { PYTHON_STRIP } from './python-strip';
 import { formatDate } from './strftime';
-import { type Clock, exceeded, TemplateBudget, TemplateLimits } from './template-budget';
+import { exceeded, TemplateBudget, TemplateLimits } from './template-budget';
 import { lineOfLexerError, lineOfToken } from './template-lines';
 import { pythonText } from './templates/python-text';
+import { type Clock, threadClock } from './thread-clock';
 
 /** A parsed chat template, rendered as transformers does: Jinja with trimmed blocks and the sandbox's limits. */
 export class ChatTemplate {
@@ -29,7 +30,7 @@ export class ChatTemplate {
   }
 
   /** Variables are plain data. Names of built-in variables throw `invalid_parameter`. */
-  render(variables: Readonly<Record<string, unknown>>, clock: Clock = () => performance.now()): string {
+  render(variables: Readonly<Record<string, unknown>>, clock: Clock = renderClock()): string {
     const environment = new Environment();
     for (const [name, value] of Object.entries(BUILT_IN)) environment.set(name, value);
     for (const [name, value] of Object.entries(variables)) {
@@ -45,6 +46,14 @@ export class ChatTemplate {
       throw templateError(cause, null);
     }
   }
+}
+
+let ownClock: Clock | null = null;
+
+/** One per thread that renders. */
+function renderClock(): Clock {
+  ownClock ??= threadClock();
+  return ownClock;
 }
 
 /** Kinds of nodes whose value is new, rather than a variable or a part of one. */
