@@ -192,6 +192,8 @@ function panelBytes({ layout, scaleBytes, scalesPerGroup }: PackedFormat, column
     case 'q6':
       return quantized(6);
     case 'q4':
+    case 'iq4':
+    case 'e2m1':
       return quantized(4);
   }
 }

@@ -1,4 +1,4 @@
-import { STORED_FORMATS } from '../native/abi';
+import { type ComputeLayout, STORED_FORMATS } from '../native/abi';
 import type { NativeTensor } from '../native/addon';
 import type { AttentionSpec, DecoderSpec, MlpSpec, MoeSpec } from '../native/decoder-spec';
 
@@ -121,14 +121,16 @@ function mlpBuffers(
   ];
 }
 
+const FLOAT_LAYOUTS: ReadonlySet<ComputeLayout> = new Set(['f32', 'f16', 'bf16']);
+
 /** In which forms the inputs of products are kept: the packed weights demand int8 or floats. */
 class InputWidths {
   readonly #takesInt8 = new Map<string, boolean>();
 
   constructor(tensors: readonly NativeTensor[], precision: 'fast' | 'exact') {
     for (const { role, source } of tensors) {
-      const isQuantized = STORED_FORMATS[source.format].computeLayout.startsWith('q');
-      this.#takesInt8.set(role, isQuantized && precision === 'fast');
+      const isFloat = FLOAT_LAYOUTS.has(STORED_FORMATS[source.format].computeLayout);
+      this.#takesInt8.set(role, !isFloat && precision === 'fast');
     }
   }
 

@@ -131,7 +131,7 @@ export const NATIVE_ERROR_CODES = [
   'engine_failed'
 ] as const;
 
-export const COMPUTE_LAYOUTS = ['f32','f16','bf16','q8','q4','q6'] as const;
+export const COMPUTE_LAYOUTS = ['f32','f16','bf16','q8','q4','q6','iq4','e2m1'] as const;
 export type ComputeLayout = (typeof COMPUTE_LAYOUTS)[number];
 
 export const STORED_FORMATS = {
@@ -144,24 +144,25 @@ export const STORED_FORMATS = {
   q5_0: {"id":6,"elementsPerBlock":32,"bytesPerBlock":22,"computeLayout":"q6","scalesPerGroup":1,"hasMin":false,"exactScales":"f16","hasComponents":false},
   q5_1: {"id":7,"elementsPerBlock":32,"bytesPerBlock":24,"computeLayout":"q6","scalesPerGroup":1,"hasMin":true,"exactScales":"f16","hasComponents":false},
   q8_0: {"id":8,"elementsPerBlock":32,"bytesPerBlock":34,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f16","hasComponents":false},
-  iq4_nl: {"id":9,"elementsPerBlock":32,"bytesPerBlock":18,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f16","hasComponents":false},
-  mxfp4: {"id":10,"elementsPerBlock":32,"bytesPerBlock":17,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f32","hasComponents":false},
+  iq4_nl: {"id":9,"elementsPerBlock":32,"bytesPerBlock":18,"computeLayout":"iq4","scalesPerGroup":1,"hasMin":false,"exactScales":"f16","hasComponents":false},
+  mxfp4: {"id":10,"elementsPerBlock":32,"bytesPerBlock":17,"computeLayout":"e2m1","scalesPerGroup":1,"hasMin":false,"exactScales":"f32","hasComponents":false},
   q2_k: {"id":11,"elementsPerBlock":256,"bytesPerBlock":84,"computeLayout":"q4","scalesPerGroup":2,"hasMin":true,"exactScales":"f32","hasComponents":false},
   q3_k: {"id":12,"elementsPerBlock":256,"bytesPerBlock":110,"computeLayout":"q4","scalesPerGroup":2,"hasMin":false,"exactScales":"f32","hasComponents":false},
   q4_k: {"id":13,"elementsPerBlock":256,"bytesPerBlock":144,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":false},
   q5_k: {"id":14,"elementsPerBlock":256,"bytesPerBlock":176,"computeLayout":"q6","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":false},
   q6_k: {"id":15,"elementsPerBlock":256,"bytesPerBlock":210,"computeLayout":"q6","scalesPerGroup":2,"hasMin":false,"exactScales":"f32","hasComponents":false},
-  iq4_xs: {"id":16,"elementsPerBlock":256,"bytesPerBlock":136,"computeLayout":"q8","scalesPerGroup":1,"hasMin":false,"exactScales":"f32","hasComponents":false},
+  iq4_xs: {"id":16,"elementsPerBlock":256,"bytesPerBlock":136,"computeLayout":"iq4","scalesPerGroup":1,"hasMin":false,"exactScales":"f32","hasComponents":false},
   f8_e4m3: {"id":17,"elementsPerBlock":1,"bytesPerBlock":1,"computeLayout":"q8","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
   i8: {"id":18,"elementsPerBlock":1,"bytesPerBlock":1,"computeLayout":"q8","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
   packed_2: {"id":19,"elementsPerBlock":16,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
   packed_4: {"id":20,"elementsPerBlock":8,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
   packed_8: {"id":21,"elementsPerBlock":4,"bytesPerBlock":4,"computeLayout":"q8","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
-  gptq_2: {"id":22,"elementsPerBlock":16,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
-  gptq_3: {"id":23,"elementsPerBlock":32,"bytesPerBlock":12,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
-  gptq_4: {"id":24,"elementsPerBlock":8,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
-  gptq_8: {"id":25,"elementsPerBlock":4,"bytesPerBlock":4,"computeLayout":"q8","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
-  awq_4: {"id":26,"elementsPerBlock":8,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
+  packed_e2m1: {"id":22,"elementsPerBlock":8,"bytesPerBlock":4,"computeLayout":"e2m1","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
+  gptq_2: {"id":23,"elementsPerBlock":16,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
+  gptq_3: {"id":24,"elementsPerBlock":32,"bytesPerBlock":12,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
+  gptq_4: {"id":25,"elementsPerBlock":8,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
+  gptq_8: {"id":26,"elementsPerBlock":4,"bytesPerBlock":4,"computeLayout":"q8","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
+  awq_4: {"id":27,"elementsPerBlock":8,"bytesPerBlock":4,"computeLayout":"q4","scalesPerGroup":1,"hasMin":true,"exactScales":"f32","hasComponents":true},
 } as const;
 
 export type StoredFormat = keyof typeof STORED_FORMATS;

@@ -13,10 +13,11 @@
 //          byte j holds bits 4 and 5 of k = 16 h + 4 i + j in its bits 2 i and 2 i + 1; then scales; zero
 //          is 32.
 //   q8     per group of 32 k: [8][2 halves][16 lanes][4 bytes] signed, then scales.
+//   iq4, e2m1   as q4, but each code is the place of its value in the layout's code book.
 //
 // Scales of a group are [scales_per_group][32 lanes]: one for the group, or one for each half of it. If
-// has_min, as many mins follow in the same order, and weight = code * scale + min; else weight = (code -
-// zero) * scale. Scales and mins are halves or floats (ScaleType). Those of panel p are stored divided by
+// has_min, as many mins follow in the same order, and weight = code * scale + min; else weight = code_value
+// * scale. Scales and mins are halves or floats (ScaleType). Those of panel p are stored divided by
 // panel_factors[p], a power of two that keeps products of block and sub-block scales in the range of a half.
 #pragma once
 
@@ -54,6 +55,8 @@ inline constexpr PackedFormat kQuantizedFormats[] = {
     {.layout = ComputeLayout::q6},
     {.layout = ComputeLayout::q6, .has_min = true},
     {.layout = ComputeLayout::q6, .scales_per_group = 2},
+    {.layout = ComputeLayout::iq4},
+    {.layout = ComputeLayout::e2m1},
 };
 
 constexpr bool is_computable(PackedFormat format) {
@@ -70,9 +73,29 @@ constexpr int64_t code_bytes(ComputeLayout layout) {
   return layout == ComputeLayout::q8 ? 1024 : layout == ComputeLayout::q6 ? 768 : 512;
 }
 
-// The code that stands for 0 where there are no mins.
+// The code that stands for 0 where there are no mins; 0 also for layouts whose values are signed.
 constexpr int zero_code(ComputeLayout layout) {
-  return layout == ComputeLayout::q8 ? 0 : layout == ComputeLayout::q6 ? 32 : 8;
+  return layout == ComputeLayout::q4 ? 8 : layout == ComputeLayout::q6 ? 32 : 0;
+}
+
+// The values of the sixteen codes of IQ4_NL and IQ4_XS.
+inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
+// Twice the values of the sixteen 4-bit floats of MXFP4, which makes them whole.
+inline constexpr int8_t kDoubledE2M1Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+constexpr bool has_code_book(ComputeLayout layout) {
+  return layout == ComputeLayout::iq4 || layout == ComputeLayout::e2m1;
+}
+constexpr const int8_t (&code_book(ComputeLayout layout))[16] {
+  return layout == ComputeLayout::iq4 ? kIq4Values : kDoubledE2M1Values;
+}
+
+// What is multiplied by the scale of a code; the codes of q8 are the bits of an int8.
+constexpr int code_value(ComputeLayout layout, bool has_min, uint8_t code) {
+  if (has_code_book(layout)) return code_book(layout)[code];
+  if (layout == ComputeLayout::q8) return static_cast<int8_t>(code);
+  return has_min ? code : code - zero_code(layout);
 }
 
 // Bytes of one panel for k columns; a multiple of 64.
@@ -87,6 +110,8 @@ constexpr int64_t panel_bytes(const PackedFormat& format, int64_t k) {
     case ComputeLayout::q8:
     case ComputeLayout::q4:
     case ComputeLayout::q6:
+    case ComputeLayout::iq4:
+    case ComputeLayout::e2m1:
       break;
   }
   const int64_t scale_bytes = kPanelRows * (format.scale_type == ScaleType::f16 ? 2 : 4);

@@ -1,8 +1,9 @@
 // The integer part of int8 products for AVX2; see dot_plain.h for what it computes.
 //
 // `vpmaddubsw` takes unsigned weights and signed activations and adds pairs in 16 bits. Nibbles cannot
-// overflow there over a whole group (15 * 127 * 2 * 8 = 30,480), so q4 widens to 32 bits once per group. Zero
-// points are added to the sums afterwards as -zero * (sum of the activations).
+// overflow there over a whole group (15 * 127 * 2 * 8 = 30,480), so q4 widens to 32 bits once per group, and
+// e2m1, moved up by 16 to 4..28, twice (28 * 127 * 2 * 4 = 28,448). Zero points are added to the sums
+// afterwards as -zero * (sum of the activations).
 #pragma once
 
 #include "cpu/matmul_int8_kernel.h"
@@ -34,14 +35,18 @@ struct Avx2Matmul : Avx2 {
                        Int (&dots)[kRows][kVectors]) {
     constexpr ComputeLayout kLayout = kFormat.layout;
     constexpr int kNumParts = kFormat.scales_per_group;
-    if constexpr (kLayout == ComputeLayout::q8) {
-      dot_q8<kRows, kVectors>(lines, group, rows, dots);
+    constexpr bool kIsSigned = kLayout == ComputeLayout::q8 || kLayout == ComputeLayout::iq4;
+    if constexpr (kIsSigned) {
+      dot_signed<kLayout, kRows, kVectors>(lines, group, rows, dots);
     } else if constexpr (kLayout == ComputeLayout::q6) {
       dot_q6<kNumParts, kPart, kRows, kVectors>(lines, group, rows, dots);
     } else {
-      dot_q4<kNumParts, kPart, kRows, kVectors>(lines, group, rows, dots);
+      dot_nibbles<kLayout, kNumParts, kPart, kRows, kVectors>(lines, group, rows, dots);
     }
-    if constexpr (kLayout != ComputeLayout::q8 && !kFormat.has_min) {
+    if constexpr (!kIsSigned && !kFormat.has_min) {
+      constexpr int kZeroBits = kLayout == ComputeLayout::q6     ? 5
+                                : kLayout == ComputeLayout::e2m1 ? kE2M1ZeroBits
+                                                                 : 3;
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const ActivationGroup& sums = rows.groups[r][group];
@@ -50,7 +55,7 @@ struct Avx2Matmul : Avx2 {
           const Int low = _mm256_set1_epi32(sums.negative_low_sum);
           zero = kPart == 0 ? low : _mm256_sub_epi32(zero, low);
         }
-        zero = _mm256_slli_epi32(zero, kLayout == ComputeLayout::q6 ? 5 : 3);
+        zero = _mm256_slli_epi32(zero, kZeroBits);
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) dots[r][v] = _mm256_add_epi32(dots[r][v], zero);
       }
@@ -58,11 +63,21 @@ struct Avx2Matmul : Avx2 {
   }
 
  private:
-  template <int kNumParts, int kPart, int kRows, int kVectors>
-  static void dot_q4(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                     Int (&dots)[kRows][kVectors]) {
+  static constexpr int kE2M1ZeroBits = 4;
+
+  // The unsigned weights of q4 or e2m1.
+  template <ComputeLayout kLayout>
+  static Int weights_of(Int codes) {
+    if constexpr (kLayout == ComputeLayout::q4) return codes;
+    return look_up(load_table(kUnsignedBook<kLayout, kE2M1ZeroBits>.values), codes);
+  }
+
+  template <ComputeLayout kLayout, int kNumParts, int kPart, int kRows, int kVectors>
+  static void dot_nibbles(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                          Int (&dots)[kRows][kVectors]) {
     constexpr int kFirstOctet = kPart * 2;
     constexpr int kLastOctet = kFirstOctet + 4 / kNumParts;
+    constexpr int kSumOctets = kLayout == ComputeLayout::e2m1 ? 2 : kLastOctet - kFirstOctet;
     const Int nibble = _mm256_set1_epi8(15);
     Int pairs[kRows][kVectors];
 #pragma GCC unroll 4
@@ -71,9 +86,11 @@ struct Avx2Matmul : Avx2 {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const Int line = load_int(lines + octet * 128 + v * 32);
-        low[v] = _mm256_and_si256(line, nibble);
-        high[v] = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
+        low[v] = weights_of<kLayout>(_mm256_and_si256(line, nibble));
+        high[v] = weights_of<kLayout>(_mm256_and_si256(_mm256_srli_epi16(line, 4), nibble));
       }
+      const bool is_first = (octet - kFirstOctet) % kSumOctets == 0;
+      const bool is_last = (octet - kFirstOctet) % kSumOctets == kSumOctets - 1;
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const int8_t* values = rows.values[r] + group * kGroupCols + octet * 8;
@@ -82,30 +99,37 @@ struct Avx2Matmul : Avx2 {
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
           const Int product = _mm256_maddubs_epi16(low[v], first);
-          pairs[r][v] = octet == kFirstOctet ? product : _mm256_add_epi16(pairs[r][v], product);
+          pairs[r][v] = is_first ? product : _mm256_add_epi16(pairs[r][v], product);
           pairs[r][v] = _mm256_add_epi16(pairs[r][v], _mm256_maddubs_epi16(high[v], second));
           // Pins the sum to its register here: GCC 12 else does all products first and spills most of them.
           asm volatile("" : "+x"(pairs[r][v]));
+          if (!is_last) continue;
+          const Int sum = widen(pairs[r][v]);
+          dots[r][v] = octet < kFirstOctet + kSumOctets ? sum : _mm256_add_epi32(dots[r][v], sum);
         }
       }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) dots[r][v] = widen(pairs[r][v]);
-    }
+  }
+
+  // Four columns of q8 or iq4.
+  template <ComputeLayout kLayout>
+  static Int signed_weights(const std::byte* lines, int quad) {
+    if constexpr (kLayout == ComputeLayout::q8) return load_int(lines + quad * 128);
+    const Int line = load_int(lines + quad / 2 * 128);
+    const Int codes = quad % 2 == 0 ? line : _mm256_srli_epi16(line, 4);
+    return look_up(load_table(code_book(kLayout)), _mm256_and_si256(codes, _mm256_set1_epi8(15)));
   }
 
   // |w| * sign(w) a: 128 * 127 * 2 fits 16 bits, but no sum of two such does.
-  template <int kRows, int kVectors>
-  static void dot_q8(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                     Int (&dots)[kRows][kVectors]) {
+  template <ComputeLayout kLayout, int kRows, int kVectors>
+  static void dot_signed(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                         Int (&dots)[kRows][kVectors]) {
 #pragma GCC unroll 8
     for (int quad = 0; quad < 8; ++quad) {
       Int weight[kVectors], magnitude[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        weight[v] = load_int(lines + quad * 128 + v * 32);
+        weight[v] = signed_weights<kLayout>(lines + v * 32, quad);
         magnitude[v] = _mm256_abs_epi8(weight[v]);
       }
 #pragma GCC unroll 4

@@ -30,9 +30,11 @@ struct Avx512Matmul : Avx512 {
     static_assert(kVectors == 2);
     constexpr ComputeLayout kLayout = kFormat.layout;
     constexpr int kNumParts = kFormat.scales_per_group;
-    // The zero point is 2^kZeroBits; q8 gets one by being made unsigned.
+    // The zero point is 2^kZeroBits; q8 and code books get one by being made unsigned.
     constexpr bool kHasZero = kLayout == ComputeLayout::q8 || !kFormat.has_min;
-    constexpr int kZeroBits = kLayout == ComputeLayout::q8 ? 7 : kLayout == ComputeLayout::q6 ? 5 : 3;
+    constexpr int kZeroBits = kLayout == ComputeLayout::q4   ? 3
+                              : kLayout == ComputeLayout::q6 ? 5
+                                                             : kByteZeroBits;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const ActivationGroup& sums = rows.groups[r][group];
@@ -50,23 +52,32 @@ struct Avx512Matmul : Avx512 {
     } else if constexpr (kLayout == ComputeLayout::q6) {
       dot_q6<kNumParts, kPart, kRows>(lines, group, rows, dots);
     } else {
-      dot_q4<kNumParts, kPart, kRows>(lines, group, rows, dots);
+      dot_nibbles<kLayout, kNumParts, kPart, kRows>(lines, group, rows, dots);
     }
   }
 
  private:
-  template <int kNumParts, int kPart, int kRows>
-  static void dot_q4(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
-                     Int (&dots)[kRows][2]) {
+  static constexpr int kByteZeroBits = 7;
+
+  // The unsigned weights of q4 or of a layout with a code book.
+  template <ComputeLayout kLayout>
+  static Int weights_of(Int codes) {
+    if constexpr (kLayout == ComputeLayout::q4) return codes;
+    return look_up(load_table(kUnsignedBook<kLayout, kByteZeroBits>.values), codes);
+  }
+
+  template <ComputeLayout kLayout, int kNumParts, int kPart, int kRows>
+  static void dot_nibbles(const std::byte* lines, int64_t group, const Int8Rows<kRows>& rows,
+                          Int (&dots)[kRows][2]) {
     const Int nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
     for (int octet = kPart * 2; octet < kPart * 2 + 4 / kNumParts; ++octet) {
       const Int line0 = load_int(lines + octet * 128);
       const Int line1 = load_int(lines + octet * 128 + 64);
-      const Int low0 = _mm512_and_si512(line0, nibble);
-      const Int low1 = _mm512_and_si512(line1, nibble);
-      const Int high0 = _mm512_and_si512(_mm512_srli_epi16(line0, 4), nibble);
-      const Int high1 = _mm512_and_si512(_mm512_srli_epi16(line1, 4), nibble);
+      const Int low0 = weights_of<kLayout>(_mm512_and_si512(line0, nibble));
+      const Int low1 = weights_of<kLayout>(_mm512_and_si512(line1, nibble));
+      const Int high0 = weights_of<kLayout>(_mm512_and_si512(_mm512_srli_epi16(line0, 4), nibble));
+      const Int high1 = weights_of<kLayout>(_mm512_and_si512(_mm512_srli_epi16(line1, 4), nibble));
 #pragma GCC unroll 6
       for (int r = 0; r < kRows; ++r) {
         const int8_t* values = rows.values[r] + group * kGroupCols + octet * 8;

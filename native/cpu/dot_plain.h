@@ -31,6 +31,10 @@ struct PlainMatmul : Plain {
           reinterpret_cast<Int>(reinterpret_cast<Unsigned>(words) << static_cast<uint32_t>(24 - byte)));
     } else {
       const Int nibble = field(load_int(lines + col / 8 * 128), byte + col % 8 / 4 * 4, 15);
+      if constexpr (has_code_book(kFormat.layout)) {
+        const auto& values = code_book(kFormat.layout);
+        return Int{values[nibble[0]], values[nibble[1]], values[nibble[2]], values[nibble[3]]};
+      }
       constexpr int kZero = kFormat.has_min ? 0 : zero_code(kFormat.layout);
       if constexpr (kFormat.layout == ComputeLayout::q4) return nibble - kZero;
       const Int high = field(load_int(lines + 512 + col / 16 * 128), byte + col % 16 / 4 * 2, 3);

@@ -29,6 +29,8 @@ class PanelRow {
       case ComputeLayout::q8:
       case ComputeLayout::q4:
       case ComputeLayout::q6:
+      case ComputeLayout::iq4:
+      case ComputeLayout::e2m1:
         return expand_quantized(group, out);
     }
   }
@@ -72,23 +74,21 @@ class PanelRow {
   }
 
   int code(int64_t group, int64_t col) const {
-    if (matrix_.format.layout == ComputeLayout::q8) {
-      return static_cast<int8_t>(byte(group, col / 4, col % 4));
-    }
+    if (matrix_.format.layout == ComputeLayout::q8) return byte(group, col / 4, col % 4);
     const int nibble = byte(group, col / 8, col % 4) >> col % 8 / 4 * 4 & 15;
-    if (matrix_.format.layout == ComputeLayout::q4) return nibble;
+    if (matrix_.format.layout != ComputeLayout::q6) return nibble;
     return nibble | (byte(group, 4 + col / 16, col % 4) >> col % 16 / 4 * 2 & 3) << 4;
   }
 
   void expand_quantized(int64_t group, float* out) const {
     const PackedFormat& format = matrix_.format;
     const int64_t part_cols = kGroup / format.scales_per_group;
-    const int zero = format.has_min ? 0 : zero_code(format.layout);
     for (int64_t part = 0; part < format.scales_per_group; ++part) {
       const float step = scale(group, part);
       const float min = format.has_min ? scale(group, format.scales_per_group + part) : 0;
       for (int64_t col = part * part_cols; col < (part + 1) * part_cols; ++col) {
-        out[col] = static_cast<float>(code(group, col) - zero) * step;
+        const auto bits = static_cast<uint8_t>(code(group, col));
+        out[col] = static_cast<float>(code_value(format.layout, format.has_min, bits)) * step;
         if (format.has_min) out[col] += min;
       }
     }

@@ -65,19 +65,23 @@ struct PartScale {
   }
 };
 
+// Four columns of one vector of lanes, as the bytes of each lane's word.
+template <typename S, typename Part>
+inline void expand_quad(typename S::Int words, const Part& part, float* out) {
+  for (int i = 0; i < 4; ++i) {
+    // The lowest byte, sign-extended.
+    const typename S::Int value = S::template shift_right_signed<24>(S::template shift_left<24>(words));
+    S::store(out + i * kPanelLanes, part.weight(value));
+    words = S::template shift_right<8>(words);
+  }
+}
+
 template <typename S, PackedFormat kFormat>
 void expand_q8(const std::byte* group, float* out) {
   for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
     const PartScale<S, kFormat> part(group, 0, lane);
     for (int quad = 0; quad < 8; ++quad) {
-      typename S::Int words = S::load_int(group + quad * 128 + lane * 4);
-      float* to = out + quad * 4 * kPanelLanes + lane;
-      for (int i = 0; i < 4; ++i) {
-        // The lowest byte, sign-extended.
-        const typename S::Int value = S::template shift_right_signed<24>(S::template shift_left<24>(words));
-        S::store(to + i * kPanelLanes, part.weight(value));
-        words = S::template shift_right<8>(words);
-      }
+      expand_quad<S>(S::load_int(group + quad * 128 + lane * 4), part, out + quad * 4 * kPanelLanes + lane);
     }
   }
 }
@@ -96,6 +100,22 @@ void expand_q4(const std::byte* group, float* out) {
                  part.weight(S::and_int(S::template shift_right<4>(words), nibble)));
         words = S::template shift_right<8>(words);
       }
+    }
+  }
+}
+
+// The values of a code book take the place of four nibbles of a lane and are expanded like those of q8.
+template <typename S, PackedFormat kFormat>
+void expand_code_book(const std::byte* group, float* out) {
+  const typename S::Int nibbles = S::broadcast_int(0x0f0f0f0f);
+  const typename S::Table values = S::load_table(code_book(kFormat.layout));
+  for (int lane = 0; lane < kPanelLanes; lane += S::kWidth) {
+    const PartScale<S, kFormat> part(group, 0, lane);
+    for (int quad = 0; quad < 8; ++quad) {
+      typename S::Int words = S::load_int(group + quad / 2 * 128 + lane * 4);
+      if (quad % 2 == 1) words = S::template shift_right<4>(words);
+      words = S::look_up(values, S::and_int(words, nibbles));
+      expand_quad<S>(words, part, out + quad * 4 * kPanelLanes + lane);
     }
   }
 }
@@ -133,6 +153,8 @@ void expand_quantized(const std::byte* panel, int64_t first, int, float* out) {
     expand_q8<S, kFormat>(group, out);
   } else if constexpr (kFormat.layout == ComputeLayout::q6) {
     expand_q6<S, kFormat>(group, out);
+  } else if constexpr (has_code_book(kFormat.layout)) {
+    expand_code_book<S, kFormat>(group, out);
   } else {
     expand_q4<S, kFormat>(group, out);
   }
@@ -168,6 +190,8 @@ ExpandFunction<S> expand_function(const PackedFormat& format) {
     case ComputeLayout::q8:
     case ComputeLayout::q6:
     case ComputeLayout::q4:
+    case ComputeLayout::iq4:
+    case ComputeLayout::e2m1:
       break;
   }
   return find_expand_quantized<S>(format, std::make_index_sequence<std::size(kQuantizedFormats)>{});

@@ -23,6 +23,18 @@ constexpr int kMaxPrefetchRows = 4;
 template <PackedFormat kFormat>
 constexpr int kGroupBytes = static_cast<int>(panel_bytes(kFormat, kGroup));
 
+// A code book for instructions that take unsigned weights: the values are moved up by 2^kZeroBits.
+template <ComputeLayout kLayout, int kZeroBits>
+struct UnsignedBook {
+  int8_t values[16];
+
+  constexpr UnsignedBook() : values() {
+    for (int i = 0; i < 16; ++i) values[i] = static_cast<int8_t>(code_book(kLayout)[i] + (1 << kZeroBits));
+  }
+};
+template <ComputeLayout kLayout, int kZeroBits>
+constexpr UnsignedBook<kLayout, kZeroBits> kUnsignedBook;
+
 // Activations of the rows of one tile.
 template <int kRows>
 struct Int8Rows {

@@ -91,6 +91,11 @@ struct Avx2 {
         : [a] "x"(a), [b] "x"(b));
     return sum;
   }
+  using Table = __m256i;
+  static Table load_table(const int8_t* from) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  static Int look_up(Table table, Int places) { return _mm256_shuffle_epi8(table, places); }
   static Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
   static Int to_int(Float a) { return _mm256_cvtps_epi32(a); }
   static Int bits_of(Float a) { return _mm256_castps_si256(a); }

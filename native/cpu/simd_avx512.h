@@ -92,6 +92,11 @@ struct Avx512 {
     odd = _mm512_srai_epi16(quads, 8);
   }
   static Int dot_pairs(Int a, Int b, Int sum) { return _mm512_dpwssd_epi32(sum, a, b); }
+  using Table = __m512i;
+  static Table load_table(const int8_t* from) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  static Int look_up(Table table, Int places) { return _mm512_shuffle_epi8(table, places); }
   static Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
   static Int to_int(Float a) { return _mm512_cvtps_epi32(a); }
   static Int bits_of(Float a) { return _mm512_castps_si512(a); }

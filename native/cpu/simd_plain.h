@@ -111,6 +111,16 @@ struct Plain {
     const Int low = (shift_left<16>(a) >> 16) * (shift_left<16>(b) >> 16);
     return sum + low + (a >> 16) * (b >> 16);
   }
+  // Sixteen bytes to look up in.
+  using Table = const int8_t*;
+  static Table load_table(const int8_t* from) { return from; }
+  // Each byte, 0..15, becomes the byte of the table at that place.
+  static Int look_up(Table table, Int places) {
+    int8_t bytes[4 * kWidth];
+    std::memcpy(bytes, &places, sizeof(bytes));
+    for (int8_t& each : bytes) each = table[each];
+    return load_int(bytes);
+  }
   static Float to_float(Int a) { return __builtin_convertvector(a, Float); }
   // Nearest, ties to even, for magnitudes up to 2^22; any value for others. The sum has no fraction bits
   // left.

@@ -22,7 +22,7 @@ bool is_columnar(StoredFormat format) { return is_gptq(format) || format == Stor
 
 bool is_packed(StoredFormat format) {
   return format == StoredFormat::packed_2 || format == StoredFormat::packed_4 ||
-         format == StoredFormat::packed_8;
+         format == StoredFormat::packed_8 || format == StoredFormat::packed_e2m1;
 }
 
 std::string shape_text(int64_t rows, int64_t cols) {
@@ -145,7 +145,10 @@ void CodedTensor::check_zeros() {
   const Component& zeros = *quantization.zeros;
   const int64_t num_words = ceil_div(quantization.num_stored_rows * code_bits(traits_.format), 32);
   const ComponentDtype dtype = traits_.format == StoredFormat::i8 ? ComponentDtype::i8 : ComponentDtype::i32;
-  if (zeros.dtype != dtype || traits_.format == StoredFormat::f8_e4m3) refuse("has zeros of another type");
+  if (traits_.format == StoredFormat::f8_e4m3 || traits_.format == StoredFormat::packed_e2m1) {
+    refuse("has zeros, though its codes are floats");
+  }
+  if (zeros.dtype != dtype) refuse("has zeros of another type");
   if (is_columnar(traits_.format)) {
     check_component(zeros, "zeros", num_groups_, num_words);
   } else if (is_packed(traits_.format)) {

@@ -24,6 +24,7 @@ Packing packing_of(StoredFormat format) {
     case StoredFormat::packed_2:
     case StoredFormat::packed_4:
     case StoredFormat::packed_8:
+    case StoredFormat::packed_e2m1:
       return Packing::words_along_row;
     default:
       return Packing::bytes;
@@ -117,6 +118,9 @@ void quantize_group(const float* values, GroupCodes& out) {
   out.mins[0] = out.mins[1] = 0;
 }
 
+// What a scale of e2m1 is multiplied by: its code book has twice the values.
+constexpr float kE2M1Scale = 0.5f;
+
 // Keeps the codes, moved to the zero of the layout: weight = code * scale - zero * scale.
 void keep_groups(const CodedRows& rows, int64_t row, std::span<GroupCodes> out) {
   const CodeTraits& traits = rows.traits;
@@ -128,7 +132,8 @@ void keep_groups(const CodedRows& rows, int64_t row, std::span<GroupCodes> out) 
   unpack_row(rows, row, codes);
   for (size_t i = 0; i < out.size(); ++i) {
     const int64_t group = row * rows.num_groups + rows.group_of_col[i * kGroup];
-    const float scale = rows.scales[group];
+    const bool is_e2m1 = traits.format == StoredFormat::packed_e2m1;
+    const float scale = is_e2m1 ? rows.scales[group] * kE2M1Scale : rows.scales[group];
     const float min = -static_cast<float>(rows.zeros[group] + shift) * scale;
     for (size_t j = 0; j < kGroup; ++j) out[i].codes[j] = static_cast<uint8_t>(codes[i * kGroup + j] + shift);
     out[i].scales[0] = out[i].scales[1] = scale;
@@ -161,6 +166,13 @@ void decode_row(const CodedRows& rows, int64_t row, std::span<float> out) {
   }
   std::vector<int32_t> codes(static_cast<size_t>(traits.num_cols));
   unpack_row(rows, row, codes);
+  if (traits.format == StoredFormat::packed_e2m1) {
+    for (int64_t col = 0; col < traits.num_cols; ++col) {
+      out[col] =
+          static_cast<float>(kDoubledE2M1Values[codes[col]]) * (scales[rows.group_of_col[col]] * kE2M1Scale);
+    }
+    return;
+  }
   const int32_t* zeros = rows.zeros.data() + row * rows.num_groups;
   for (int64_t col = 0; col < traits.num_cols; ++col) {
     const int32_t group = rows.group_of_col[col];

@@ -20,9 +20,9 @@ struct CodeTraits {
   bool has_ordered_groups = true;
 };
 
-// Whole groups of 32 columns with one scale keep their codes, as q4 or q8. Others (act-order, groups of 16,
-// 8-bit floats) become q8 with new scales in fast, whose error is a small part of the format's own, and f32
-// in exact.
+// Whole groups of 32 columns with one scale keep their codes, as q4, q8 or e2m1. Others (act-order, groups of
+// 16, 8-bit floats) become q8 with new scales in fast, whose error is a small part of the format's own, and
+// f32 in exact.
 PackedFormat choose_packed_format(const CodeTraits& traits, Precision precision);
 
 struct CodedRows {
@@ -34,7 +34,7 @@ struct CodedRows {
   int64_t first_in_word = 0;  // awq: place of row 0 in its word
   int64_t num_groups = 0;
   std::span<const float> scales = {};          // [num_rows][num_groups]
-  std::span<const int32_t> zeros = {};         // [num_rows][num_groups]; not of f8_e4m3
+  std::span<const int32_t> zeros = {};         // [num_rows][num_groups]; not of f8_e4m3, packed_e2m1
   std::span<const int32_t> group_of_col = {};  // [num_cols], each below num_groups
 };
 

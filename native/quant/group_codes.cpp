@@ -27,10 +27,6 @@ void half_nibbles(const std::byte* bytes, int shift, GroupCodes& out) {
   for (int i = 0; i < 32; ++i) out.codes[i] = static_cast<uint8_t>(byte_at(bytes, i) >> shift & 15);
 }
 
-void look_up(const int8_t (&table)[16], GroupCodes& out) {
-  for (uint8_t& code : out.codes) code = static_cast<uint8_t>(table[code]);
-}
-
 void decode_q4_0(const std::byte* row, int64_t group, GroupCodes& out) {
   const std::byte* block = row + group * 18;
   split_nibbles(block + 2, out);
@@ -76,14 +72,12 @@ void decode_q8_0(const std::byte* row, int64_t group, GroupCodes& out) {
 void decode_iq4_nl(const std::byte* row, int64_t group, GroupCodes& out) {
   const std::byte* block = row + group * 18;
   split_nibbles(block + 2, out);
-  look_up(kIq4Values, out);
   set_scale(out, half_at(block));
 }
 
 void decode_mxfp4(const std::byte* row, int64_t group, GroupCodes& out) {
   const std::byte* block = row + group * 17;
   split_nibbles(block + 1, out);
-  look_up(kDoubledE2M1Values, out);
   set_scale(out, half_of_e8m0(static_cast<uint8_t>(block[0])));
 }
 
@@ -159,7 +153,6 @@ void decode_iq4_xs(const std::byte* row, int64_t group, GroupCodes& out) {
   const std::byte* block = row + group / 8 * 136;
   const int in_block = static_cast<int>(group % 8);
   split_nibbles(block + 8 + in_block * 16, out);
-  look_up(kIq4Values, out);
   const int low = byte_at(block, 4 + in_block / 2) >> in_block % 2 * 4 & 15;
   const int high = load_u16(block + 2) >> 2 * in_block & 3;
   set_scale(out, half_at(block) * static_cast<float>((low | high << 4) - 32));
@@ -220,14 +213,12 @@ void dequantize_block(StoredFormat format, const std::byte* block, float* out) {
     return;
   }
   const StoredFormatInfo& info = info_of(format);
-  const bool is_signed = info.layout == ComputeLayout::q8;
-  const int zero = info.has_min ? 0 : zero_code(info.layout);
   GroupCodes group = {};
   for (int64_t i = 0; i < info.elements_per_block; ++i) {
     if (i % kGroup == 0) decode(block, i / kGroup, group);
-    const int code = is_signed ? static_cast<int8_t>(group.codes[i % kGroup]) : group.codes[i % kGroup];
+    const int value = code_value(info.layout, info.has_min, group.codes[i % kGroup]);
     const int64_t part = i % kGroup / (kGroup / 2);
-    out[i] = static_cast<float>(code - zero) * group.scales[part];
+    out[i] = static_cast<float>(value) * group.scales[part];
     if (info.has_min) out[i] += group.mins[part];
   }
 }

@@ -9,7 +9,7 @@
 
 namespace autoglm {
 
-// weight = (code - zero_code(layout)) * scale, or code * scale + min for formats with mins. Parts are columns
+// weight = code_value(layout, has_min, code) * scale, and + min for formats with mins. Parts are columns
 // 0..15 and 16..31; where a group has one scale, both parts have it.
 struct GroupCodes {
   uint8_t codes[kGroup];  // of q8: the bits of an int8

@@ -30,12 +30,6 @@ inline float load_f64_as_float(const std::byte* from) {
   return static_cast<float>(value);
 }
 
-// The values of the sixteen codes of IQ4_NL and IQ4_XS.
-inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                          1,    13,   25,  38,  53,  69,  89,  113};
-// Twice the values of the sixteen 4-bit floats of MXFP4, which makes them whole.
-inline constexpr int8_t kDoubledE2M1Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
 // Half of 2^(exponent - 127), also below the normal floats.
 inline float half_of_e8m0(uint8_t exponent) {
   const uint32_t bits = exponent < 2 ? uint32_t{0x00200000} << exponent : (exponent - 1u) << 23;

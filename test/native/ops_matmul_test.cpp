@@ -168,6 +168,39 @@ TEST_P(Matmul, EqualsTheFloat64SumForEveryPackedFormat) {
   }
 }
 
+// Goal: no sum of integers overflows on its way. Method: each code alone in a matrix, against the largest
+// activations, of one sign and of both.
+TEST_P(Matmul, HoldsTheLargestSums) {
+  ThreadPool pool(1);
+  const Execution execution(pool, *GetParam().kernels);
+  const Shape shape = {.n = 32, .k = 64, .num_rows = 4};
+  for (const PackedFormat& format : kQuantizedFormats) {
+    const int bits = format.layout == ComputeLayout::q8 ? 8 : format.layout == ComputeLayout::q6 ? 6 : 4;
+    for (int code = 0; code < 1 << bits; ++code) {
+      SCOPED_TRACE(std::string(name_of(format.layout)) + ", code " + std::to_string(code));
+      std::vector<GroupCodes> groups(shape.n * shape.k / kGroup);
+      for (GroupCodes& group : groups) {
+        std::fill_n(group.codes, kGroup, static_cast<uint8_t>(code));
+        group.scales[0] = group.scales[1] = 1;
+        group.mins[0] = group.mins[1] = 0;
+      }
+      PackedWeights packed = pack_groups(format, Precision::fast, shape.n, shape.k, groups);
+      const int value = code_value(format.layout, format.has_min, static_cast<uint8_t>(code));
+      std::fill(packed.values.begin(), packed.values.end(), static_cast<float>(value));
+      Random random(17);
+      Product product(random, std::move(packed), shape);
+      for (size_t i = 0; i < product.in.size(); ++i) {
+        const size_t row = i / shape.k;
+        product.in[i] = row == 0 || (row > 1 && i % row == 0) ? 1.0f : -1.0f;
+      }
+      product.quantize(execution);
+      matmul(execution, product.params());
+      expect_product(product, shape, false, 1, false);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
 // Goal: batching is invisible bit for bit.
 // Method: 70 rows at once, on one and on three threads, against each row alone.
 TEST_P(Matmul, GivesARowTheSameBitsAloneAndInAnyBatch) {

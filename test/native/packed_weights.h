@@ -132,12 +132,23 @@ inline PackedWeights random_weights(Random& random, StoredFormat format, Precisi
   return out;
 }
 
+// Decoded groups, packed; the values are left at zero.
+inline PackedWeights pack_groups(PackedFormat format, Precision precision, int64_t n, int64_t k,
+                                 const std::vector<GroupCodes>& groups) {
+  PackedWeights out;
+  out.values.resize(n * k);
+  out.memory = std::make_unique<AlignedBytes>(packed_matrix_bytes(format, n, k));
+  out.matrix = make_packed_matrix(format, precision, n, k, out.memory->bytes());
+  const StoredRows rows = {.num_rows = n, .num_cols = k, .groups = groups};
+  pack_panels(out.matrix, {&rows, 1}, 0, out.matrix.num_panels());
+  return out;
+}
+
 // Random decoded groups and their packed form: every quantized format there is, also those of no stored
 // format.
 inline PackedWeights random_group_weights(Random& random, PackedFormat format, Precision precision, int64_t n,
                                           int64_t k, float size = 0.1f) {
-  PackedWeights out;
-  out.values.resize(n * k);
+  std::vector<float> values(n * k);
   std::vector<GroupCodes> groups(n * k / kGroup);
   const int bits = format.layout == ComputeLayout::q8 ? 8 : format.layout == ComputeLayout::q6 ? 6 : 4;
   for (size_t i = 0; i < groups.size(); ++i) {
@@ -153,16 +164,13 @@ inline PackedWeights random_group_weights(Random& random, PackedFormat format, P
     }
     for (int j = 0; j < kGroup; ++j) {
       group.codes[j] = static_cast<uint8_t>(random.below(1 << bits));
-      const int code = bits == 8 ? static_cast<int8_t>(group.codes[j]) : group.codes[j];
+      const int value = code_value(format.layout, format.has_min, group.codes[j]);
       const float min = format.has_min ? group.mins[j / 16] : 0;
-      const int zero = format.has_min ? 0 : zero_code(format.layout);
-      out.values[i * kGroup + j] = static_cast<float>(code - zero) * group.scales[j / 16] + min;
+      values[i * kGroup + j] = static_cast<float>(value) * group.scales[j / 16] + min;
     }
   }
-  out.memory = std::make_unique<AlignedBytes>(packed_matrix_bytes(format, n, k));
-  out.matrix = make_packed_matrix(format, precision, n, k, out.memory->bytes());
-  const StoredRows rows = {.num_rows = n, .num_cols = k, .groups = groups};
-  pack_panels(out.matrix, {&rows, 1}, 0, out.matrix.num_panels());
+  PackedWeights out = pack_groups(format, precision, n, k, groups);
+  out.values = std::move(values);
   return out;
 }
 

@@ -61,6 +61,35 @@ TEST(CodedRows, ReadsEveryFloat8) {
   EXPECT_EQ(values[0x01], 0x1p-9f);
 }
 
+// Source: OCP microscaling formats, table 5: E2M1 has the magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6.
+TEST(CodedRows, ReadsEveryFloat4AndKeepsItsCode) {
+  const float magnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  std::vector<std::byte> bytes(16);
+  for (int i = 0; i < 16; ++i) bytes[i] = static_cast<std::byte>(2 * i % 16 | (2 * i + 1) % 16 << 4);
+  const std::vector<float> scales = {4};
+  const std::vector<int32_t> zeros = {8}, groups(32, 0);
+  const CodedRows rows = {
+      .traits = {.format = StoredFormat::packed_e2m1, .num_cols = 32, .group_cols = 32, .is_symmetric = true},
+      .num_rows = 1,
+      .codes = bytes,
+      .num_groups = 1,
+      .scales = scales,
+      .zeros = zeros,
+      .group_of_col = groups};
+  std::vector<float> values(32);
+  std::vector<GroupCodes> kept(1);
+  decode_row(rows, 0, std::span<float>(values));
+  decode_row(rows, 0, std::span<GroupCodes>(kept));
+  for (int i = 0; i < 32; ++i) {
+    const float expected = (i % 16 < 8 ? 4 : -4) * magnitudes[i % 8];
+    EXPECT_EQ(values[i], expected) << i;
+    EXPECT_EQ(
+        static_cast<float>(code_value(ComputeLayout::e2m1, false, kept[0].codes[i])) * kept[0].scales[0],
+        expected)
+        << i;
+  }
+}
+
 // Goal: float8 weights lose next to nothing as int8 with a scale per 32. Method: bell-shaped weights; the
 // error that int8 adds against the error that float8 had already, both root mean squares.
 TEST(CodedRows, RegroupingAddsLittleToTheErrorOfFloat8) {
@@ -111,6 +140,9 @@ TEST(CodedRows, KeepsCodesWhereGroupsAreWhole) {
       .format = StoredFormat::gptq_4, .num_cols = 256, .group_cols = 128, .is_symmetric = true};
   const PackedFormat q4 = {.layout = ComputeLayout::q4};
   EXPECT_EQ(choose_packed_format(traits, Precision::fast), q4);
+  traits.format = StoredFormat::packed_e2m1;
+  EXPECT_EQ(choose_packed_format(traits, Precision::fast), (PackedFormat{.layout = ComputeLayout::e2m1}));
+  traits.format = StoredFormat::gptq_4;
   traits.is_symmetric = false;
   EXPECT_EQ(choose_packed_format(traits, Precision::exact),
             (PackedFormat{.layout = ComputeLayout::q4, .scale_type = ScaleType::f32, .has_min = true}));

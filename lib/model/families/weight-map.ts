@@ -4,7 +4,7 @@ import type { NativeTensor } from '../../native/addon';
 import type { Checkpoint, StoredTensor } from '../checkpoint-types';
 import { invalidModelFile, quoted, unsupportedModel } from '../model-file-error';
 import { type QuantizationMethod, type QuantizedWeight, readQuantization } from '../quantization/method';
-import { ModuleTensors } from '../quantization/module-tensors';
+import { ModuleTensors, type StackPlace } from '../quantization/module-tensors';
 
 /** A role's rows inside a tensor that holds several roles (fused q/k/v, gate and up). */
 export interface RowRange {
@@ -21,7 +21,7 @@ export interface Placement {
   /** Stored as [in, out]. */
   readonly isTransposed?: boolean;
   /** The tensor is a stack of `count` matrices, of which this is the one at `index`. */
-  readonly stack?: { readonly index: number; readonly count: number };
+  readonly stack?: StackPlace;
 }
 
 const VECTOR_FORMATS: readonly StoredFormat[] = ['f32', 'f16', 'bf16', 'f64'];
@@ -69,7 +69,7 @@ export class WeightMap {
     placement: Placement = {},
   ): void {
     const { rows = { first: 0, total: out }, rowOrder = null, isTransposed = false, stack } = placement;
-    const quantized = stack === undefined ? this.#quantizedWeight(name, [rows.total, columns]) : null;
+    const quantized = this.#quantizedWeight(name, [rows.total, columns], stack);
     if (quantized !== null) {
       this.#addQuantized(role, quantized, [out, columns], rows, rowOrder);
       return;
@@ -154,16 +154,24 @@ export class WeightMap {
     return sum;
   }
 
-  #quantizedWeight(name: string, shape: readonly [number, number]): QuantizedWeight | null {
-    if (this.#method === null || !name.endsWith('.weight')) return null;
-    const tensors = new ModuleTensors(this.#checkpoint, name.slice(0, -'.weight'.length));
+  #quantizedWeight(
+    name: string,
+    shape: readonly [number, number],
+    stack: StackPlace | undefined,
+  ): QuantizedWeight | null {
+    if (this.#method === null) return null;
+    const isModule = name.endsWith('.weight');
+    if (isModule !== (stack === undefined)) return null;
+    const module = isModule ? name.slice(0, -'.weight'.length) : name;
+    const tensors = new ModuleTensors(this.#checkpoint, module, stack ?? null);
     const weight = this.#method.find(tensors, shape);
     if (weight === null) return null;
-    for (const tensor of tensors.used) {
-      this.#used.add(tensor);
-      if (tensor !== weight.codes) this.#uncounted.add(tensor);
+    for (const [part, whole] of tensors.used) {
+      this.#used.add(whole);
+      if (part === weight.codes)
+        this.#quantizedElements.set(whole, shape[0] * shape[1] * (stack?.count ?? 1));
+      else this.#uncounted.add(whole);
     }
-    this.#quantizedElements.set(weight.codes, shape[0] * shape[1]);
     return weight;
   }
 

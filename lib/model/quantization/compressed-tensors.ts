@@ -12,6 +12,7 @@ const FORMATS = [
   'int-quantized',
   'float-quantized',
   'naive-quantized',
+  'mxfp4-pack-quantized',
   'mixed-precision',
   'dense',
 ];
@@ -39,6 +40,7 @@ export function compressedTensorsMethod(config: ConfigReader, prefix: string): Q
 
 function findCompressed(tensors: ModuleTensors, shape: readonly [number, number]): QuantizedWeight | null {
   const packed = tensors.get('weight_packed');
+  if (packed?.typeName === 'U8') return mxfp4Weight(tensors, packed, shape);
   if (packed !== null) return packedWeight(tensors, packed, shape);
   const codes = tensors.get('weight');
   if (codes?.typeName === 'F8_E4M3') return float8Weight(tensors, codes, shape);
@@ -86,6 +88,38 @@ function bitsOf(tensors: ModuleTensors, codes: StoredTensor, columns: number): n
     found,
     [...PACKED.keys()].map((bits) => `${bits} bits`),
   );
+}
+
+/** Columns that share a scale in MXFP4; the same format with 16 is NVFP4. */
+const MXFP4_GROUP = 32;
+
+function mxfp4Weight(
+  tensors: ModuleTensors,
+  codes: StoredTensor,
+  [rows, columns]: readonly [number, number],
+): QuantizedWeight {
+  tensors.requireShape(codes, [rows, columns / 2]);
+  const scales = tensors.component(
+    tensors.require('weight_scale'),
+    ['U8', 'F8_E8M0'],
+    [rows, Math.ceil(columns / MXFP4_GROUP)],
+  );
+  return {
+    format: 'packed_e2m1',
+    codes,
+    quantization: {
+      storedRows: rows,
+      firstRow: 0,
+      groupRows: 1,
+      groupColumns: MXFP4_GROUP,
+      isSymmetric: true,
+      hasOrderedGroups: true,
+      hasZerosLessOne: false,
+      scales: { ...scales, dtype: 'f8_e8m0' },
+      zeros: null,
+      groupIndex: null,
+    },
+  };
 }
 
 function byteWeight(

@@ -29,7 +29,8 @@ export function float8Weight(
   block?: readonly [number, number],
 ): QuantizedWeight {
   tensors.requireShape(codes, shape);
-  tensors.get('input_scale'); // of static activations, which stay as they are here
+  // Of static activations, which stay as they are here.
+  for (const suffix of ['input_scale', 'activation_scale']) tensors.get(suffix);
   // The name says how the scale was made, not how it is used: both multiply.
   const scale = tensors.get('weight_scale_inv') ?? tensors.require('weight_scale');
   return {

@@ -14,22 +14,37 @@ const DTYPES: ReadonlyMap<string, ComponentDtype> = new Map([
 ]);
 export const SCALE_TYPES: readonly string[] = ['F32', 'F16', 'BF16', 'F8_E8M0'];
 
-/** The tensors of one module of a checkpoint: `<module>.<suffix>`. Remembers which were asked for. */
+/** One matrix of a stack of `count`. */
+export interface StackPlace {
+  readonly index: number;
+  readonly count: number;
+}
+
+/**
+ * The tensors that make one quantized matrix. Remembers which were asked for.
+ * Those of a module are `<module>.weight`, `<module>.weight_scale`, ...; those of a stack are a parameter `<name>` and
+ * its companions `<name>_scale`, ..., each with the stack as its first dimension, and are seen here one place at a time.
+ */
 export class ModuleTensors {
   readonly #checkpoint: Checkpoint;
-  readonly used = new Set<StoredTensor>();
+  readonly #name: string;
+  readonly #stack: StackPlace | null;
+  /** By the tensor as it was given out: the whole tensor. */
+  readonly used = new Map<StoredTensor, StoredTensor>();
 
-  constructor(
-    checkpoint: Checkpoint,
-    readonly module: string,
-  ) {
+  /** `name` is the module's or the stack's. */
+  constructor(checkpoint: Checkpoint, name: string, stack: StackPlace | null) {
     this.#checkpoint = checkpoint;
+    this.#name = name;
+    this.#stack = stack;
   }
 
   /** Null when there is no such tensor. */
   get(suffix: string): StoredTensor | null {
-    const tensor = this.#checkpoint.tensors.get(`${this.module}.${suffix}`) ?? null;
-    if (tensor !== null) this.used.add(tensor);
+    const whole = this.#checkpoint.tensors.get(this.#nameOf(suffix));
+    if (whole === undefined) return null;
+    const tensor = this.#stack === null ? whole : this.#atPlace(whole, this.#stack);
+    this.used.set(tensor, whole);
     return tensor;
   }
 
@@ -38,7 +53,7 @@ export class ModuleTensors {
     if (tensor !== null) return tensor;
     throw invalidModelFile({
       file: this.#checkpoint.path,
-      where: `tensor ${quoted(`${this.module}.${suffix}`)}`,
+      where: `tensor ${quoted(this.#nameOf(suffix))}`,
       expected: 'it beside the other parts of its quantized matrix',
       found: 'no such tensor',
     });
@@ -82,6 +97,24 @@ export class ModuleTensors {
 
   unsupported(tensor: StoredTensor, what: string, supported: readonly string[]): AutoglmError {
     return unsupportedModel(this.#fileOf(tensor), `tensor ${quoted(tensor.name)}: ${what}`, supported);
+  }
+
+  #nameOf(suffix: string): string {
+    if (this.#stack === null) return `${this.#name}.${suffix}`;
+    return suffix === 'weight' ? this.#name : `${this.#name}_${suffix.replace(/^weight_/, '')}`;
+  }
+
+  #atPlace(whole: StoredTensor, { index, count }: StackPlace): StoredTensor {
+    const [depth, ...shape] = whole.shape;
+    if (depth !== count) {
+      throw this.fault(
+        whole,
+        `a stack of ${count}, as the config asks for`,
+        `shape [${whole.shape.join(', ')}]`,
+      );
+    }
+    const byteLength = whole.byteLength / count;
+    return { ...whole, shape, offset: whole.offset + index * byteLength, byteLength };
   }
 
   #fileOf(tensor: StoredTensor): string {

@@ -12,7 +12,7 @@ export interface ScaleGrid {
 /** The blocks that every published model with block scales has. */
 const DEFAULT_BLOCK: readonly [number, number] = [128, 128];
 
-/** Reads from the shape whether scales are for the tensor, for each row, for groups of a row, or for blocks. */
+/** Reads from the shape whether scales are for the tensor or its halves, for each row, for groups of a row, or for blocks. */
 export function scaleGrid(
   tensors: ModuleTensors,
   scale: StoredTensor,
@@ -30,6 +30,8 @@ export function scaleGrid(
   const blocks = [Math.ceil(rows / block[0]), Math.ceil(columns / block[1])] as const;
   if (first === blocks[0] && second === blocks[1]) return grid(blocks, ...block);
   if (first === rows && columns % second === 0) return grid([rows, second], 1, columns / second);
+  // Gate and up of one tensor, each with a scale.
+  if (first === 2 && second === 1 && rows % 2 === 0) return grid([2, 1], rows / 2, columns);
   throw tensors.fault(
     scale,
     `scales for a matrix of [${rows}, ${columns}]: one, [${rows}, 1], [${rows}, groups] or [${blocks.join(', ')}]`,

@@ -201,6 +201,29 @@ inline __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
     return total;
   });
 }
+inline __m128i _mm_loadu_si128(const __m128i* from) {
+  __m128i out;
+  std::memcpy(out.lane, from, sizeof(out.lane));
+  return out;
+}
+// The same sixteen bytes in each quarter.
+inline __m512i _mm512_broadcast_i32x4(__m128i a) {
+  __m512i out;
+  for (size_t i = 0; i < 4; ++i)
+    std::memcpy(reinterpret_cast<char*>(out.lane) + 16 * i, a.lane, sizeof(a.lane));
+  return out;
+}
+// Bytes of each quarter of `a`, picked by the low four bits of those of `places`; zero where the top bit is
+// set.
+inline __m512i _mm512_shuffle_epi8(__m512i a, __m512i places) {
+  uint8_t from[64], place[64], to[64];
+  std::memcpy(from, a.lane, sizeof(from));
+  std::memcpy(place, places.lane, sizeof(place));
+  for (int i = 0; i < 64; ++i) to[i] = (place[i] & 0x80) != 0 ? 0 : from[i / 16 * 16 + (place[i] & 15)];
+  __m512i out;
+  std::memcpy(out.lane, to, sizeof(to));
+  return out;
+}
 // Each lane: sum + four products of unsigned bytes of a and signed bytes of b.
 inline __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
   return emulation::ints([&](int i) {

@@ -6,6 +6,9 @@ import { estimateMemory } from '../../../lib/model/memory-estimate';
 import type { KvDtype } from '../../../lib/native/abi';
 
 const models = join(__dirname, '..', '..', 'fixtures', 'models');
+const stored = join('..', 'stored', 'models');
+const BLOCKS_OF_32 = join(stored, 'gguf-blocks-of-32.gguf');
+const BLOCKS_OF_256 = join(stored, 'gguf-blocks-of-256.gguf');
 
 async function estimateOf(name: string, precision: 'fast' | 'exact', kvDtype: KvDtype = 'bf16') {
   const { spec, tensors } = describeDecoder(await openCheckpoint(join(models, name)));
@@ -46,6 +49,12 @@ describe('bits per weight are those of the layout, scales included', () => {
     ['llama-q4_k.gguf', 'head', 'fast', 'q6', 7],
     ['llama-q4_k.gguf', 'head', 'exact', 'q6', 8],
     ['llama-q4_0.gguf', 'layers.0.mlp_norm', 'fast', 'f32', 32],
+    [BLOCKS_OF_32, 'layers.0.mlp.up', 'fast', 'iq4', 4.5],
+    [BLOCKS_OF_32, 'layers.0.mlp.up', 'exact', 'iq4', 4.5],
+    [BLOCKS_OF_32, 'layers.0.mlp.down', 'fast', 'e2m1', 4.5],
+    [BLOCKS_OF_32, 'layers.0.mlp.down', 'exact', 'e2m1', 5],
+    [BLOCKS_OF_256, 'layers.0.mlp.up', 'fast', 'iq4', 4.5],
+    [BLOCKS_OF_256, 'layers.0.mlp.up', 'exact', 'iq4', 5],
   ];
   test.each(cases)('%s: %s, %s: %s', async (name, role, precision, layout, bits) => {
     const tensor = (await estimateOf(name, precision)).tensors.find((candidate) => candidate.role === role);

@@ -6,7 +6,7 @@ import { openCheckpoint } from '../../../lib/model/checkpoint';
 import { describeDecoder } from '../../../lib/model/families/registry';
 import { estimateMemory } from '../../../lib/model/memory-estimate';
 import { fixturePath } from '../../parity/fixtures';
-import { type Change, configOf, described, openFixtures } from './families/variant';
+import { type Change, checkpointOf, configOf, described, openFixtures } from './families/variant';
 
 const NAMES = [
   'gptq-v1-sym',
@@ -17,6 +17,8 @@ const NAMES = [
   'pack-quantized',
   'int8-and-float8',
   'float8-blocks',
+  'mxfp4-packed',
+  'float8-stacks',
 ];
 beforeAll(() => openFixtures(NAMES));
 
@@ -26,10 +28,16 @@ const sourceOf = (name: string, role: string, change: Change = {}) =>
 describe('every part of a quantized checkpoint is used, and weights are counted, not words', () => {
   const numLlama = 384 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 96 + 3 * 64;
   const numGlm4 = 384 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 160 + 5 * 64 + 64 + 2 * 32;
+  const numQwen3Moe = 384 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 4 * 64 + 4 * 3 * 64 * 64 + 3 * 64 + 2 * 16;
+  const expected: Readonly<Record<string, number>> = {
+    glm4: numGlm4,
+    llama: numLlama,
+    qwen3_moe: numQwen3Moe,
+  };
   test.each(NAMES)('%s', (name) => {
     const { info } = described(name, {});
     expect(info.warnings).toEqual([]);
-    expect(info.numParameters).toBe(info.family === 'glm4' ? numGlm4 : numLlama);
+    expect(info.numParameters).toBe(expected[info.family]);
   });
 });
 
@@ -82,6 +90,56 @@ describe('the parts of one matrix', () => {
     expect(grid('int8-and-float8', 'mlp.gate')).toEqual([96, 64, 'f32', [1, 1]]);
     expect(grid('float8-blocks', 'mlp.up')).toEqual([48, 32, 'f32', [7, 2]]);
   });
+
+  test('4-bit floats keep their codes and read bytes as powers of two', () => {
+    expect(sourceOf('mxfp4-packed', 'mlp.down')).toMatchObject({
+      format: 'packed_e2m1',
+      shape: [64, 96],
+      quantization: { groupColumns: 32, isSymmetric: true, scales: { dtype: 'f8_e8m0', shape: [64, 3] } },
+    });
+  });
+
+  test('each expert of a stack has its own part of the codes and scales', () => {
+    const codes = checkpointOf('float8-stacks').tensors.get('model.layers.0.mlp.experts.gate_up_proj');
+    const scales = checkpointOf('float8-stacks').tensors.get(
+      'model.layers.0.mlp.experts.gate_up_proj_scale_inv',
+    );
+    for (const expert of [0, 3]) {
+      const [gate, up] = ['gate', 'up'].map((part) =>
+        sourceOf('float8-stacks', `mlp.experts.${expert}.${part}`),
+      );
+      expect(gate).toMatchObject({
+        format: 'f8_e4m3',
+        shape: [64, 64],
+        slices: [{ offset: (codes?.offset ?? 0) + expert * 128 * 64, byteLength: 128 * 64 }],
+        quantization: {
+          storedRows: 128,
+          firstRow: 0,
+          groupRows: 48,
+          groupColumns: 32,
+          scales: {
+            offset: (scales?.offset ?? 0) + expert * 3 * 2 * 4,
+            byteLength: 3 * 2 * 4,
+            shape: [3, 2],
+          },
+        },
+      });
+      expect(up).toMatchObject({ slices: gate?.slices, quantization: { firstRow: 64 } });
+    }
+  });
+
+  test('a stack may have one scale for each expert, or one for each half of it', () => {
+    const name = 'model.layers.0.mlp.experts.gate_up_proj_scale_inv';
+    const grid = (shape: readonly number[]) => {
+      const tensors = { [name]: { shape, byteLength: shape.reduce((product, dim) => product * dim, 4) } };
+      const { groupRows, groupColumns, scales } =
+        sourceOf('float8-stacks', 'mlp.experts.1.up', { tensors })?.quantization ?? {};
+      return [groupRows, groupColumns, scales?.shape];
+    };
+    expect(grid([4, 1, 1])).toEqual([128, 64, [1, 1]]);
+    expect(grid([4, 2, 1])).toEqual([64, 64, [2, 1]]);
+    expect(grid([4, 128, 1])).toEqual([1, 64, [128, 1]]);
+  });
 });
 
 describe('memory in fast and exact precision', () => {
@@ -94,6 +152,7 @@ describe('memory in fast and exact precision', () => {
     ['gptq-v2-mixed', 'mlp.down', 'q8', 8.5, 'f32', 32],
     ['gptq-v2-mixed', 'mlp.up', 'q8', 8.5, 'f32', 32],
     ['float8-blocks', 'mlp.gate', 'q8', 8.5, 'f32', 32],
+    ['mxfp4-packed', 'mlp.gate', 'e2m1', 4.5, 'e2m1', 5],
   ])('%s: %s', (name, role, fastLayout, fastBits, exactLayout, exactBits) => {
     const { spec, tensors } = described(name, {});
     const size = {
