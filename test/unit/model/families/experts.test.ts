@@ -108,6 +108,17 @@ describe('what a family says about its experts', () => {
     expect(sparse({ mlp_only_layers: [1], decoder_sparse_step: 3 })).toEqual([false, false, true]);
   });
 
+  // transformers' defaults: GLM's configs normalize, Qwen's do not.
+  test.each([
+    ['glm4-moe-bf16', 1, true],
+    ['glm4-moe-lite-bf16', 1, true],
+    ['qwen2-moe-f16', 0, false],
+    ['qwen3-moe-bf16', 0, false],
+  ] as const)('%s without norm_topk_prob', (name, layer, normalizesTopK) => {
+    const change = { config: { norm_topk_prob: undefined } };
+    expect(moeOf(name, layer, change)?.router.normalizesTopK).toBe(normalizesTopK);
+  });
+
   test('mixtral: weights add up to one, also when the file is a llama one', () => {
     for (const name of ['mixtral-f32', 'mixtral-q4_0']) {
       expect(described(name, {}).info.family).toBe('mixtral');
