@@ -2,8 +2,12 @@
 //   npm run build:ts && node bench/tokenizers.mjs [--length 32768] [--doublings 2] [--class NAME] [--gguf MODEL.gguf]
 // Prints microseconds per character at the greatest length and the largest ratio between a length and its half: 2 is
 // linear time. The vocabularies are those of test/fixtures/tokenizers/classes.
-import { existsSync, readFileSync } from 'node:fs';
+//   node bench/tokenizers.mjs --text FILE [--python PYTHON]
+// Prints MB/s on a text instead, and those of the Python package `tokenizers` on one thread where PYTHON has it.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
@@ -19,6 +23,8 @@ const { values: flags } = parseArgs({
     doublings: { type: 'string', default: '2' },
     class: { type: 'string' },
     gguf: { type: 'string' },
+    text: { type: 'string' },
+    python: { type: 'string' },
   },
 });
 
@@ -82,6 +88,53 @@ function millisecondsFor(tokenizer, text) {
     least = Math.min(least, (user + system) / 1000);
   }
   return least;
+}
+
+const PYTHON = `
+import sys, time
+from tokenizers import Tokenizer
+tokenizer, text = Tokenizer.from_file(sys.argv[1]), open(sys.argv[2], encoding="utf-8", newline="").read()
+def seconds():
+    start = time.process_time()
+    tokenizer.encode(text, add_special_tokens=False)
+    return time.process_time() - start
+print(min(seconds() for _ in range(3)))
+`;
+
+/** The same text, vocabulary and count of tries for both; a tokenizer.json is what both read. */
+function compareOnText(path) {
+  const text = readFileSync(path, 'utf8');
+  const megabytes = Buffer.byteLength(text) / 1e6;
+  for (const name of CLASSES.filter((file) => file.endsWith('.json'))) {
+    if (flags.class !== undefined && !name.startsWith(flags.class)) continue;
+    const tokenizerJson = read(name).toString();
+    const source = { kind: 'huggingface', tokenizerJson, ...settings };
+    const ours =
+      megabytes /
+      (millisecondsFor(new Tokenizer(source, { vocabSize: null, contextLength: 1 << 22 }), text) / 1000);
+    const theirs = flags.python === undefined ? null : pythonSpeed(tokenizerJson, path, megabytes);
+    const compared =
+      theirs === null ? '' : `  tokenizers ${theirs.toFixed(1)} MB/s  ratio ${(ours / theirs).toFixed(2)}`;
+    process.stdout.write(`${name.padEnd(20)} ${ours.toFixed(1)} MB/s${compared}\n`);
+  }
+}
+
+function pythonSpeed(tokenizerJson, path, megabytes) {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-tokenizers-'));
+  try {
+    writeFileSync(join(folder, 'tokenizer.json'), tokenizerJson);
+    const env = { ...process.env, TOKENIZERS_PARALLELISM: 'false', RAYON_NUM_THREADS: '1' };
+    const run = spawnSync(flags.python, ['-c', PYTHON, join(folder, 'tokenizer.json'), path], { env });
+    if (run.status !== 0) throw new Error(`${flags.python}: ${run.stderr ?? run.error}`);
+    return megabytes / Number(run.stdout.toString());
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+if (flags.text !== undefined) {
+  compareOnText(flags.text);
+  process.exit();
 }
 
 const length = Number(flags.length);

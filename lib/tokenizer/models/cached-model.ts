@@ -18,7 +18,7 @@ export class CachedModel implements TextModel {
     if (word.length > MAX_WORD_LENGTH) return this.#model.encode(word, ids);
     const known = this.#ids.get(word);
     if (known !== undefined) {
-      for (const id of known) ids.push(id);
+      for (let i = 0; i < known.length; i += 1) ids.push(known[i] as number);
       return true;
     }
     const first = ids.length;

@@ -148,13 +148,36 @@ function prepend(component: ComponentJson): Normalizer {
 }
 
 const encoder = new TextEncoder();
+const SPACE = alphabetCharacter(0x20);
+const PRINTABLE = /^ ?[!-~]*$/;
 
-/** Each byte as its character of the byte alphabet. */
+/**
+ * Each byte as its character of the byte alphabet. Most words are printable ASCII behind a space; the bytes of the others
+ * are worked out here, since an encoder that is called once per word costs more than all the rest.
+ */
 export function toByteAlphabet(text: string): string {
-  if (/^[!-~]*$/.test(text)) return text;
+  if (PRINTABLE.test(text)) return text.charCodeAt(0) === 0x20 ? SPACE + text.slice(1) : text;
   let result = '';
-  for (const byte of encoder.encode(text)) result += alphabetCharacter(byte);
+  for (let i = 0; i < text.length; i += 1) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) {
+      result += alphabetCharacter(unit);
+      continue;
+    }
+    const code = text.codePointAt(i) as number;
+    if (code > 0xffff) {
+      i += 1;
+      result += alphabetCharacter(0xf0 | (code >> 18)) + continuation(code >> 12) + continuation(code >> 6);
+    } else if (code > 0x7ff) result += alphabetCharacter(0xe0 | (code >> 12)) + continuation(code >> 6);
+    else result += alphabetCharacter(0xc0 | (code >> 6));
+    result += continuation(code);
+  }
   return result;
+}
+
+/** The character of a UTF-8 byte that continues another: its low six bits are those of `bits`. */
+function continuation(bits: number): string {
+  return alphabetCharacter(0x80 | (bits & 0x3f));
 }
 
 function charsmapOf(component: ComponentJson): Charsmap | null {

@@ -185,21 +185,32 @@ export function makeMerges(
     throw fault('the merges', `at most ${MAX_MERGES}`, merges.length);
   }
   const pairs = new Int32Array(3 * merges.length);
+  const pieces: string[] = [];
+  for (const [piece, id] of vocab) pieces[id] = piece;
   let at = 0;
+  // Trained vocabularies number their pieces in the order of the merges: looking one up by its text takes far longer.
+  let next = -1;
   for (const [left, right] of merges) {
     const tail = prefix !== '' && right.startsWith(prefix) ? right.slice(prefix.length) : right;
     const leftId = vocab.get(left);
     const rightId = vocab.get(right);
-    const result = vocab.get(left + tail);
+    const isNext = isJoined(pieces[next], left, tail);
+    const result = isNext ? next : vocab.get(left + tail);
     if (leftId === undefined || rightId === undefined || result === undefined) {
       throw strangeMerge(at / 3, left, right);
     }
     pairs[at] = leftId;
     pairs[at + 1] = rightId;
     pairs[at + 2] = result;
+    next = result + 1;
     at += 3;
   }
   return { pairs, ranks: Int32Array.from(merges.keys()) };
+}
+
+function isJoined(piece: string | undefined, left: string, tail: string): boolean {
+  if (piece === undefined || piece.length !== left.length + tail.length) return false;
+  return piece.startsWith(left) && piece.endsWith(tail);
 }
 
 function strangeMerge(i: number, left: string, right: string) {
