@@ -19,8 +19,9 @@ async function peerLoad(peer, file) {
   let resident = 0;
   const watch = setInterval(() => {
     try {
-      resident =
-        Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1] ?? 0) * 1_024;
+      const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
+      const kib = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0);
+      resident = Math.max(resident, kib * 1_024); // a process that has ended shows none
     } catch {
       // ended since
     }

@@ -46,7 +46,8 @@ std::shared_ptr<Model> LoadJob::load(int num_threads) {
   std::unique_ptr<DecoderWeights> weights;
   {
     ThreadPool pool(num_threads);
-    weights = load_weights(request_.spec, request_.files, request_.weights, precision, pool, control_);
+    weights = load_weights(request_.spec, request_.files, request_.weights, precision, request_.packed, pool,
+                           control_);
   }
   Decoder decoder(std::move(request_.spec), std::move(weights), request_.kv_dtype, request_.max_step_tokens);
   KvPool kv_pool(decoder.page_bytes(), request_.num_pages);
