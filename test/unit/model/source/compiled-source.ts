@@ -1,34 +1,32 @@
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
 import ts from 'typescript';
 
 const root = join(__dirname, '..', '..', '..', '..');
 
 /**
- * Compiles what `resolveSource` consists of into a folder of the test's own, so that a child process can be killed in the
+ * Compiles `resolveSource` and all that it imports into a folder of the test's own, so that a child process can be killed in the
  * middle of it. Gives the path of the module.
  */
 export function compileSource(folder: string): string {
-  const sources = readdirSync(join(root, 'lib/model/source'), { recursive: true }).map(
-    (name) => `model/source/${name}`,
-  );
-  const others = [
-    'model/byte-source.ts',
-    'model/gguf/split-name.ts',
-    'model/model-file-error.ts',
-    'model/tokenizer-files.ts',
-    'errors.ts',
-  ];
-  const files = [...sources, ...others];
-  for (const file of files.filter((name) => name.endsWith('.ts'))) {
-    const { outputText } = ts.transpileModule(readFileSync(join(root, 'lib', file), 'utf8'), {
+  const waiting = [join(root, 'lib', 'model', 'source', 'resolve-source.ts')];
+  const seen = new Set(waiting);
+  for (const file of waiting) {
+    const source = readFileSync(file, 'utf8');
+    for (const { fileName } of ts.preProcessFile(source).importedFiles) {
+      const imported = `${resolve(dirname(file), fileName)}.ts`;
+      if (!fileName.startsWith('.') || !existsSync(imported) || seen.has(imported)) continue;
+      seen.add(imported);
+      waiting.push(imported);
+    }
+    const { outputText } = ts.transpileModule(source, {
       compilerOptions: {
         module: ts.ModuleKind.CommonJS,
         target: ts.ScriptTarget.ES2022,
         esModuleInterop: false,
       },
     });
-    const target = join(folder, file.replace(/\.ts$/, '.js'));
+    const target = join(folder, relative(join(root, 'lib'), file).replace(/\.ts$/, '.js'));
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, outputText);
   }
