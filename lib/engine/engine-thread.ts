@@ -163,9 +163,6 @@ export class EngineThread {
       case 'refusal':
         this.#calls.get(report.call)?.reject(reviveError(report.error));
         return;
-      case 'log':
-        this.#logger(report.record);
-        return;
       case 'started':
       case 'startFailed':
         return;

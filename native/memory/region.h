@@ -1,5 +1,4 @@
-// A range of memory of its own mapping: zeroed and private, committed page by page when it is first touched;
-// or a file's bytes, read-only, which all processes that map the file share.
+// A range of zeroed private memory, committed page by page when it is first touched.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +13,6 @@ class MemoryRegion {
   // 2 MiB aligned, with huge pages where the system has them: a sequential read of weights is 15 to 20 %
   // faster with them on one thread. Throws out_of_memory.
   explicit MemoryRegion(int64_t num_bytes);
-  // `num_bytes` of an open file from `offset` on, a multiple of the system's page size. Reading behind the
-  // file's end, should it shrink, is a SIGBUS. Throws out_of_memory.
-  static MemoryRegion map_file(int descriptor, int64_t offset, int64_t num_bytes);
   MemoryRegion(MemoryRegion&& other) noexcept;
   MemoryRegion& operator=(MemoryRegion&& other) noexcept;
   ~MemoryRegion();

@@ -46,9 +46,9 @@ std::shared_ptr<Model> LoadJob::load(int num_threads) {
   std::unique_ptr<DecoderWeights> weights;
   {
     ThreadPool pool(num_threads);
-    weights = load_weights(request_.spec, request_.files, request_.weights, precision, request_.packed, pool,
-                           control_);
+    weights = load_weights(request_.spec, request_.files, request_.weights, precision, pool, control_);
   }
+  listener_.on_progress();  // that all is there, whatever was told last
   Decoder decoder(std::move(request_.spec), std::move(weights), request_.kv_dtype, request_.max_step_tokens);
   KvPool kv_pool(decoder.page_bytes(), request_.num_pages);
   check();
