@@ -56,9 +56,7 @@ Decoder::Decoder(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, KvDt
         layer.attention.latent ? latents_.add_layer(layer.attention, weights.latent, weights.o) : 0);
   }
   reserve_scratch(max_step_tokens);
-  tokens_.reserve(static_cast<size_t>(max_step_tokens));
-  positions_.reserve(static_cast<size_t>(max_step_tokens));
-  token_types_.reserve(static_cast<size_t>(max_step_tokens));
+  step_.reserve(max_step_tokens);
 }
 
 size_t Decoder::geometry_of(const AttentionSpec& attention) {
@@ -98,6 +96,7 @@ void Decoder::forward(const Execution& execution, std::span<const SequenceChunk>
   embed_tokens(execution);
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     run_attention(execution, i, kv_pool);
+    if (num_rows_ == 0) return;
     if (spec_.layers[i].moe) {
       run_experts(execution, i);
     } else {
@@ -107,32 +106,20 @@ void Decoder::forward(const Execution& execution, std::span<const SequenceChunk>
 }
 
 void Decoder::begin_step(const Execution& execution, std::span<const SequenceChunk> chunks) {
-  tokens_.clear();
-  positions_.clear();
-  token_types_.clear();
-  slices_.clear();
-  adapter_rows_.begin_step();
-  for (const SequenceChunk& chunk : chunks) {
-    const auto count = static_cast<int64_t>(chunk.tokens.size());
-    if (chunk.adapter != nullptr)
-      adapter_rows_.add_run(*chunk.adapter, static_cast<int64_t>(tokens_.size()), count);
-    slices_.push_back({.page_table = chunk.page_table.data(),
-                       .first_row = static_cast<int64_t>(tokens_.size()),
-                       .start = chunk.start,
-                       .count = count});
-    tokens_.insert(tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
-    for (int64_t i = 0; i < count; ++i) {
-      positions_.push_back(static_cast<int32_t>(chunk.start + i));
-      token_types_.push_back(chunk.second_segment > 0 && chunk.start + i >= chunk.second_segment ? 1 : 0);
-    }
-  }
-  num_rows_ = static_cast<int64_t>(tokens_.size());
+  chunks_ = chunks;
+  step_.begin(chunks);
+  num_rows_ = step_.count();
   current_ = 0;
+  adapter_rows_.begin_step();
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    if (chunks[i].adapter == nullptr) continue;
+    adapter_rows_.add_run(*chunks[i].adapter, step_.slices()[i].first_row, step_.slices()[i].count);
+  }
   for (AttentionGeometry& geometry : geometries_) {
-    geometry.plan.build(slices_, geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
+    geometry.plan.build(step_.slices(), geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
                         static_cast<int64_t>(attention_scratch_.size()), execution.pool().num_threads());
   }
-  append_plan_.build(slices_);
+  append_plan_.build(step_.slices());
   compute_angles(execution, chunks);
 }
 
@@ -147,12 +134,11 @@ void Decoder::compute_angles(const Execution& execution, std::span<const Sequenc
     while (first < chunks.size()) {
       size_t last = first + 1;
       while (last < chunks.size() && chunks[last].rope_table == chunks[first].rope_table) ++last;
-      const int64_t first_row = slices_[first].first_row;
-      const int64_t end_row = last < chunks.size() ? slices_[last].first_row : num_rows_;
+      const int64_t first_row = step_.slices()[first].first_row;
+      const int64_t end_row = last < chunks.size() ? step_.slices()[last].first_row : num_rows_;
       const RopeTable& used = spec_.rope_tables[static_cast<size_t>(table + chunks[first].rope_table)];
       const auto positions =
-          std::span<const int32_t>(positions_)
-              .subspan(static_cast<size_t>(first_row), static_cast<size_t>(end_row - first_row));
+          step_.positions().subspan(static_cast<size_t>(first_row), static_cast<size_t>(end_row - first_row));
       compute_rope_angles(execution, positions, used.frequencies, used.attention_factor,
                           angles.rows(first_row, end_row - first_row));
       first = last;
@@ -162,12 +148,12 @@ void Decoder::compute_angles(const Execution& execution, std::span<const Sequenc
 
 void Decoder::embed_tokens(const Execution& execution) {
   embed(execution, {.table = weights_->embedding,
-                    .ids = tokens_.data(),
+                    .ids = step_.tokens().data(),
                     .scale = spec_.embedding.scale,
                     .positions = weights_->position_embedding,
-                    .position_ids = spec_.embedding.has_positions ? positions_.data() : nullptr,
+                    .position_ids = spec_.embedding.has_positions ? step_.positions().data() : nullptr,
                     .types = weights_->token_type_embedding,
-                    .type_ids = spec_.embedding.num_token_types > 0 ? token_types_.data() : nullptr,
+                    .type_ids = spec_.embedding.num_token_types > 0 ? step_.token_types().data() : nullptr,
                     .out = residual()});
   if (!spec_.embedding.norm) return;
   NormParams params = norm_params(*spec_.embedding.norm, weights_->embedding_norm, residual());
@@ -206,11 +192,8 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
     append.qk_norm_epsilon = attention_spec.qk_norm->epsilon;
     append.qk_norm_has_unit_offset = attention_spec.qk_norm->has_unit_offset;
   }
-  const bool is_int8 = weights.o.matrix.takes_int8();
-  Activations attended = attended_.view(num_rows_, attention_spec.attended_cols(), !is_int8, is_int8);
-  adapter_rows_.require_floats(attended, num_rows_, attention_spec.attended_cols());
-  append_and_attend(execution, layer_idx, append, attended);
-  add_to_residual(execution, layer_idx, Product::o, attended);
+  const Activations attended = append_and_attend(execution, layer_idx, append);
+  if (num_rows_ > 0) add_to_residual(execution, layer_idx, Product::o, attended);
 }
 
 void Decoder::run_latent_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool) {
@@ -235,14 +218,15 @@ void Decoder::run_latent_attention(const Execution& execution, size_t layer_idx,
                         .rope = {},
                         .q_out = {},
                         .kv = kv_pages(layer_idx, kv_pool)};
-  append_and_attend(execution, layer_idx, append, latents_.attended(number, num_rows_));
+  append_and_attend(execution, layer_idx, append);
+  if (num_rows_ == 0) return;
   const Activations heads = latents_.expand(execution, number, num_rows_);
   add_to_residual(execution, layer_idx, Product::o, heads);
 }
 
-// Rotates queries and keys, stores the keys with their values, and attends.
-void Decoder::append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append,
-                                const Activations& attended) {
+// Rotates queries and keys, stores the keys with their values, and attends. In the last layer only for the
+// step's outputs, which from there on are all of its rows.
+Activations Decoder::append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append) {
   const AttentionSpec& attention_spec = spec_.layers[layer_idx].attention;
   append.num_q_heads = attention_spec.num_q_heads;
   append.q_scale = query_scale(attention_spec.scale, attention_spec.soft_cap.value_or(0));
@@ -254,7 +238,12 @@ void Decoder::append_and_attend(const Execution& execution, size_t layer_idx, Kv
     append.rope = angles_[static_cast<size_t>(*attention_spec.rope_table)].view(num_rows_, rope->rotary_dim);
   }
   append_kv(execution, append_plan_, append);
-  attention(execution, geometries_[layer_geometries_[layer_idx]].plan,
+  const AttentionGeometry& geometry = geometries_[layer_geometries_[layer_idx]];
+  const bool is_last = layer_idx + 1 == spec_.layers.size();
+  const AttentionPlan& plan = is_last ? keep_outputs(execution, geometry) : geometry.plan;
+  if (num_rows_ == 0) return {};
+  const Activations attended = attended_view(layer_idx);
+  attention(execution, plan,
             {.q = append.q_out,
              .num_q_heads = attention_spec.num_q_heads,
              .kv = append.kv,
@@ -264,6 +253,37 @@ void Decoder::append_and_attend(const Execution& execution, size_t layer_idx, Kv
              .out = attended.values,
              .quantized = attended.quantized},
             attention_scratch_);
+  return attended;
+}
+
+Activations Decoder::attended_view(size_t layer_idx) const {
+  const AttentionSpec& attention_spec = spec_.layers[layer_idx].attention;
+  if (attention_spec.latent) return latents_.attended(layer_latents_[layer_idx], num_rows_);
+  const bool is_int8 = weights_->layers[layer_idx].o.matrix.takes_int8();
+  Activations attended = attended_.view(num_rows_, attention_spec.attended_cols(), !is_int8, is_int8);
+  adapter_rows_.require_floats(attended, num_rows_, attention_spec.attended_cols());
+  return attended;
+}
+
+// Of the residual only the outputs' rows are left. Returns the plan of their attention.
+const AttentionPlan& Decoder::keep_outputs(const Execution& execution, const AttentionGeometry& geometry) {
+  const std::span<const int32_t> rows = step_.output_rows();
+  if (static_cast<int64_t>(rows.size()) == num_rows_) return geometry.plan;
+  const TensorView<const float> all_rows = residual();
+  num_rows_ = static_cast<int64_t>(rows.size());
+  if (num_rows_ == 0) return geometry.plan;
+  gather_rows(execution, rows, all_rows, next_residual());
+  current_ = 1 - current_;
+  adapter_rows_.begin_step();
+  int64_t first_row = 0;
+  for (const SequenceChunk& chunk : chunks_) {
+    const int64_t count = static_cast<int64_t>(chunk.tokens.size()) - chunk.num_unread;
+    if (count > 0 && chunk.adapter != nullptr) adapter_rows_.add_run(*chunk.adapter, first_row, count);
+    first_row += count;
+  }
+  output_plan_.build(step_.output_slices(), geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
+                     static_cast<int64_t>(attention_scratch_.size()), execution.pool().num_threads());
+  return output_plan_;
 }
 
 void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {

@@ -19,21 +19,12 @@
 #include "model/experts.h"
 #include "model/latent_attention.h"
 #include "model/pooled_layers.h"
+#include "model/step_rows.h"
 #include "ops/attention.h"
 #include "ops/execution.h"
 #include "ops/kv_append.h"
 
 namespace autoglm {
-
-// Positions [start, start + tokens.size()) of one sequence.
-struct SequenceChunk {
-  std::span<const int32_t> tokens;
-  int64_t start = 0;
-  std::span<const int32_t> page_table;  // covers all of them; lives as long as the step
-  int32_t rope_table = 0;               // added to the layer's own table index
-  int64_t second_segment = 0;           // positions from here on have token type 1; 0 for none
-  const Adapter* adapter = nullptr;     // lives as long as the step; optional
-};
 
 class Decoder {
  public:
@@ -52,12 +43,12 @@ class Decoder {
   // How many values a row's `rope_table` may take.
   int64_t num_row_rope_tables() const;
 
-  // Computes the chunks' positions and writes their keys and values to the pages. The chunks become the
-  // step's rows in order. With a deferred execution this and `compute_logits` only queue stages, and what
-  // they were given must live until `finish`.
+  // Computes the chunks' positions and writes their keys and values to the pages. What the chunks want read
+  // becomes the step's outputs, in order. With a deferred execution this and `compute_logits` only queue
+  // stages, and what they were given must live until `finish`.
   void forward(const Execution& execution, std::span<const SequenceChunk> chunks, const KvPool& kv_pool);
 
-  // Hidden states of all rows of the last forward, the final norm applied. Valid until the next forward.
+  // Hidden states of all outputs of the last forward, the final norm applied. Valid until the next forward.
   TensorView<const float> final_hidden(const Execution& execution);
 
   // The pooled layers over at most PooledLayers::kMaxRows vectors of hidden_size; valid until the next call.
@@ -65,8 +56,8 @@ class Decoder {
     return pooled_layers_.run(execution, vectors);
   }
 
-  // Logits after the rows of the last forward that `rows` names, at most kMaxLogitRows: out is [rows.size(),
-  // vocab_size].
+  // Logits after the outputs of the last forward that `rows` names, at most kMaxLogitRows: out is
+  // [rows.size(), vocab_size].
   void compute_logits(const Execution& execution, std::span<const int32_t> rows, TensorView<float> out);
 
  private:
@@ -85,8 +76,9 @@ class Decoder {
   void embed_tokens(const Execution& execution);
   void run_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool);
   void run_latent_attention(const Execution& execution, size_t layer_idx, const KvPool& kv_pool);
-  void append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append,
-                         const Activations& attended);
+  Activations append_and_attend(const Execution& execution, size_t layer_idx, KvAppendParams& append);
+  Activations attended_view(size_t layer_idx) const;
+  const AttentionPlan& keep_outputs(const Execution& execution, const AttentionGeometry& geometry);
   void run_mlp(const Execution& execution, size_t layer_idx);
   void run_gate_up(const Execution& execution, size_t layer_idx, const Activations& input,
                    const Activations& activated);
@@ -135,11 +127,10 @@ class Decoder {
   std::span<float> attention_scratch_;
 
   // The step in progress.
-  int64_t num_rows_ = 0;
-  std::vector<int32_t> tokens_;
-  std::vector<int32_t> positions_;
-  std::vector<int32_t> token_types_;
-  std::vector<SequenceSlice> slices_;
+  StepRows step_;
+  int64_t num_rows_ = 0;  // all rows; in the last layer, once keys are appended, the outputs
+  std::span<const SequenceChunk> chunks_;
+  AttentionPlan output_plan_;  // the last layer's, where not every row gives an output
 };
 
 }  // namespace autoglm

@@ -89,7 +89,7 @@ void AttentionPlan::add_sequence(int32_t index, int32_t num_splits, int64_t firs
     }
   }
   for (int64_t token = 0; token < sequence.count; ++token) {
-    rows_.push_back({.row = sequence.first_row + token,
+    rows_.push_back({.row = static_cast<int64_t>(rows_.size()),
                      .first_partial = first_partial + token * heads_per_kv * partials_per_row,
                      .kv_head_stride = sequence.count * heads_per_kv * partials_per_row,
                      .partials_per_row = static_cast<int32_t>(partials_per_row),
@@ -107,8 +107,7 @@ void AttentionPlan::check(const AttentionParams& params, std::span<float> scratc
   check_page_dims("attention: pages", kv);
   check_that(kv.value_dim > 0 && kv.value_dim <= cpu::kMaxValueDim, "attention: a value dim in 1..1,024");
   check_view("attention: q", params.q, params.q.num_rows, num_q_heads_ * kv.head_dim);
-  check_outputs("attention: output", params.out, params.quantized, params.q.num_rows,
-                num_q_heads_ * kv.value_dim);
+  check_outputs("attention: output", params.out, params.quantized, num_rows_, num_q_heads_ * kv.value_dim);
   check_that(params.sliding_window >= 0 && (params.is_causal || params.sliding_window == 0),
              "attention: a sliding window only with causal attention");
   check_that(params.soft_cap >= 0, "attention: a soft cap of 0 or more");

@@ -17,7 +17,8 @@ namespace autoglm {
 class AttentionPlan {
  public:
   // Splits are computed apart and merged afterwards where a slice has few rows, as far as the scratch memory
-  // allows. `sequences` is copied; the page tables it points to must live as long as the plan is used.
+  // allows. `sequences` is copied; the page tables it points to must live as long as the plan is used. Row r
+  // of the output is the r-th position of all slices in order, wherever its query lies.
   // `num_threads` decides how many splits in a row one chunk gets, and changes no bit.
   void build(std::span<const SequenceSlice> sequences, int64_t num_q_heads, int64_t num_kv_heads,
              int64_t value_dim, int64_t scratch_floats, int num_threads);

@@ -222,19 +222,39 @@ void Model::arrange_chunks() {
     std::ranges::stable_sort(active_entries_, {}, adapter_of);
   drafted_tokens_.clear();
   drafted_tokens_.reserve(static_cast<size_t>(plan_limits_.max_step_tokens));  // the chunks point into it
-  int64_t batch_start = 0;
+  int64_t num_outputs = 0;
   for (ActiveEntry& active : active_entries_) {
     const EntryRecord& entry = plan_.entries()[active.entry_idx];
     const Row& row = *active.row;
-    active.batch_start = batch_start;
+    const int64_t num_unread = first_output(entry, row) - entry.start;
+    active.output_start = num_outputs - num_unread;
     chunks_.push_back({.tokens = chunk_tokens(entry, row),
                        .start = entry.start,
                        .page_table = row.page_table(),
                        .rope_table = row.rope_table(),
                        .second_segment = row.second_segment(),
-                       .adapter = active.adapter});
-    batch_start += entry.count;
+                       .adapter = active.adapter,
+                       .num_unread = num_unread});
+    num_outputs += entry.count - num_unread;
   }
+}
+
+// The first position of the entry whose logits or hidden state somebody reads; its end if there is none.
+int64_t Model::first_output(const EntryRecord& entry, const Row& row) {
+  const int64_t end = int64_t{entry.start} + entry.count;
+  switch (row.kind()) {
+    case RequestKind::generate:
+      return entry.samples ? entry.known_end() - 1 : end;
+    case RequestKind::logits: {
+      const auto at = std::ranges::lower_bound(row.positions(), entry.start);
+      return at == row.positions().end() ? end : std::min<int64_t>(*at, end);
+    }
+    case RequestKind::score:
+      return entry.start < row.num_tokens() - 1 ? entry.start : end;
+    case RequestKind::pool:
+      break;
+  }
+  return entry.start;
 }
 
 // From the row's history, and past its end from the plan.
@@ -285,7 +305,7 @@ void Model::list_logit_requests() {
     const auto add = [&](int64_t position, int64_t output_idx) {
       logit_requests_.push_back(
           {.active_idx = i,
-           .batch_row = static_cast<int32_t>(active.batch_start + position - entry.start),
+           .output_row = static_cast<int32_t>(active.output_start + position - entry.start),
            .position = position,
            .output_idx = output_idx});
     };
@@ -311,7 +331,7 @@ void Model::list_logit_requests() {
         if (entry.start == 0) active.row->begin_pooling(decoder_.spec().hidden_size);
         pooled_requests_.add({.entry_idx = active.entry_idx,
                               .row = active.row,
-                              .batch_start = active.batch_start,
+                              .first_output = active.output_start,
                               .start = entry.start,
                               .count = entry.count,
                               .output = active.output});
@@ -328,10 +348,10 @@ void Model::answer_logit_requests(std::span<int32_t> result, const Execution& ex
     const auto requests =
         std::span<const LogitRequest>(logit_requests_)
             .subspan(first, std::min(static_cast<size_t>(rows_at_once), logit_requests_.size() - first));
-    batch_rows_.clear();
-    for (const LogitRequest& request : requests) batch_rows_.push_back(request.batch_row);
+    output_rows_.clear();
+    for (const LogitRequest& request : requests) output_rows_.push_back(request.output_row);
     const auto num_rows = static_cast<int64_t>(requests.size());
-    decoder_.compute_logits(execution, batch_rows_, {logits_.data(), num_rows, vocab_size});
+    decoder_.compute_logits(execution, output_rows_, {logits_.data(), num_rows, vocab_size});
     // Waits for all that is queued: what was sampled decides what is recorded.
     execution.pool().run(num_rows, [&](int64_t i, int worker) {
       const std::span<float> logits(logits_.data() + i * vocab_size, static_cast<size_t>(vocab_size));

@@ -67,16 +67,16 @@ class Model {
   struct ActiveEntry {
     size_t entry_idx = 0;
     Row* row = nullptr;
-    int64_t batch_start = 0;  // batch row of the entry's first position
-    size_t num_sampled = 0;   // tokens of this step appended to the row
-    bool is_settled = false;  // a draft was refused or the request has ended: later ones are not looked at
+    int64_t output_start = 0;  // the step's output that the entry's first position is or would be
+    size_t num_sampled = 0;    // tokens of this step appended to the row
+    bool is_settled = false;   // a draft was refused or the request has ended: later ones are not looked at
     const Adapter* adapter = nullptr;
     std::span<float> output;  // evaluations only
   };
   // One row of logits that somebody wants.
   struct LogitRequest {
     size_t active_idx = 0;
-    int32_t batch_row = 0;
+    int32_t output_row = 0;
     int64_t position = 0;
     // Evaluations: index of the answer in the output buffer, in rows of logits or in scores. Generation:
     // drafts before the token to be sampled.
@@ -88,6 +88,7 @@ class Model {
   void activate_entries(std::span<int32_t> result);
   void arrange_chunks();
   std::span<const int32_t> chunk_tokens(const EntryRecord& entry, const Row& row);
+  static int64_t first_output(const EntryRecord& entry, const Row& row);
   void check_entry(const EntryRecord& entry, const Row& row) const;
   void claim_written_pages(const Row& row, const EntryRecord& entry);
   void list_logit_requests();
@@ -115,7 +116,7 @@ class Model {
   std::vector<int32_t> drafted_tokens_;  // the tokens of chunks that go past their row's history
   std::vector<LogitRequest> logit_requests_;
   PooledRequests pooled_requests_;
-  std::vector<int32_t> batch_rows_;
+  std::vector<int32_t> output_rows_;
   std::vector<float> logits_;  // [rows answered at once, vocab_size]
   std::vector<Sample> samples_;
   std::vector<uint64_t> page_writers_;  // [num_pages], the last step that wrote the page

@@ -14,7 +14,7 @@ void accumulate(const PooledChunk& chunk, TensorView<const float> hidden) {
   if (chunk.row->pooling() == Pooling::first) last = chunk.start == 0 ? 1 : 0;
   if (chunk.row->pooling() == Pooling::last) first = chunk.is_last() ? chunk.count - 1 : chunk.count;
   for (int64_t i = first; i < last; ++i) {
-    const float* values = hidden.row(chunk.batch_start + i);
+    const float* values = hidden.row(chunk.first_output + i);
     for (size_t col = 0; col < sum.size(); ++col) sum[col] += values[col];
   }
 }

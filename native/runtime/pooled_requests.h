@@ -13,11 +13,12 @@
 
 namespace autoglm {
 
-// Positions [start, start + count) of a row, which are rows [batch_start, batch_start + count) of the step.
+// Positions [start, start + count) of a row, which are outputs [first_output, first_output + count) of the
+// step.
 struct PooledChunk {
   size_t entry_idx = 0;
   Row* row = nullptr;
-  int64_t batch_start = 0;
+  int64_t first_output = 0;
   int64_t start = 0;
   int64_t count = 0;
   std::span<float> output;
