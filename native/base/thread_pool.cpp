@@ -66,12 +66,16 @@ ThreadPool::ThreadPool(int num_threads) {
                                [](std::byte* memory) { operator delete(memory, kCacheLine); }};
   }
   if (num_threads == 1) return;
+  nodes_ = numa_nodes();
   ring_ = std::make_unique<Stage[]>(kRingSize);
   commits_ = std::make_unique<Commit[]>(kMaxReplayChunks);
   threads_.reserve(num_threads - 1);
   try {
     for (int worker = 1; worker < num_threads; ++worker)
-      threads_.emplace_back([this, worker] { work(worker); });
+      threads_.emplace_back([this, worker, num_threads] {
+        place_worker(worker, num_threads);
+        work(worker);
+      });
   } catch (...) {
     stop();
     throw Error(ErrorCode::out_of_memory, "could not start " + std::to_string(num_threads - 1) +
@@ -80,6 +84,10 @@ ThreadPool::ThreadPool(int num_threads) {
 }
 
 ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::place_worker(int worker, int num_threads) const {
+  if (!nodes_.empty()) keep_thread_on(node_of_worker(nodes_, worker, num_threads));
+}
 
 void ThreadPool::stop() {
   is_stopping_.store(true);

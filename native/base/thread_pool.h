@@ -19,6 +19,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/numa.h"
+
 namespace autoglm {
 
 class ThreadPool {
@@ -36,6 +38,10 @@ class ThreadPool {
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Where there are several memory nodes, keeps the calling thread on the first one, as the pool's own
+  // threads are spread over all of them. For a thread that does nothing but queue and finish stages.
+  void place_caller() const { place_worker(0, num_threads()); }
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
@@ -137,6 +143,7 @@ class ThreadPool {
 
   void work_until_past(uint64_t number);
   void await_queued();
+  void place_worker(int worker, int num_threads) const;
   void work(int worker);
   Attempt try_chunk(int worker);
   void run_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker);
@@ -152,6 +159,7 @@ class ThreadPool {
   static constexpr uint64_t kRingSize = 1024;
   static constexpr int kChunkBits = 24;
 
+  std::vector<NumaNode> nodes_;
   std::unique_ptr<Stage[]> ring_;
   std::unique_ptr<Worker[]> workers_;
   std::unique_ptr<Commit[]> commits_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/numa.h"
 
 namespace autoglm {
 namespace {
@@ -36,6 +37,7 @@ MemoryRegion::MemoryRegion(int64_t num_bytes) {
   // Advice only: a kernel without transparent huge pages says no and the memory works all the same.
   (void)madvise(data_, static_cast<size_t>(num_bytes), MADV_HUGEPAGE);
 #endif
+  interleave({data_, static_cast<size_t>(num_bytes)}, numa_nodes());
 }
 
 MemoryRegion::MemoryRegion(MemoryRegion&& other) noexcept { *this = std::move(other); }

@@ -58,6 +58,7 @@ Engine::Command Engine::take() {
 }
 
 void Engine::run() {
+  pool_.place_caller();
   for (;;) {
     Command command = take();
     switch (command.kind) {

@@ -46,6 +46,7 @@ std::shared_ptr<Model> LoadJob::load(int num_threads) {
   std::unique_ptr<DecoderWeights> weights;
   {
     ThreadPool pool(num_threads);
+    pool.place_caller();
     weights = load_weights(request_.spec, request_.files, request_.weights, precision, pool, control_);
   }
   listener_.on_progress();  // that all is there, whatever was told last
