@@ -4,6 +4,8 @@ import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
 const TIMEOUT_MS = 600_000;
+/** ik_llama.cpp leaves out a batch that fills the cache to the last cell. */
+const SPARE_CELLS = 256;
 
 async function output(program, args) {
   const options = { timeout: TIMEOUT_MS, maxBuffer: 64 << 20 };
@@ -48,10 +50,10 @@ export async function llamaBench(
 /** Tokens per second of all sequences together, by batch size. */
 export async function batchedBench(peer, { file, threads, batches, prompt, tokens, isRepacked }) {
   const largest = Math.max(...batches);
-  const cells = largest * (prompt + tokens);
+  const cells = largest * (prompt + tokens) + SPARE_CELLS;
   const args = ['-m', file, '-t', `${threads}`, '-c', `${cells}`, '-b', '2048', '-ub', '512'];
   args.push('-npp', `${prompt}`, '-ntg', `${tokens}`, '-npl', batches.join(','));
-  if (peer.isIk) args.push('-fa', ...(isRepacked ? ['-rtr'] : []));
+  if (peer.isIk) args.push('-fa', 'on', ...(isRepacked ? ['-rtr'] : []));
   const table = await output(peer.tool('llama-batched-bench'), args);
   const speeds = {};
   for (const line of table.split('\n')) {

@@ -122,7 +122,8 @@ function complete(port, text, model) {
   const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
   return new Promise((resolve, reject) => {
     const sentAt = performance.now();
-    const asked = request({ port, path: '/v1/completions', method: 'POST', headers }, (response) => {
+    const options = { port, path: '/v1/completions', method: 'POST', headers, agent: false };
+    const asked = request(options, (response) => {
       if (response.statusCode !== 200) reject(new Error(`the server answered ${response.statusCode}`));
       const times = [];
       let rest = '';

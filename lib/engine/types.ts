@@ -58,7 +58,10 @@ export interface LoadModelOptions {
   readonly maxQueuedRequests?: number;
   /** Token positions per step, 16..8192. Default 512. */
   readonly maxStepTokens?: number;
-  /** Positions of one prompt computed per step while other requests decode, 1..8192. Default half of maxStepTokens. */
+  /**
+   * Positions of one prompt computed per step while other requests decode, 1..8192; all prompts together get fewer where
+   * the step would take too long. Default half of maxStepTokens.
+   */
   readonly maxChunkTokens?: number;
   /** For requests that do not say otherwise. Default `off`. */
   readonly speculation?: Speculation;

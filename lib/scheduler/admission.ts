@@ -10,7 +10,7 @@ import type { StepDraft } from './step-draft';
  */
 export function admitWaiting(state: SchedulerState, draft: StepDraft): void {
   for (const request of [...state.waiting.requests]) {
-    if (draft.budget === 0) return;
+    if (draft.isFull) return;
     if (request.isPaused) continue;
     if (!draft.hasRoomFor(request)) return;
     // Its last tokens are still in flight, and its pages with them.

@@ -1,6 +1,7 @@
 import { AutoglmError } from '../errors';
 import { PagePool } from './pages/page-pool';
 import { PrefixCache } from './pages/prefix-cache';
+import { PromptPace } from './prompt-pace';
 import { pagesFor, type RequestState } from './request-state';
 import { RowTable } from './row-table';
 import { StepCosts } from './speculation/step-costs';
@@ -29,6 +30,7 @@ export class SchedulerState {
   readonly rows: RowTable;
   readonly throughput = new Throughput();
   readonly costs = new StepCosts();
+  readonly pace = new PromptPace();
   readonly requests = new Map<RequestId, RequestState>();
   readonly waiting = new WaitingQueue();
   readonly running: RequestState[] = [];

@@ -11,6 +11,8 @@ export class StepDraft {
   readonly #state: SchedulerState;
   /** Token positions left. */
   budget: number;
+  /** Those of them that prompts may have. */
+  #promptRoom = Number.POSITIVE_INFINITY;
   /** Words the plan buffer needs so far. */
   numWords: number = PlanHeader.numWords;
   numPreempted = 0;
@@ -27,11 +29,20 @@ export class StepDraft {
     return this.#placed;
   }
 
-  /** Positions one request may take: a long prompt must not hold up those who decode. */
+  /** All decodes are placed: neither one long prompt nor many of them must hold these up. */
+  beginPrompts(): void {
+    if (this.numDecodes > 0) this.#promptRoom = this.#state.pace.positionsBeside(this.numDecodes);
+  }
+
+  get isFull(): boolean {
+    return this.budget === 0 || this.#promptRoom <= 0;
+  }
+
+  /** Positions one prompt may take; none when the step is full. */
   chunkFor(request: RequestState): number {
     if (!this.#state.config.splitsInputs) return request.numRemaining;
     const cap = this.numDecodes > 0 ? this.#state.config.maxChunkTokens : this.budget;
-    return Math.min(request.numRemaining, this.budget, cap);
+    return Math.min(request.numRemaining, this.budget, this.#promptRoom, cap);
   }
 
   /** False when the input has to be computed whole and the step has no room for it. */
@@ -45,6 +56,7 @@ export class StepDraft {
     if (!this.#reservePages(request, pagesFor(end) - request.pages.length)) return;
     request.planCount = count;
     this.budget -= count;
+    this.#promptRoom -= count;
     this.numWords += Entry.numWords + (request.pages.length - request.numSentPages) * PageUpdate.numWords;
     this.#placed.push(request);
   }
@@ -61,6 +73,7 @@ export class StepDraft {
   preempt(victim: RequestState): void {
     if (victim.planCount > 0) {
       this.budget += victim.planCount;
+      this.#promptRoom += victim.planCount;
       victim.planCount = 0;
       this.#placed.splice(this.#placed.indexOf(victim), 1);
       // No step knows these pages yet, so no fence holds them.

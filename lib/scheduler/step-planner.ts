@@ -29,7 +29,7 @@ export function planStep(state: SchedulerState): StepPlan | null {
 function planRunning(state: SchedulerState, draft: StepDraft): void {
   const running = [...state.running];
   const canRun = (request: RequestState): boolean =>
-    draft.budget > 0 &&
+    !draft.isFull &&
     request.phase === 'running' &&
     !request.isPaused &&
     request.planCount === 0 &&
@@ -39,6 +39,7 @@ function planRunning(state: SchedulerState, draft: StepDraft): void {
     draft.place(request, 1);
     if (request.planCount > 0) draft.numDecodes += 1;
   }
+  draft.beginPrompts();
   for (const request of running) {
     if (request.numRemaining > 1 && canRun(request)) draft.place(request, draft.chunkFor(request));
   }

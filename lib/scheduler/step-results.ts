@@ -32,7 +32,12 @@ export function applyResult(state: SchedulerState, result: StepResult): void {
     resultRow += 1 + entry.drafts.length;
   }
   const elapsed = state.throughput.stepEnded(inFlight.plannedAt, state.now, numTokens);
-  if (entries.every(isDecode)) state.costs.record(numTokens, elapsed);
+  if (entries.every(isDecode)) {
+    state.costs.record(numTokens, elapsed);
+    state.pace.recordDecodes(elapsed);
+  } else {
+    state.pace.recordPrompts(numTokens, elapsed);
+  }
   state.passFence(result.step);
 }
 

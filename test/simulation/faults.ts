@@ -248,8 +248,8 @@ const PLAN_FAULTS: readonly Fault[] = [
   fault(
     'a chunk ignores the budget',
     'step-draft.ts',
-    'Math.min(request.numRemaining, this.budget, cap)',
-    'Math.min(request.numRemaining, cap)',
+    'request.numRemaining, this.budget, this.#promptRoom, cap',
+    'request.numRemaining, cap',
   ),
   fault('the budget is never spent', 'step-draft.ts', 'this.budget -= count;', ''),
   fault(

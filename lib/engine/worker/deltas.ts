@@ -18,8 +18,6 @@ const Delta = {
   drafted: 7,
 } as const;
 
-const MAX_RECORD_WORDS = 32;
-
 /** Collects what happened to a model's requests into one message. */
 export class DeltaWriter {
   #words = new Int32Array(256);
@@ -29,20 +27,25 @@ export class DeltaWriter {
   #outputs: DeltaMessage['outputs'][number][] = [];
 
   started(id: number, cachedTokens: number): void {
-    this.#push(Delta.started, id, cachedTokens);
+    this.#push(Delta.started, id);
+    this.#push(cachedTokens);
   }
 
   token(id: number, token: number, logprobs: LogprobRecord | null): void {
     if (logprobs === null) {
-      this.#push(Delta.token, id, token);
+      this.#push(Delta.token, id);
+      this.#push(token);
       return;
     }
-    this.#push(Delta.tokenWithLogprobs, id, token, logprobs.topTokens.length, ...logprobs.topTokens);
+    this.#push(Delta.tokenWithLogprobs, id);
+    this.#push(token, logprobs.topTokens.length);
+    for (const other of logprobs.topTokens) this.#push(other);
     this.#logprobs.push(logprobs.logprob, ...logprobs.topLogprobs);
   }
 
   drafted(id: number, numDrafted: number, numAccepted: number): void {
-    this.#push(Delta.drafted, id, numDrafted, numAccepted);
+    this.#push(Delta.drafted, id);
+    this.#push(numDrafted, numAccepted);
   }
 
   finished(id: number, reason: 'stop' | 'length'): void {
@@ -84,14 +87,18 @@ export class DeltaWriter {
     return { message, transfer: transfer as ArrayBuffer[] };
   }
 
-  #push(...words: readonly number[]): void {
-    if (this.#numWords + MAX_RECORD_WORDS > this.#words.length) {
+  /** One word or two: a list of any length would be one more object for every token. */
+  #push(first: number, second?: number): void {
+    if (this.#numWords + 2 > this.#words.length) {
       const grown = new Int32Array(2 * this.#words.length);
       grown.set(this.#words);
       this.#words = grown;
     }
-    this.#words.set(words, this.#numWords);
-    this.#numWords += words.length;
+    this.#words[this.#numWords] = first;
+    this.#numWords += 1;
+    if (second === undefined) return;
+    this.#words[this.#numWords] = second;
+    this.#numWords += 1;
   }
 }
 

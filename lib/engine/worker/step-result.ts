@@ -1,8 +1,10 @@
 import { Limits, ResultHeader, ResultRow } from '../../native/abi';
-import type { EntryResult, StepPlan, StepResult } from '../../scheduler/types';
+import type { EntryResult, PlanEntry, StepPlan, StepResult } from '../../scheduler/types';
 
 /** Words of a result buffer that holds `numRows` rows. */
 const resultWords = (numRows: number): number => ResultHeader.numWords + numRows * Limits.resultRowWords;
+
+type Writable<T> = { -readonly [key in keyof T]: T[key] };
 
 /** Log-probability of a sampled token and of the likeliest alternatives, likeliest first. */
 export interface LogprobRecord {
@@ -15,6 +17,8 @@ export interface LogprobRecord {
 export class ResultBuffer {
   readonly words: Int32Array;
   readonly #floats: Float32Array;
+  /** Entries of the last `read`, which the next one takes again. */
+  readonly #entries: Writable<EntryResult>[] = [];
 
   constructor(memory: ArrayBufferLike) {
     this.words = new Int32Array(memory);
@@ -41,28 +45,30 @@ export class ResultBuffer {
     return this.#word(ResultHeader.errorCode);
   }
 
-  /** The result of the step that `plan` described. */
+  /** The result of the step that `plan` described. Its entries hold until the next call. */
   read(plan: StepPlan): StepResult {
-    const entries: EntryResult[] = [];
+    const entries = this.#entries;
+    entries.length = Math.min(entries.length, plan.entries.length);
+    while (entries.length < plan.entries.length)
+      entries.push({ row: 0, generation: 0, token: -1, further: NONE, finish: 0 });
     let row = 0;
-    for (const { drafts } of plan.entries) {
-      entries.push(this.#entry(row, drafts.length));
+    entries.forEach((entry, i) => {
+      const { drafts } = plan.entries[i] as PlanEntry;
+      this.#readEntry(entry, row, drafts.length);
       row += 1 + drafts.length;
-    }
+    });
     return { step: this.step, entries };
   }
 
   /** The entry whose result starts in row `first`: it ends as the last token that was sampled did. */
-  #entry(first: number, numDrafts: number): EntryResult {
+  #readEntry(entry: Writable<EntryResult>, first: number, numDrafts: number): void {
     const at = rowOffset(first);
     const further = numDrafts === 0 ? NONE : this.#further(first + 1, numDrafts);
-    return {
-      row: this.#word(at + ResultRow.row),
-      generation: this.#word(at + ResultRow.generation),
-      token: this.#numTokens(first) > 0 ? this.#word(at + ResultRow.token) : -1,
-      further,
-      finish: this.#word(rowOffset(first + further.length) + ResultRow.finish),
-    };
+    entry.row = this.#word(at + ResultRow.row);
+    entry.generation = this.#word(at + ResultRow.generation);
+    entry.token = this.#numTokens(first) > 0 ? this.#word(at + ResultRow.token) : -1;
+    entry.further = further;
+    entry.finish = this.#word(rowOffset(first + further.length) + ResultRow.finish);
   }
 
   #further(first: number, numDrafts: number): number[] {
