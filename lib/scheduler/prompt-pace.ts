@@ -1,5 +1,5 @@
-/** A gap between two tokens of one answer that a reader hardly notices. */
-const UNNOTICED_GAP_MS = 100;
+/** A gap between two tokens of one answer that nobody notices: twenty tokens per second are more than one reads. */
+const UNNOTICED_GAP_MS = 50;
 /** Prompts may make a step this many times as long as one of decodes alone: they get three quarters of the time then. */
 const MAX_STRETCH = 4;
 /** With fewer positions a step's products do little more work than reading the weights. */
