@@ -1,5 +1,12 @@
 export { createEngine, loadModel } from './engine/create-engine';
-export type { Adapter, AdapterInfo, LoadAdapterOptions, LoadPhase, LoadProgress } from './engine/load-types';
+export type {
+  Adapter,
+  AdapterInfo,
+  LoadAdapterOptions,
+  LoadPhase,
+  LoadProgress,
+  WeightCacheOptions,
+} from './engine/load-types';
 export type { PromptLookup, Speculation } from './engine/speculation-types';
 export type {
   BinaryInfo,

@@ -7,8 +7,9 @@ import { modelFile } from './models.mjs';
 import { OURS, SHAPES } from './parts.mjs';
 
 /** This package on a model, ready for questions: ours.mjs. */
-export function openOurs(file, threads) {
-  return new Companion(process.execPath, [join(root, 'bench', 'cpu', 'ours.mjs'), file, String(threads)]);
+export function openOurs(file, threads, { isKept = false, env = {} } = {}) {
+  const args = [join(root, 'bench', 'cpu', 'ours.mjs'), file, String(threads), ...(isKept ? ['kept'] : [])];
+  return new Companion(process.execPath, args, { env });
 }
 
 export async function measurePart(part, { peers, rounds, probe, note }) {

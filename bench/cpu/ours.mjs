@@ -1,5 +1,6 @@
 // This package as an application uses it, in a process of its own that companion.mjs talks to:
-//   node ours.mjs FILE THREADS
+//   node ours.mjs FILE THREADS [kept]
+// With `kept`, packed weights are taken from disk and kept there; without, nothing is written while others are measured.
 // Questions: {kind: "decode", batch, tokens, prompt, depth}, {kind: "prefill", tokens, depth}, {kind: "busyDecode", tokens,
 // busyMs}, {kind: "memory"}. Speeds are tokens per second, summed over the batch.
 import { readFileSync } from 'node:fs';
@@ -9,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { root } from '../../scripts/run.mjs';
 
-const [file, threads] = process.argv.slice(2);
+const [file, threads, kept] = process.argv.slice(2);
 const CONTEXT_LENGTH = 8_192;
 const KV_MEMORY = '1GiB';
 /** As many positions in one step as the peers' micro-batch. */
@@ -24,6 +25,7 @@ const model = await engine.loadModel({
   maxConcurrency: 64,
   maxStepTokens: STEP_TOKENS,
   kvCache: { memory: KV_MEMORY },
+  weightCache: kept === 'kept',
 });
 const loadMs = performance.now() - startedAt;
 
@@ -95,6 +97,7 @@ function memory() {
     loadMs,
     residentBytes: kib * 1_024,
     weightBytes: model.info.weightBytes,
+    isFromCache: model.info.isFromCache,
     layouts: model.info.layouts,
   };
 }

@@ -9,5 +9,7 @@ export const places = {
   llamaBuild: join(cache, 'llama.cpp-build'),
   ourBuild: join(cache, 'bench-native'),
   models: join(cache, 'bench-models'),
+  /** In place of the user's own: what this package would keep there. */
+  ownCache: join(cache, 'bench-own'),
   python: join(cache, 'bench-python'),
 };

@@ -5,6 +5,7 @@ import { compare, summarize } from './frame.mjs';
 import { openOurs } from './measure-part.mjs';
 import { modelFile } from './models.mjs';
 import { LLAMA, OURS } from './parts.mjs';
+import { places } from './places.mjs';
 import { quality } from './quality.mjs';
 import { loadTest, ourServer, peerServer } from './servers.mjs';
 
@@ -40,22 +41,38 @@ async function peerLoad(peer, file) {
   return { loadMs: [performance.now() - startedAt - computedNs / 1e6], resident: [resident] };
 }
 
-async function ourLoad(file) {
-  const ours = openOurs(file, THREADS);
-  const { loadMs, residentBytes } = await ours.ask({ kind: 'memory' });
+/** Closing ends a write of packed weights that has begun. */
+async function ourLoad(file, isKept) {
+  const ours = openOurs(file, THREADS, { isKept, env: { OPEN_AUTOGLM_CACHE: places.ownCache } });
+  const { loadMs, residentBytes, isFromCache } = await ours.ask({ kind: 'memory' });
   await ours.close();
+  return { loadMs, residentBytes, isFromCache };
+}
+
+async function ourFirstLoad(file) {
+  const { loadMs, residentBytes } = await ourLoad(file, false);
+  return { loadMs: [loadMs], resident: [residentBytes] };
+}
+
+/** With packed weights that an earlier load has left by its own decision. */
+async function ourSecondLoad(file) {
+  const { loadMs, residentBytes, isFromCache } = await ourLoad(file, true);
+  if (!isFromCache) throw new Error(`${file}: the load before has left no packed weights`);
   return { loadMs: [loadMs], resident: [residentBytes] };
 }
 
 const loadPart = {
   id: '1b-load',
   threads: THREADS,
-  titles: ['1B Q4_0 load, warm file (ms)', '1B Q4_0 resident after load (MB)'],
+  titles: ['1B Q4_0 load, warm file (ms)', '1B Q4_0 second load (ms)', '1B Q4_0 resident after load (MB)'],
   async run({ peers, rounds, probe, note }) {
     const file = await modelFile('1b-q4_0');
     const llama = peers.find(({ name }) => name === LLAMA);
+    const second = `${OURS}, second load`;
+    await ourLoad(file, true);
     const subjects = [
-      { name: OURS, measure: () => ourLoad(file) },
+      { name: OURS, measure: () => ourFirstLoad(file) },
+      { name: second, measure: () => ourSecondLoad(file) },
       { name: LLAMA, measure: () => peerLoad(llama, file) },
     ];
     const done = await compare(subjects, { rounds, probe, note });
@@ -73,11 +90,14 @@ const loadPart = {
       isVoid,
       isLower: true,
     });
-    const [ours, theirs] = [resident[OURS], resident[LLAMA]];
+    const [firstTitle, secondTitle, memoryTitle] = this.titles;
+    const ours = Math.max(resident[OURS], resident[second]);
     const bars = [
-      row(this.titles[0], LLAMA, loadMs[OURS], loadMs[LLAMA], [1, 0.5]),
-      row(this.titles[1], 'the file', ours / 1e6, size / 1e6, [1.3, 1.15]),
-      row(this.titles[1], LLAMA, ours / 1e6, theirs / 1e6, null),
+      row(firstTitle, LLAMA, loadMs[OURS], loadMs[LLAMA], [1, 0.5]),
+      row(secondTitle, LLAMA, loadMs[second], loadMs[LLAMA], [1, 0.5]),
+      row(secondTitle, 'half a second', loadMs[second], 500, [1, 1]),
+      row(memoryTitle, 'the file', ours / 1e6, size / 1e6, [1.3, 1.15]),
+      row(memoryTitle, LLAMA, ours / 1e6, resident[LLAMA] / 1e6, null),
     ];
     return { id: this.id, threads: THREADS, ...summary, bars, rounds: done };
   },

@@ -163,6 +163,9 @@ export class EngineThread {
       case 'refusal':
         this.#calls.get(report.call)?.reject(reviveError(report.error));
         return;
+      case 'log':
+        this.#logger(report.record);
+        return;
       case 'started':
       case 'startFailed':
         return;

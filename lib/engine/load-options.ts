@@ -1,6 +1,6 @@
 import { DIALECT_NAMES, type DialectName } from '../chat/dialects/dialect';
 import type { KvDtype } from '../native/abi';
-import type { LoadProgress } from './load-types';
+import type { LoadProgress, WeightCacheOptions } from './load-types';
 import {
   abortSignal,
   anything,
@@ -16,7 +16,7 @@ import {
 } from './parameters';
 import { parseSpeculation } from './speculation-options';
 import type { EngineOptions, LoadModelOptions, Logger } from './types';
-import type { LoadSettings, SpeculationSettings } from './worker/protocol';
+import type { LoadSettings, SpeculationSettings, WeightCacheSettings } from './worker/protocol';
 
 export interface EngineSettings {
   readonly threads: number | null;
@@ -81,6 +81,35 @@ const memorySize: Check<number | string> = {
   accepts: (value): value is number | string => !Number.isNaN(bytesOf(value)),
 };
 
+const WEIGHT_CACHE_OPTIONS = {
+  maxBytes: memorySize,
+  share: boolean,
+  write: oneOf<WeightCacheSettings['write']>('auto', 'always', 'never'),
+};
+
+const weightCache: Check<boolean | WeightCacheOptions> = {
+  allowed: 'true, false or an object',
+  accepts: (value): value is boolean | WeightCacheOptions =>
+    typeof value === 'boolean' || plainObject.accepts(value),
+};
+
+/** Several models of the size that people run on a processor. */
+const DEFAULT_WEIGHT_CACHE_BYTES = 32 * 2 ** 30;
+
+function parseWeightCache(value: boolean | WeightCacheOptions): WeightCacheSettings | null {
+  if (value === false) return null;
+  const { maxBytes, share, write } = parseObject(
+    'weightCache',
+    value === true ? {} : value,
+    WEIGHT_CACHE_OPTIONS,
+  );
+  return {
+    maxBytes: maxBytes === undefined ? DEFAULT_WEIGHT_CACHE_BYTES : bytesOf(maxBytes),
+    isShared: share ?? false,
+    write: write ?? 'auto',
+  };
+}
+
 const LOAD_OPTIONS = {
   source: text(1, 4096),
   contextLength: integer(1, 2 ** 24),
@@ -91,6 +120,7 @@ const LOAD_OPTIONS = {
   maxStepTokens: integer(16, 8192),
   maxChunkTokens: integer(1, 8192),
   offline: boolean,
+  weightCache,
   chatTemplate: text(1, 2 ** 20),
   speculation: anything,
   chatDialect: oneOf<DialectName | 'none'>(...DIALECT_NAMES, 'none'),
@@ -122,6 +152,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
       maxConcurrency,
       maxQueuedRequests: options.maxQueuedRequests ?? 4 * maxConcurrency,
       maxStepTokens,
+      weightCache: parseWeightCache(options.weightCache ?? true),
       maxChunkTokens: options.maxChunkTokens ?? Math.max(16, Math.floor(maxStepTokens / 2)),
     },
   };

@@ -10,6 +10,19 @@ export interface LoadProgress {
   readonly bytesPerSecond?: number;
 }
 
+/** Packed weights kept on disk, so that the next load only copies them. */
+export interface WeightCacheOptions {
+  /** Bytes that all packed weights of this user may take together, or text such as "8GiB". Default 32 GiB. */
+  readonly maxBytes?: number | string;
+  /**
+   * Maps the file read-only instead of copying it: processes share one copy, but without huge pages, and a file cut short
+   * by hand ends the process. Default false.
+   */
+  readonly share?: boolean;
+  /** `auto`: when packing took long enough for it to pay. `never` still uses what is there. Default `auto`. */
+  readonly write?: 'auto' | 'always' | 'never';
+}
+
 export interface LoadAdapterOptions {
   /** A directory that PEFT has saved, a GGUF adapter, or an `hf:`, `modelscope:` or `https:` source of one. */
   readonly source: string;

@@ -60,7 +60,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
     });
     listen(thread, number, requests, model);
     tell('ready', { loaded: summary.weightBytes, total: summary.weightBytes });
-    for (const { code, message } of loaded.warnings) {
+    for (const { code, message } of model.info.warnings) {
       parts.logger({ level: 'warn', text: `${id}: ${message}`, fields: { id, code } });
     }
     logSummary(parts.logger, id, summary);
@@ -92,7 +92,7 @@ async function openCheckpoint(
   const { chatTemplate, chatDialect } = options;
   const request = { modelId: id, path, chatTemplate, chatDialect, decoderPort: port1, signal };
   const opening = text.loadModel(request);
-  const reading = loadWeights(options, { number, thread, signal }, port2, tell);
+  const reading = loadWeights(options, { path, number, thread, signal }, port2, tell);
   for (const half of [opening, reading]) half.catch((error: unknown) => failure.abort(error));
   const [loaded, summary] = await Promise.allSettled([opening, reading]);
   if (loaded.status === 'fulfilled' && summary.status === 'fulfilled' && !parts.signal.aborted) {
@@ -118,7 +118,7 @@ export function loadAborted(signal: AbortSignal): AutoglmError {
 /** Settles when the engine worker has loaded the model or has freed what it had of it. */
 async function loadWeights(
   { settings }: ParsedLoadOptions,
-  { number, thread, signal }: Pick<ModelLoadParts, 'number' | 'thread' | 'signal'>,
+  { path, number, thread, signal }: Pick<ModelLoadParts, 'number' | 'thread' | 'signal'> & { path: string },
   port: MessagePort,
   tell: Teller,
 ): Promise<LoadSummary> {
@@ -138,7 +138,7 @@ async function loadWeights(
         }
       };
       thread.listen(number, { report, lost: reject });
-      thread.post({ type: 'load', model: number, port, settings, cancel }, [port]);
+      thread.post({ type: 'load', model: number, path, port, settings, cancel }, [port]);
     });
   } finally {
     signal.removeEventListener('abort', onAbort);
@@ -165,6 +165,7 @@ function modelInfo(
     vocabSize: summary.vocabSize,
     numParameters: summary.numParameters,
     weightBytes: summary.weightBytes,
+    isFromCache: summary.isFromCache,
     kvBytes: summary.kvBytes,
     kvBytesPerToken: summary.kvBytesPerToken,
     scratchBytes: summary.scratchBytes,
@@ -176,7 +177,7 @@ function modelInfo(
     labels: loaded.pooled.kind === 'labels' ? loaded.pooled.labels : [],
     chat: chatSupport(loaded),
     eosTokens: loaded.eosTokens,
-    warnings: loaded.warnings,
+    warnings: [...loaded.warnings, ...summary.warnings],
   };
 }
 

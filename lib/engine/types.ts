@@ -1,7 +1,7 @@
 import type { DialectName } from '../chat/dialects/dialect';
 import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout, KvDtype } from '../native/abi';
-import type { Adapter, LoadAdapterOptions, LoadProgress } from './load-types';
+import type { Adapter, LoadAdapterOptions, LoadProgress, WeightCacheOptions } from './load-types';
 import type { Speculation } from './speculation-types';
 
 export type { ToolCall, ToolDefinition };
@@ -52,6 +52,8 @@ export interface LoadModelOptions {
   readonly contextLength?: number;
   readonly kvCache?: KvCacheOptions;
   readonly precision?: 'fast' | 'exact';
+  /** Where and when: docs/decisions/0012-packed-weights-on-disk.md. Default true. */
+  readonly weightCache?: boolean | WeightCacheOptions;
   /** Requests computed in one batch at most, 1..1024. Default 64. */
   readonly maxConcurrency?: number;
   /** Requests that may wait. Default 4 x maxConcurrency. */
@@ -288,6 +290,8 @@ export interface ModelInfo {
   readonly vocabSize: number;
   readonly numParameters: number;
   readonly weightBytes: number;
+  /** The weights came from the cache of packed weights, not from the model's files. */
+  readonly isFromCache: boolean;
   readonly kvBytes: number;
   readonly kvBytesPerToken: number;
   /** Working memory of a step. */

@@ -25,10 +25,48 @@ export interface NativeFile {
   readonly mtimeMs: number;
 }
 
+/** Packed weights that an earlier load of the model has saved. */
+export interface NativePackedFile {
+  readonly path: string;
+  /** Of the first section; a multiple of 64 KiB, so of every system's page size. */
+  readonly offset: number;
+  readonly byteLength: number;
+  /** The last section may be shorter. */
+  readonly sectionBytes: number;
+  /** XXH64 of each section, low word first. */
+  readonly checksums: Int32Array;
+  /** WeightsOrigin.sample of the load that packed them. */
+  readonly sample: string;
+  /** Mapped read-only and shared with other processes, instead of copied. */
+  readonly isShared: boolean;
+}
+
+/** Where a model's packed weights came from. */
+export interface WeightsOrigin {
+  readonly isPackedFile: boolean;
+  /** Why NativeLoadRequest.packed was of no use; null when it was, or was not given. */
+  readonly refusal: string | null;
+  /** 16 hexadecimal digits: a hash over samples of every tensor in the model's files. */
+  readonly sample: string;
+  /** Processor time that packing took, of all threads, without the system's share; 0 from a packed file. */
+  readonly packMs: number;
+}
+
+export interface NativeSaveRequest {
+  /** An existing file. */
+  readonly path: string;
+  readonly offset: number;
+  readonly sectionBytes: number;
+  /** One word: 0 leaves nine tenths of a core to others, 1 hurries, 2 stops soon with `aborted`. */
+  readonly pace: Int32Array;
+}
+
 export interface NativeLoadRequest {
   readonly spec: DecoderSpec;
   readonly files: readonly NativeFile[];
   readonly tensors: readonly NativeTensor[];
+  /** Used when its bytes are whole and come from these files; null for none. */
+  readonly packed: NativePackedFile | null;
   readonly precision: 'fast' | 'exact';
   readonly kvDtype: KvDtype;
   readonly numPages: number;
@@ -106,6 +144,12 @@ export interface NativeAddon {
     onProgress: (loadedBytes: number, totalBytes: number) => void,
   ): Promise<ModelHandle>;
   modelMemory(model: ModelHandle): NativeModelMemory;
+  weightsOrigin(model: ModelHandle): WeightsOrigin;
+  /**
+   * Writes the packed weights on a native thread of its own; resolves to NativePackedFile.checksums.
+   * Rejects with `invalid_model_file` when the device refuses, `aborted`, and `engine_closed` when the model is closed.
+   */
+  saveWeights(model: ModelHandle, request: NativeSaveRequest): Promise<Int32Array>;
   /** Frees the model once its running step has ended. A second call resolves at once. */
   closeModel(model: ModelHandle): Promise<void>;
   /** Reads a low-rank adapter on a native thread; steps go on meanwhile. */

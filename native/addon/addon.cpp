@@ -7,6 +7,7 @@
 #include "addon/environment.h"
 #include "addon/guard.h"
 #include "addon/js_object.h"
+#include "addon/load_conversion.h"
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "runtime/step_records.h"
@@ -104,6 +105,31 @@ Napi::Value model_memory(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value weights_origin(const Napi::CallbackInfo& info) {
+  return guard(info, [&]() -> Napi::Value {
+    int64_t model_id = 0;
+    const Model& model = Environment::of(info.Env()).engine_of_model(info[0], model_id).model(model_id);
+    const WeightsOrigin& origin = model.decoder().weights().origin;
+    auto result = Napi::Object::New(info.Env());
+    result.Set("isPackedFile", origin.is_packed_file);
+    result.Set("refusal", origin.refusal.empty()
+                              ? info.Env().Null()
+                              : Napi::Value(Napi::String::New(info.Env(), origin.refusal)));
+    result.Set("sample", hash_text(origin.sample));
+    result.Set("packMs", origin.pack_ms);
+    return result;
+  });
+}
+
+Napi::Value save_weights(const Napi::CallbackInfo& info) {
+  return guard_promise(info, [&]() -> Napi::Value {
+    int64_t model_id = 0;
+    EngineBinding& engine = Environment::of(info.Env()).engine_of_model(info[0], model_id);
+    const JsObject request(info[1], "request");
+    return {info.Env(), engine.save_weights(model_id, info[1].As<Napi::Object>())};
+  });
+}
+
 Napi::Value close_model(const Napi::CallbackInfo& info) {
   return guard_promise(info, [&]() -> Napi::Value {
     int64_t model_id = 0;
@@ -153,10 +179,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(std::make_unique<Environment>().release());
   exports.Set("abiVersion", abi::Abi::version);
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
-      {"describeCpu", describe_cpu},     {"createEngine", create_engine}, {"closeEngine", close_engine},
-      {"loadModel", load_model},         {"modelMemory", model_memory},   {"closeModel", close_model},
-      {"setOutput", set_output},         {"submitStep", submit_step},     {"loadAdapter", load_adapter},
-      {"unloadAdapter", unload_adapter},
+      {"describeCpu", describe_cpu},     {"createEngine", create_engine},   {"closeEngine", close_engine},
+      {"loadModel", load_model},         {"modelMemory", model_memory},     {"closeModel", close_model},
+      {"setOutput", set_output},         {"submitStep", submit_step},       {"loadAdapter", load_adapter},
+      {"unloadAdapter", unload_adapter}, {"weightsOrigin", weights_origin}, {"saveWeights", save_weights},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
   return exports;

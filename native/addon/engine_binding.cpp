@@ -72,10 +72,11 @@ EngineBinding::~EngineBinding() {
 }
 
 void EngineBinding::shut_down() {
-  stop_loads();
+  stop_jobs();
   engine_.reset();
   loads_.clear();
   adapter_loads_.clear();
+  saves_.clear();
   models_.clear();
   on_step_ = Reference();
   napi_release_threadsafe_function(to_javascript_, napi_tsfn_abort);
@@ -118,9 +119,11 @@ void EngineBinding::handle(const Event& event) {
       return handle_adapter_read(static_cast<int32_t>(event.id));
     case Event::Kind::adapter_removed:
       return handle_adapter_removed(static_cast<int32_t>(event.id));
+    case Event::Kind::weights_saved:
+      return handle_weights_saved(event.id);
     case Event::Kind::engine_stopped:
       is_engine_stopped_ = true;
-      if (!is_loading()) finish_close();
+      if (!has_jobs()) finish_close();
   }
 }
 
@@ -181,24 +184,24 @@ void EngineBinding::call(napi_value function, std::span<const napi_value> argume
 }
 
 template <typename Pending, typename Finish>
-void EngineBinding::settle_load(Pending& load, Finish&& finish) {
+void EngineBinding::settle_job(Pending& pending, Finish&& finish) {
   change_pending(-1);
   try {
-    resolve(load.deferred, finish());
+    resolve(pending.deferred, finish());
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {
-    (void)napi_reject_deferred(env_, load.deferred, current_js_error(env_));
+    (void)napi_reject_deferred(env_, pending.deferred, current_js_error(env_));
   }
-  load.job.reset();
-  if (is_engine_stopped_ && !is_loading()) finish_close();
+  pending.job.reset();
+  if (is_engine_stopped_ && !has_jobs()) finish_close();
 }
 
 void EngineBinding::handle_load_done(int64_t model_id) {
   auto entry = loads_.extract(model_id);
   if (entry.empty()) return;
   Load& load = entry.mapped();
-  settle_load(load, [&] {
+  settle_job(load, [&] {
     std::shared_ptr<Model> model = load.job->take_model();
     if (is_closing_)
       throw Error(ErrorCode::engine_closed, "the engine was closed while the model was loading");
@@ -219,7 +222,7 @@ void EngineBinding::handle_adapter_read(int32_t adapter_id) {
   auto entry = adapter_loads_.extract(adapter_id);
   if (entry.empty()) return;
   AdapterLoad& load = entry.mapped();
-  settle_load(load, [&]() -> napi_value {
+  settle_job(load, [&]() -> napi_value {
     std::unique_ptr<const Adapter> adapter = load.job->take_adapter();
     OpenModel& model = open_model(load.model_id);
     const int64_t num_bytes = adapter->num_bytes();
@@ -239,9 +242,17 @@ void EngineBinding::handle_adapter_removed(int32_t adapter_id) {
   resolve(entry.mapped(), undefined());
 }
 
-void EngineBinding::stop_loads() {
+void EngineBinding::handle_weights_saved(int64_t save_id) {
+  auto entry = saves_.extract(save_id);
+  if (entry.empty()) return;
+  Save& save = entry.mapped();
+  settle_job(save, [&] { return checksum_words(env_, save.job->take_checksums()); });
+}
+
+void EngineBinding::stop_jobs() {
   for (auto& [model_id, load] : loads_) load.job->stop();
   for (auto& [adapter_id, load] : adapter_loads_) load.job->stop();
+  for (auto& [save_id, save] : saves_) save.job->stop();
 }
 
 napi_value EngineBinding::close() {
@@ -251,7 +262,7 @@ napi_value EngineBinding::close() {
   if (is_closing_) return promise;
   is_closing_ = true;
   change_pending(1);
-  stop_loads();
+  stop_jobs();
   for (auto& [model_id, model] : models_) {
     if (model.model != nullptr) start_closing(model);
   }
@@ -297,6 +308,9 @@ napi_value EngineBinding::close_model(int64_t model_id) {
     return promise;
   }
   found->second.close_waiters.push_back(deferred);
+  for (auto& [save_id, save] : saves_) {
+    if (save.model_id == model_id) save.job->stop();
+  }
   if (found->second.model != nullptr) start_closing(found->second);
   return promise;
 }
@@ -334,6 +348,27 @@ napi_value EngineBinding::unload_adapter(int64_t model_id, int32_t adapter_id) {
   adapter_removals_[adapter_id] = deferred;
   change_pending(1);
   engine_->remove_adapter(model.model, adapter_id);
+  return promise;
+}
+
+napi_value EngineBinding::save_weights(int64_t model_id, Napi::Object request) {
+  SaveRequest converted = to_save_request(request);
+  std::shared_ptr<const Model> model = open_model(model_id).model;
+  Save save;
+  save.model_id = model_id;
+  save.pace = Reference(env_, request.Get("pace"));
+  const napi_value promise = create_promise(env_, save.deferred);
+  const int64_t save_id = ++last_save_id_;
+  Save& kept = saves_[save_id] = std::move(save);
+  try {
+    kept.job = std::make_unique<SaveJob>(std::move(model), std::move(converted), [this, save_id] {
+      send({.kind = Event::Kind::weights_saved, .id = save_id});
+    });
+  } catch (...) {
+    saves_.erase(save_id);
+    throw;
+  }
+  change_pending(1);
   return promise;
 }
 

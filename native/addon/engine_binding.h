@@ -18,6 +18,7 @@
 #include "runtime/adapter_job.h"
 #include "runtime/engine.h"
 #include "runtime/load_job.h"
+#include "runtime/save_job.h"
 
 namespace autoglm::addon {
 
@@ -40,6 +41,7 @@ class EngineBinding {
   napi_value close_model(int64_t model_id);
   napi_value load_adapter(int64_t model_id, Napi::Object request);
   napi_value unload_adapter(int64_t model_id, int32_t adapter_id);
+  napi_value save_weights(int64_t model_id, Napi::Object request);
 
   // Throws engine_closed when the model is closing.
   const Model& model(int64_t model_id) const { return *open_model(model_id).model; }
@@ -66,6 +68,12 @@ class EngineBinding {
     napi_deferred deferred = nullptr;
     Reference cancel;
   };
+  struct Save {
+    int64_t model_id = 0;
+    std::unique_ptr<SaveJob> job;
+    napi_deferred deferred = nullptr;
+    Reference pace;
+  };
   struct Load {
     std::unique_ptr<LoadJob> job;
     napi_deferred deferred = nullptr;
@@ -86,11 +94,12 @@ class EngineBinding {
   void handle_adapter_read(int32_t adapter_id);
   // The end of a load: what `finish` returns resolves its promise, what it throws rejects it.
   template <typename Pending, typename Finish>
-  void settle_load(Pending& load, Finish&& finish);
+  void settle_job(Pending& pending, Finish&& finish);
   void handle_adapter_removed(int32_t adapter_id);
-  bool is_loading() const { return !loads_.empty() || !adapter_loads_.empty(); }
+  void handle_weights_saved(int64_t save_id);
+  bool has_jobs() const { return !loads_.empty() || !adapter_loads_.empty() || !saves_.empty(); }
   void finish_close();
-  void stop_loads();
+  void stop_jobs();
   void start_closing(OpenModel& model);
   // Stops and joins all native threads, then lets go of everything JavaScript.
   void shut_down();
@@ -113,7 +122,9 @@ class EngineBinding {
   std::unordered_map<int64_t, Load> loads_;
   std::unordered_map<int32_t, AdapterLoad> adapter_loads_;
   std::unordered_map<int32_t, napi_deferred> adapter_removals_;
+  std::unordered_map<int64_t, Save> saves_;
   int32_t last_adapter_id_ = 0;  // never given out twice
+  int64_t last_save_id_ = 0;
   std::vector<napi_deferred> close_waiters_;
   int num_pending_ = 0;
   bool is_closing_ = false;

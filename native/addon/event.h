@@ -16,11 +16,12 @@ struct Event {
     load_done,
     adapter_read,
     adapter_removed,
+    weights_saved,
     engine_stopped
   };
 
   Kind kind = Kind::step_finished;
-  int64_t id = 0;  // of the model, or of the adapter; 0 for engine_stopped
+  int64_t id = 0;  // of the model, the adapter or the save; 0 for engine_stopped
   int slot = 0;    // step_finished only
 };
 

@@ -1,5 +1,7 @@
 #include "addon/load_conversion.h"
 
+#include <charconv>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -17,6 +19,7 @@ constexpr int64_t kMaxRows = 1024;
 constexpr int64_t kMaxStepTokens = 1 << 16;
 constexpr int64_t kMaxPages = int64_t{1} << 30;
 constexpr size_t kMaxSlices = 4;
+constexpr size_t kHashDigits = 16;
 
 ModelFile to_model_file(const JsObject& file) {
   return {.path = file.text("path"),
@@ -104,6 +107,40 @@ WeightMap to_weight_map(const JsObject& request, int64_t num_files) {
   return weights;
 }
 
+uint64_t to_hash(const JsObject& object, const char* name) {
+  const std::string text = object.text(name);
+  uint64_t hash = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), hash, 16);
+  if (error != std::errc() || text.size() != kHashDigits || end != text.data() + text.size()) {
+    throw Error(ErrorCode::invalid_parameter,
+                "expected " + object.path_of(name) + " to be 16 hexadecimal digits");
+  }
+  return hash;
+}
+
+PackedFile to_packed_file(const JsObject& file) {
+  PackedFile result = {.path = file.text("path"),
+                       .offset = file.integer("offset", 0, kMaxSafeInteger),
+                       .num_bytes = file.integer("byteLength", 0, kMaxSafeInteger),
+                       .section_bytes = file.integer("sectionBytes", 1, kMaxSafeInteger),
+                       .checksums = {},
+                       .sample = to_hash(file, "sample"),
+                       .is_shared = file.boolean("isShared")};
+  const auto words = int32_words(file.value("checksums"), file.path_of("checksums"));
+  result.checksums.resize(words.size() / 2);
+  if (!result.checksums.empty())
+    std::memcpy(result.checksums.data(), words.data(), result.checksums.size() * sizeof(uint64_t));
+  return result;
+}
+
+const int32_t* one_word(const JsObject& request, const char* name) {
+  const auto words = int32_words(request.value(name), request.path_of(name));
+  if (words.empty())
+    throw Error(ErrorCode::invalid_parameter,
+                "expected " + request.path_of(name) + " to hold one word, got none");
+  return words.data();
+}
+
 // The words of element `index` of a pair of Int32Arrays.
 std::span<int32_t> pair_words(const JsObject& request, const char* name, uint32_t index, int64_t min_words) {
   const std::string path = request.path_of(name) + "[" + std::to_string(index) + "]";
@@ -124,6 +161,7 @@ LoadRequest to_load_request(Napi::Value value) {
   result.spec = to_decoder_spec(request.object("spec"));
   for (const JsObject& file : request.objects("files")) result.files.push_back(to_model_file(file));
   result.weights = to_weight_map(request, static_cast<int64_t>(result.files.size()));
+  if (!request.is_null("packed")) result.packed = to_packed_file(request.object("packed"));
   result.is_exact = request.choice("precision", {"fast", "exact"}) == 1;
   result.kv_dtype = static_cast<KvDtype>(request.choice("kvDtype", {
 #define AUTOGLM_KV_DTYPE(name, ...) #name,
@@ -160,12 +198,26 @@ AdapterRequest to_adapter_request(Napi::Value value) {
   return result;
 }
 
-const int32_t* cancel_word(Napi::Value value) {
+SaveRequest to_save_request(Napi::Value value) {
   const JsObject request(value, "request");
-  const auto cancel = int32_words(request.value("cancel"), request.path_of("cancel"));
-  if (cancel.empty())
-    throw Error(ErrorCode::invalid_parameter, "expected request.cancel to hold one word, got none");
-  return cancel.data();
+  return {.path = request.text("path"),
+          .offset = request.integer("offset", 0, kMaxSafeInteger),
+          .section_bytes = request.integer("sectionBytes", 1, kMaxSafeInteger),
+          .pace = one_word(request, "pace")};
 }
+
+Napi::Value checksum_words(Napi::Env env, std::span<const uint64_t> checksums) {
+  auto words = Napi::Int32Array::New(env, checksums.size() * 2);
+  if (!checksums.empty()) std::memcpy(words.Data(), checksums.data(), checksums.size_bytes());
+  return words;
+}
+
+std::string hash_text(uint64_t hash) {
+  std::string text(kHashDigits, '0');
+  for (size_t i = kHashDigits; i > 0; --i, hash >>= 4) text[i - 1] = "0123456789abcdef"[hash & 15];
+  return text;
+}
+
+const int32_t* cancel_word(Napi::Value value) { return one_word(JsObject(value, "request"), "cancel"); }
 
 }  // namespace autoglm::addon

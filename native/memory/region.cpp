@@ -14,20 +14,20 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr int64_t kMaxBytes = int64_t{1} << 46;  // 64 TiB: more than any machine, and no sum of two wraps
 
+Error refusal(int64_t num_bytes) {
+  return {ErrorCode::out_of_memory, "cannot reserve " + std::to_string(num_bytes) + " bytes of memory"};
+}
+
 }  // namespace
 
 MemoryRegion::MemoryRegion(int64_t num_bytes) {
   if (num_bytes == 0) return;
-  const auto refuse = [num_bytes] {
-    return Error(ErrorCode::out_of_memory,
-                 "cannot reserve " + std::to_string(num_bytes) + " bytes of memory");
-  };
-  if (num_bytes < 0 || num_bytes > kMaxBytes) throw refuse();
+  if (num_bytes < 0 || num_bytes > kMaxBytes) throw refusal(num_bytes);
   mapping_size_ = static_cast<size_t>(num_bytes) + kHugePage;
   mapping_ = mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping_ == MAP_FAILED) {
     mapping_ = nullptr;
-    throw refuse();
+    throw refusal(num_bytes);
   }
   const auto address = reinterpret_cast<uintptr_t>(mapping_);
   const uintptr_t aligned = (address + kHugePage - 1) / kHugePage * kHugePage;
@@ -38,6 +38,20 @@ MemoryRegion::MemoryRegion(int64_t num_bytes) {
   (void)madvise(data_, static_cast<size_t>(num_bytes), MADV_HUGEPAGE);
 #endif
   interleave({data_, static_cast<size_t>(num_bytes)}, numa_nodes());
+}
+
+MemoryRegion MemoryRegion::map_file(int descriptor, int64_t offset, int64_t num_bytes) {
+  MemoryRegion region;
+  if (num_bytes == 0) return region;
+  if (num_bytes < 0 || num_bytes > kMaxBytes) throw refusal(num_bytes);
+  const auto size = static_cast<size_t>(num_bytes);
+  void* const mapping = mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, offset);
+  if (mapping == MAP_FAILED) throw refusal(num_bytes);
+  region.mapping_ = mapping;
+  region.mapping_size_ = size;
+  region.data_ = static_cast<std::byte*>(mapping);
+  region.size_ = num_bytes;
+  return region;
 }
 
 MemoryRegion::MemoryRegion(MemoryRegion&& other) noexcept { *this = std::move(other); }

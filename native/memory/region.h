@@ -1,4 +1,5 @@
-// A range of zeroed private memory, committed page by page when it is first touched.
+// A range of memory of its own mapping: zeroed and private, committed page by page when it is first touched;
+// or a file's bytes, read-only, which all processes that map the file share.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,9 @@ class MemoryRegion {
   // faster with them on one thread. On a machine with several memory nodes it lies on all of them in turn.
   // Throws out_of_memory.
   explicit MemoryRegion(int64_t num_bytes);
+  // `num_bytes` of an open file from `offset` on, a multiple of the system's page size. Reading behind the
+  // file's end, should it shrink, is a SIGBUS. Throws out_of_memory.
+  static MemoryRegion map_file(int descriptor, int64_t offset, int64_t num_bytes);
   MemoryRegion(MemoryRegion&& other) noexcept;
   MemoryRegion& operator=(MemoryRegion&& other) noexcept;
   ~MemoryRegion();

@@ -66,6 +66,14 @@ struct LayerWeights {
   MoeWeights moe;  // in place of gate_up and down
 };
 
+// Where the bytes of the arena came from.
+struct WeightsOrigin {
+  bool is_packed_file = false;
+  std::string refusal;  // why a packed file was not used; empty when none was offered
+  uint64_t sample = 0;  // sample_sources
+  double pack_ms = 0;   // user time of all threads that packed; 0 from a packed file
+};
+
 struct DecoderWeights {
   PackedMatrix embedding;
   PackedMatrix position_embedding;
@@ -76,7 +84,8 @@ struct DecoderWeights {
   Linear head;  // without a matrix when the head is tied to the embedding, or absent
   std::vector<Linear> pooled_layers;
 
-  MemoryRegion arena;
+  MemoryRegion arena;  // read-only memory when it is a shared packed file
+  WeightsOrigin origin;
   std::unordered_map<std::string, ComputeLayout> layouts;  // what each role became
 };
 

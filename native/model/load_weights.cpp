@@ -1,11 +1,16 @@
 #include "model/load_weights.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
+#include <atomic>
+#include <ctime>
 #include <span>
 #include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "model/source_sample.h"
 #include "model/stored_tensor.h"
 #include "model/weight_layout.h"
 #include "quant/packed_matrix.h"
@@ -51,8 +56,7 @@ class ReadBuffer {
 
 int64_t rounded(int64_t num_bytes) { return checked_round_up(num_bytes, kAlignment, "bytes of the weights"); }
 
-// Gives every job its part of one arena.
-void allocate(const WeightLayout& layout) {
+int64_t arena_bytes(const WeightLayout& layout) {
   int64_t total = 0;
   for (const MatrixJob& job : layout.matrices) {
     total =
@@ -62,7 +66,12 @@ void allocate(const WeightLayout& layout) {
     total =
         checked_add(total, rounded(job.length * static_cast<int64_t>(sizeof(float))), "bytes of the weights");
   }
-  layout.weights->arena = MemoryRegion(total);
+  return total;
+}
+
+// Gives every job its part of the arena.
+void place(const WeightLayout& layout, MemoryRegion arena) {
+  layout.weights->arena = std::move(arena);
   std::byte* next = layout.weights->arena.data();
   for (const MatrixJob& job : layout.matrices) {
     const int64_t num_bytes = packed_matrix_bytes(job.format, job.n, job.k);
@@ -166,10 +175,82 @@ void load_vector(const VectorJob& job, std::span<const WeightFile> files, LoadCo
   }
 }
 
+// Throws as StoredTensor does; gives the bytes that will be read.
+int64_t open_matrices(const WeightLayout& layout, std::span<const WeightFile> files,
+                      std::vector<StoredMatrix>& matrices) {
+  int64_t total_bytes = 0;
+  matrices.reserve(layout.matrices.size());
+  for (const MatrixJob& job : layout.matrices) {
+    matrices.push_back({.job = &job, .tensors = {}});
+    for (const NamedSource& named : job.sources) {
+      matrices.back().tensors.emplace_back(named, job.k, files);
+      total_bytes += matrices.back().tensors.back().num_bytes();
+    }
+  }
+  for (const VectorJob& job : layout.vectors) {
+    for (const NamedSource& named : job.sources) total_bytes += StoredTensor(named, 1, files).num_bytes();
+  }
+  return total_bytes;
+}
+
+// False, with the reason in the weights' origin, when the packed file is of no use.
+bool take_packed(const PackedFile& packed, const WeightLayout& layout, ThreadPool& pool,
+                 LoadControl& control) {
+  WeightsOrigin& origin = layout.weights->origin;
+  const int64_t num_bytes = arena_bytes(layout);
+  if (packed.num_bytes != num_bytes) {
+    origin.refusal = packed.path + " has " + std::to_string(packed.num_bytes) +
+                     " bytes of weights, this model packs to " + std::to_string(num_bytes);
+    return false;
+  }
+  if (packed.sample != origin.sample) {
+    origin.refusal = packed.path + " was made from other weights than the model's files hold now";
+    return false;
+  }
+  control.loaded_bytes.store(0, std::memory_order_relaxed);
+  control.total_bytes.store(num_bytes, std::memory_order_relaxed);
+  try {
+    place(layout, read_packed_file(packed, pool, control));
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::invalid_model_file) throw;
+    origin.refusal = error.what();
+    return false;
+  }
+  origin.is_packed_file = true;
+  return true;
+}
+
+// User time: what the system does for us, clearing pages above all, is the same however the bytes get there.
+double thread_user_ms() {
+#ifdef RUSAGE_THREAD
+  struct rusage usage{};
+  if (getrusage(RUSAGE_THREAD, &usage) != 0) return 0;
+  return static_cast<double>(usage.ru_utime.tv_sec) * 1e3 + static_cast<double>(usage.ru_utime.tv_usec) / 1e3;
+#else
+  return static_cast<double>(clock_gettime_nsec_np(CLOCK_THREAD_CPUTIME_ID)) / 1e6;
+#endif
+}
+
+void pack(const WeightLayout& layout, const std::vector<StoredMatrix>& matrices,
+          std::span<const WeightFile> files, ThreadPool& pool, LoadControl& control) {
+  const std::vector<Piece> pieces = cut_in_pieces(matrices);
+  std::vector<ReadBuffer> buffers(static_cast<size_t>(pool.num_threads()));
+  std::atomic<int64_t> pack_us{0};
+  pool.run(static_cast<int64_t>(pieces.size()), [&](int64_t piece, int worker) {
+    control.check();
+    const double began = thread_user_ms();
+    load_piece(pieces[static_cast<size_t>(piece)], buffers[static_cast<size_t>(worker)], control);
+    pack_us.fetch_add(static_cast<int64_t>((thread_user_ms() - began) * 1e3), std::memory_order_relaxed);
+  });
+  for (const VectorJob& job : layout.vectors) load_vector(job, files, control);
+  layout.weights->origin.pack_ms = static_cast<double>(pack_us.load()) / 1e3;
+}
+
 }  // namespace
 
 std::unique_ptr<DecoderWeights> load_weights(const DecoderSpec& spec, const std::vector<ModelFile>& files,
-                                             const WeightMap& map, Precision precision, ThreadPool& pool,
+                                             const WeightMap& map, Precision precision,
+                                             const std::optional<PackedFile>& packed, ThreadPool& pool,
                                              LoadControl& control) {
   std::vector<WeightFile> open_files;
   open_files.reserve(files.size());
@@ -177,30 +258,15 @@ std::unique_ptr<DecoderWeights> load_weights(const DecoderSpec& spec, const std:
 
   WeightLayout layout = lay_out_weights(spec, map, precision);
   std::vector<StoredMatrix> matrices;
-  matrices.reserve(layout.matrices.size());
-  int64_t total_bytes = 0;
-  for (const MatrixJob& job : layout.matrices) {
-    matrices.push_back({.job = &job, .tensors = {}});
-    for (const NamedSource& named : job.sources) {
-      matrices.back().tensors.emplace_back(named, job.k, open_files);
-      total_bytes += matrices.back().tensors.back().num_bytes();
-    }
-  }
-  for (const VectorJob& job : layout.vectors) {
-    for (const NamedSource& named : job.sources)
-      total_bytes += StoredTensor(named, 1, open_files).num_bytes();
-  }
-  control.total_bytes.store(total_bytes, std::memory_order_relaxed);
-  control.check();
-  allocate(layout);
-
-  const std::vector<Piece> pieces = cut_in_pieces(matrices);
-  std::vector<ReadBuffer> buffers(static_cast<size_t>(pool.num_threads()));
-  pool.run(static_cast<int64_t>(pieces.size()), [&](int64_t piece, int worker) {
+  const int64_t total_bytes = open_matrices(layout, open_files, matrices);
+  layout.weights->origin.sample = sample_sources(layout, open_files, pool);
+  if (!packed || !take_packed(*packed, layout, pool, control)) {
+    control.loaded_bytes.store(0, std::memory_order_relaxed);
+    control.total_bytes.store(total_bytes, std::memory_order_relaxed);
     control.check();
-    load_piece(pieces[static_cast<size_t>(piece)], buffers[static_cast<size_t>(worker)], control);
-  });
-  for (const VectorJob& job : layout.vectors) load_vector(job, open_files, control);
+    place(layout, MemoryRegion(arena_bytes(layout)));
+    pack(layout, matrices, open_files, pool, control);
+  }
   for (const WeightFile& file : open_files) file.check_unchanged();
   return std::move(layout.weights);
 }

@@ -47,7 +47,8 @@ std::shared_ptr<Model> LoadJob::load(int num_threads) {
   {
     ThreadPool pool(num_threads);
     pool.place_caller();
-    weights = load_weights(request_.spec, request_.files, request_.weights, precision, pool, control_);
+    weights = load_weights(request_.spec, request_.files, request_.weights, precision, request_.packed, pool,
+                           control_);
   }
   listener_.on_progress();  // that all is there, whatever was told last
   Decoder decoder(std::move(request_.spec), std::move(weights), request_.kv_dtype, request_.max_step_tokens);

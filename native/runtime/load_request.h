@@ -4,10 +4,12 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "model/decoder_spec.h"
+#include "model/packed_file.h"
 #include "model/weight_source.h"
 
 namespace autoglm {
@@ -16,7 +18,8 @@ struct LoadRequest {
   DecoderSpec spec;
   std::vector<ModelFile> files;
   WeightMap weights;
-  bool is_exact = false;  // float32 activations, weights and KV
+  std::optional<PackedFile> packed;  // from an earlier load of this model
+  bool is_exact = false;             // float32 activations, weights and KV
   KvDtype kv_dtype = KvDtype::bf16;
   int64_t num_pages = 0;
   int64_t max_rows = 0;

@@ -115,6 +115,7 @@ async function work({ spec, tensors, path, way, delay }) {
       spec,
       files: [{ path, size, mtimeMs }],
       tensors,
+      packed: null,
       precision: 'fast',
       kvDtype: 'bf16',
       numPages: STEP_TOKENS / Limits.pageSize,

@@ -71,6 +71,7 @@ export class ScriptedModel implements Model {
       modelContextLength: this.contextLength,
       vocabSize: 100,
       numParameters: 1,
+      isFromCache: false,
       weightBytes: 1,
       kvBytes: 1,
       scratchBytes: 1,

@@ -4,10 +4,10 @@ import { loadAddon } from '../../native/loader';
 import { Scheduler } from '../../scheduler/scheduler';
 import { loadModel } from './model-loading';
 import { ModelRunner } from './model-runner';
-import type { EngineAnswers, EngineCommand, EngineReport } from './protocol';
+import type { PackedWeights } from './packed-weights';
+import type { EngineAnswers, EngineCommand, EngineReport, LoadCommand } from './protocol';
 
 type Post = (report: EngineReport, transfer?: ArrayBuffer[]) => void;
-type LoadCommand = Extract<EngineCommand, { type: 'load' }>;
 
 /**
  * The engine worker's inside: one addon engine, one runner per model. Commands are handled in the order in which they
@@ -17,8 +17,10 @@ export class EngineHost {
   readonly #addon: NativeAddon;
   readonly #engine: EngineHandle;
   readonly #post: Post;
+  readonly #numThreads: number;
   readonly #runners = new Map<number, ModelRunner>();
   readonly #runnersByHandle = new Map<ModelHandle, ModelRunner>();
+  readonly #packedWeights = new Map<number, PackedWeights>();
   #isClosed = false;
 
   /** Throws what the loader throws, and `invalid_parameter` for an instruction set the processor lacks. */
@@ -26,6 +28,7 @@ export class EngineHost {
     const { addon, path, candidates, isa, cpu } = loadAddon();
     const numThreads = threads ?? cpu.numCores;
     this.#addon = addon;
+    this.#numThreads = numThreads;
     this.#post = post;
     this.#engine = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
       try {
@@ -83,13 +86,14 @@ export class EngineHost {
     }
   }
 
-  async #load({ model, port, settings, cancel }: LoadCommand): Promise<void> {
+  async #load(command: LoadCommand): Promise<void> {
+    const { model } = command;
     const tellProgress = (loaded: number, total: number): void =>
       this.#post({ type: 'loadProgress', model, loaded, total });
     try {
-      const loaded = await loadModel(this.#addon, this.#engine, port, settings, cancel, tellProgress);
+      const loaded = await loadModel(this.#addon, this.#engine, command, tellProgress);
       if (this.#isClosed) throw new AutoglmError('engine_closed', 'the engine is closed');
-      const { handle, plans, results, ropeSwitchLength } = loaded;
+      const { handle, plans, results, ropeSwitchLength, packedWeights } = loaded;
       const core = new Scheduler(loaded.scheduler);
       const runner = new ModelRunner(model, {
         addon: this.#addon,
@@ -103,6 +107,10 @@ export class EngineHost {
       this.#runners.set(model, runner);
       this.#runnersByHandle.set(handle, runner);
       this.#post({ type: 'loaded', model, summary: loaded.summary });
+      this.#packedWeights.set(model, packedWeights);
+      packedWeights.keep(this.#addon, handle, this.#numThreads, (record) =>
+        this.#post({ type: 'log', record }),
+      );
     } catch (error) {
       this.#post({ type: 'loadFailed', model, error: serializeError(error) });
     }
@@ -126,6 +134,8 @@ export class EngineHost {
   async #closeModel(model: number): Promise<null> {
     const runner = this.#runners.get(model);
     this.#runners.delete(model);
+    await this.#packedWeights.get(model)?.finish();
+    this.#packedWeights.delete(model);
     await runner?.close();
     for (const [handle, other] of this.#runnersByHandle) {
       if (other === runner) this.#runnersByHandle.delete(handle);

@@ -10,9 +10,10 @@ import { monotonicMs } from '../clock';
 import type { DecoderMessage } from '../text/types';
 import { freeMemory } from './free-memory';
 import { sizeKvCache } from './kv-sizing';
+import { PackedWeights } from './packed-weights';
 import { planCapacity, schedulerConfig } from './plan-capacity';
 import { PlanBuffer } from './plan-writer';
-import type { LoadSettings, LoadSummary } from './protocol';
+import type { LoadCommand, LoadSummary } from './protocol';
 import { ResultBuffer } from './step-result';
 
 type DecoderParts = Extract<DecoderMessage, { type: 'decoder' }>;
@@ -28,18 +29,18 @@ export interface LoadedModel {
   /** DecoderSpec.ropeSwitchLength. */
   readonly ropeSwitchLength: number | null;
   readonly summary: LoadSummary;
+  readonly packedWeights: PackedWeights;
 }
 
 /** Reads the weights into native memory. Rejects with nothing left behind. */
 export async function loadModel(
   addon: NativeAddon,
   engine: EngineHandle,
-  port: MessagePort,
-  settings: LoadSettings,
-  cancel: Int32Array,
+  { path, port, settings, cancel }: Pick<LoadCommand, 'path' | 'port' | 'settings' | 'cancel'>,
   onProgress: (loaded: number, total: number) => void,
 ): Promise<LoadedModel> {
-  const { spec, files, tensors } = await receiveDecoder(port);
+  const decoder = await receiveDecoder(port);
+  const { spec, files, tensors } = decoder;
   const { precision, kvDtype, maxStepTokens } = settings;
   const size = { contextLength: 1, concurrency: 1, maxStepTokens, threads: availableParallelism() };
   const estimate = estimateMemory({ spec, tensors, precision, kvDtype, ...size });
@@ -54,6 +55,8 @@ export async function loadModel(
   const numWords = planCapacity(scheduler);
   const plans = [new PlanBuffer(numWords), new PlanBuffer(numWords)] as const;
   const results = [ResultBuffer.shared(scheduler.maxRows), ResultBuffer.shared(scheduler.maxRows)] as const;
+  const packedWeights = new PackedWeights(path, settings);
+  const packed = await packedWeights.find(decoder);
   const handle = await addon
     .loadModel(
       engine,
@@ -61,6 +64,7 @@ export async function loadModel(
         spec,
         files,
         tensors,
+        packed,
         precision,
         kvDtype,
         numPages: sizing.numPages,
@@ -76,6 +80,7 @@ export async function loadModel(
       throw fromNativeError(error);
     });
   const memory = addon.modelMemory(handle);
+  packedWeights.loaded(addon.weightsOrigin(handle));
   const summary: LoadSummary = {
     contextLength: sizing.contextLength,
     vocabSize: spec.vocabSize,
@@ -86,9 +91,11 @@ export async function loadModel(
     scratchBytes: memory.scratchBytes,
     numPages: sizing.numPages,
     layouts: countLayouts(memory.layouts),
+    isFromCache: packedWeights.isUsed,
+    warnings: packedWeights.warnings,
   };
   const { ropeSwitchLength } = spec;
-  return { handle, plans, results, scheduler, ropeSwitchLength, summary };
+  return { handle, plans, results, scheduler, ropeSwitchLength, summary, packedWeights };
 }
 
 /** The text worker posts one message and closes its end, so a close without a message means that it died. */

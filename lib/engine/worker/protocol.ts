@@ -2,7 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { SerializedError } from '../../errors';
 import type { ComputeLayout, KvDtype } from '../../native/abi';
 import type { NativeAdapter, NativeAdapterRequest } from '../../native/addon';
-import type { BinaryInfo, ModelStats } from '../types';
+import type { BinaryInfo, LogRecord, ModelStats, Warning } from '../types';
 
 /** What the engine worker is started with. */
 export interface EngineWorkerData {
@@ -79,6 +79,14 @@ export interface LoadSettings {
   readonly maxQueuedRequests: number;
   readonly maxStepTokens: number;
   readonly maxChunkTokens: number;
+  /** Null for none. */
+  readonly weightCache: WeightCacheSettings | null;
+}
+
+export interface WeightCacheSettings {
+  readonly maxBytes: number;
+  readonly isShared: boolean;
+  readonly write: 'auto' | 'always' | 'never';
 }
 
 /** What loading found out, for ModelInfo. */
@@ -92,13 +100,20 @@ export interface LoadSummary {
   readonly scratchBytes: number;
   readonly numPages: number;
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
+  /** The packed weights came from the cache. */
+  readonly isFromCache: boolean;
+  readonly warnings: readonly Warning[];
 }
+
+export type LoadCommand = Extract<EngineCommand, { type: 'load' }>;
 
 export type EngineCommand =
   /** The text worker has already put the checkpoint's spec and weights on the other end of `port`. */
   | {
       readonly type: 'load';
       readonly model: number;
+      /** File or directory of the checkpoint. */
+      readonly path: string;
       readonly port: MessagePort;
       readonly settings: LoadSettings;
       readonly cancel: Int32Array;
@@ -159,6 +174,7 @@ export type EngineReport =
   | { readonly type: 'loadProgress'; readonly model: number; readonly loaded: number; readonly total: number }
   | { readonly type: 'loaded'; readonly model: number; readonly summary: LoadSummary }
   | { readonly type: 'loadFailed'; readonly model: number; readonly error: SerializedError }
+  | { readonly type: 'log'; readonly record: LogRecord }
   | { readonly type: 'answer'; readonly call: number; readonly value: EngineAnswers[keyof EngineAnswers] }
   | { readonly type: 'refusal'; readonly call: number; readonly error: SerializedError }
   | DeltaMessage;

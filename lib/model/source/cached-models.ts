@@ -1,5 +1,6 @@
 import { rm, stat } from 'node:fs/promises';
 import { AutoglmError } from '../../errors';
+import { removePacked } from '../packed-cache/packed-contents';
 import { catalogEntries, findCatalogEntry } from './catalog';
 import { listHubCache, removeFromHubCache } from './hubs/hugging-face-contents';
 import { listStored, storeDirectory } from './hubs/model-store';
@@ -27,7 +28,7 @@ export async function listCached(): Promise<CachedModel[]> {
 }
 
 /**
- * Removes what is cached for a short name or a source, also unfinished downloads, and gives what went. Throws
+ * Removes what is cached for a short name or a source, also unfinished downloads and packed weights, and gives the models. Throws
  * `model_not_found` when nothing is cached for it. A model that is loaded stays usable: its files are open.
  */
 export async function removeCached(source: string): Promise<readonly CachedModel[]> {
@@ -46,6 +47,7 @@ export async function removeCached(source: string): Promise<readonly CachedModel
     const isGone = remote.kind === 'hf' ? await removeFromHubCache(remote) : await removeStored(remote);
     hasRemains ||= isGone;
   }
+  for (const { path } of removed) await removePacked(path);
   if (removed.length > 0 || hasRemains) return removed;
   throw new AutoglmError('model_not_found', `${source}: nothing is cached for it`, {
     hint: 'open-autoglm ls lists what is cached.',

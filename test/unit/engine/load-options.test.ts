@@ -17,6 +17,7 @@ describe('options of loadModel', () => {
       maxQueuedRequests: 256,
       maxStepTokens: 512,
       maxChunkTokens: 256,
+      weightCache: { maxBytes: 32 * 2 ** 30, isShared: false, write: 'auto' },
     });
     const { settings } = parseLoadOptions({
       source: 'x',
@@ -48,6 +49,24 @@ describe('options of loadModel', () => {
     ['2TiB', 2 * 2 ** 40],
   ])('read a memory size of %s', (memory, bytes) => {
     expect(parseLoadOptions({ source: 'x', kvCache: { memory } }).settings.kvMemory).toBe(bytes);
+  });
+
+  test('say how packed weights are kept', () => {
+    const parsed = (weightCache: LoadModelOptions['weightCache']) =>
+      parseLoadOptions({ source: 'x', weightCache: weightCache as boolean }).settings.weightCache;
+    expect(parsed(false)).toBeNull();
+    expect(parsed(true)).toEqual(parsed({}));
+    expect(parsed({ maxBytes: '1GiB', share: true, write: 'never' })).toEqual({
+      maxBytes: 2 ** 30,
+      isShared: true,
+      write: 'never',
+    });
+    expect(() => parsed({ maxBytes: 0 })).toThrow(
+      invalid(/expected weightCache\.maxBytes to be a number of bytes/),
+    );
+    expect(() => parsed('yes' as unknown as boolean)).toThrow(
+      invalid(/expected weightCache to be true, false/),
+    );
   });
 
   test.each([0, -1, 1.5, '0MiB', '8 gib', 'GiB', '', '8GiB ', '1e3MB', Number.NaN, '99999999TiB', null])(

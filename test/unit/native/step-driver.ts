@@ -190,6 +190,7 @@ export class TestModel {
       spec: tiny.spec,
       files: changes.files ?? tiny.files,
       tensors: tiny.tensors,
+      packed: null,
       precision: 'exact',
       kvDtype: 'f32',
       numPages: 64,
