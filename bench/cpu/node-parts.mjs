@@ -15,6 +15,8 @@ const ENGINE_ALONE = 'our engine without Node';
 const IDLE_MAIN = 'the same with an idle main thread';
 const BUSY_MS = 15;
 const THREADS = 2;
+/** Deliver 3 of issue 5: what a step may cost beside its products. */
+const MAX_STEP_US = 60;
 /** Below this share of the processors something else ran, and a bandwidth taken then says nothing. */
 const MIN_CPU_SHARE = 0.98;
 
@@ -104,6 +106,53 @@ const peerPart = {
   },
 };
 
+/** A decoding step without its products: what is left does not grow with the weights. */
+const stepPart = {
+  id: 'step-cost',
+  threads: THREADS,
+  titles: [
+    'SmolLM2 decode batch 1, a step without its products (us)',
+    'SmolLM2 decode batch 1, a step without any operation (us)',
+  ],
+  async run({ rounds, probe, note }) {
+    const file = await modelFile('smollm2');
+    const engine = engineBench(await describeModel(file), file, THREADS);
+    try {
+      const answers = { hollow: [], empty: [] };
+      for (let round = 0; round <= rounds; round += 1) {
+        for (const kind of Object.keys(answers)) {
+          const { stepUs } = await engine.ask({ kind, tokens: 32 });
+          if (round > 0) answers[kind].push(stepUs); // the first time warms up
+        }
+      }
+      const bars = Object.values(answers).map((times, i) => {
+        const ours = median(times);
+        note(`  ${this.titles[i]}: ${times.map((us) => us.toFixed(1)).join(', ')}`);
+        return {
+          title: this.titles[i],
+          against: 'the bar',
+          ours,
+          theirs: MAX_STEP_US,
+          ratio: ours / MAX_STEP_US,
+          bar: [1, 1],
+          isVoid: false,
+          isLower: true,
+        };
+      });
+      return {
+        id: this.id,
+        threads: THREADS,
+        limits: await probe(),
+        numRounds: rounds,
+        bars,
+        rounds: [answers],
+      };
+    } finally {
+      await engine.close();
+    }
+  },
+};
+
 /** Steps of decoding alternate with bare reads of the same arena on the same threads. */
 function sweepPart({ id, title, model, threads, bar }) {
   return {
@@ -162,6 +211,7 @@ export const NODE_PARTS = [
     bar: [0.96, 0.99],
   }),
   busyPart,
+  stepPart,
   sweepPart({
     id: '1b-sweep',
     title: '1B Q4_0 decode batch 1, share of bandwidth',

@@ -56,8 +56,8 @@ export async function batchedBench(peer, { file, threads, batches, prompt, token
   if (peer.isIk) args.push('-fa', 'on', ...(isRepacked ? ['-rtr'] : []));
   const { stdout, stderr } = await output(peer.tool('llama-batched-bench'), args);
   const speeds = {};
+  // ik_llama.cpp logs its table.
   for (const line of (stdout + stderr).split('\n')) {
-    // ik_llama.cpp logs its table
     const columns = line.split('|').map((column) => column.trim());
     // | PP | TG | B | N_KV | T_PP s | S_PP t/s | T_TG s | S_TG t/s | ...
     if (Number(columns[1]) === prompt && Number(columns[2]) === tokens)

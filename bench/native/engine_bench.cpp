@@ -3,7 +3,8 @@
 // DESCRIPTION is what bench/cpu/describe-model.mjs wrote about the file. Each line on standard input, a JSON
 // object of numbers and a kind, is answered by a line of JSON:
 // {"kind":"decode","batch":8,"tokens":32,"prompt":8},
-// {"kind":"prefill","tokens":512}, {"kind":"sweep","tokens":32}.
+// {"kind":"prefill","tokens":512}, {"kind":"sweep","tokens":32}, {"kind":"hollow","tokens":32},
+// {"kind":"empty","tokens":32}.
 #include <time.h>
 
 #include <algorithm>
@@ -20,10 +21,12 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "cpu/kernel_table.h"
 #include "model_description.h"
 #include "ops/execution.h"
 #include "runtime/load_job.h"
@@ -47,6 +50,20 @@ double cpu_seconds() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// In place of a product: zeros, so that what follows has finite numbers.
+void write_zeros(const MatmulParams& params, int64_t first_panel, int64_t last_panel, int64_t first_row,
+                 int64_t last_row) {
+  const int64_t first = first_panel * kPanelRows;
+  const int64_t last = std::min(last_panel * kPanelRows, params.weights.n);
+  for (int64_t row = first_row; row < last_row; ++row)
+    std::fill(params.out.row(row) + first, params.out.row(row) + last, 0.0F);
+}
+
+template <typename... Params>
+void skip(void (*&kernel)(Params...)) {
+  kernel = [](Params...) {};
 }
 
 double median(std::vector<double> values) {
@@ -174,6 +191,33 @@ class EngineBench {
     return {median(steps), median(sweeps), (cpu_seconds() - cpu_start) / (seconds() - start)};
   }
 
+  // Median seconds of a step of one sequence whose products are zeros: what is left are stages, plans,
+  // sampling and the other operations; without these too, where `is_empty`.
+  double hollow_step(int64_t num_tokens, bool is_empty) {
+    cpu::KernelTable kernels = execution_.kernels();
+    kernels.matmul_int8 = kernels.matmul_float = write_zeros;
+    if (is_empty) {
+      skip(kernels.norm);
+      skip(kernels.quantize);
+      skip(kernels.activate);
+      skip(kernels.append_kv);
+      skip(kernels.attend);
+      skip(kernels.finish_attention);
+      skip(kernels.combine);
+    }
+    begin(1, 16, num_tokens + 1);
+    const Execution filled = std::exchange(execution_, Execution(pool_, kernels));
+    std::vector<double> steps;
+    for (int64_t i = 0; i < num_tokens; ++i) {
+      const double start = seconds();
+      decode_step(1, 16 + i);
+      steps.push_back(seconds() - start);
+    }
+    pool_.await_stragglers();
+    execution_ = filled;
+    return median(steps);
+  }
+
  private:
   // Admits `batch` rows and computes their prompts, one step for all.
   void begin(int64_t batch, int64_t prompt, int64_t max_tokens) {
@@ -246,6 +290,9 @@ void answer(EngineBench& bench, const std::string& line) {
     const EngineBench::Sweep sweep = bench.sweep(tokens);
     std::printf("{\"stepMs\":%.4f,\"sweepMs\":%.4f,\"cores\":%.3f}\n", sweep.step_seconds * 1e3,
                 sweep.sweep_seconds * 1e3, sweep.cores);
+  } else if (const bool is_empty = line.find("\"empty\"") != std::string::npos;
+             is_empty || line.find("\"hollow\"") != std::string::npos) {
+    std::printf("{\"stepUs\":%.2f}\n", bench.hollow_step(tokens, is_empty) * 1e6);
   } else {
     const double speed =
         line.find("\"prefill\"") != std::string::npos

@@ -4,6 +4,8 @@ import { AutoglmError, reviveError } from '../errors';
 import type { BinaryInfo, Logger } from './types';
 import type { EngineAnswers, EngineCommand, EngineReport, EngineWorkerData } from './worker/protocol';
 
+type Started = Extract<EngineReport, { type: 'started' }>;
+
 export type ModelReport = Extract<EngineReport, { readonly model: number }>;
 
 /** Who hears of one model, on the main thread. */
@@ -24,6 +26,10 @@ type Call = Unnumbered<EngineCommand>;
 /** A share of the 20 ms that a turn of the host's event loop may cost: the readers' own work comes on top. */
 const MAX_TURN_MS = 5;
 
+const crowded = ({ threads, numCores }: Started): string =>
+  `${threads} compute threads share the ${numCores} processors this process may use, and wait for each other; ` +
+  `at most ${numCores} are faster`;
+
 /**
  * The engine worker as the main thread sees it. The worker keeps the process alive only while someone holds it: a
  * script ends by itself when nothing is awaited.
@@ -43,11 +49,12 @@ export class EngineThread {
   /** When this turn's first report was taken; null before that. */
   #turnBegan: number | null = null;
 
-  private constructor(worker: Worker, started: Extract<EngineReport, { type: 'started' }>, logger: Logger) {
+  private constructor(worker: Worker, started: Started, logger: Logger) {
     this.#worker = worker;
     this.#logger = logger;
     this.binary = started.binary;
     this.threads = started.threads;
+    if (started.threads > started.numCores) logger({ level: 'warn', text: crowded(started) });
     worker.on('message', (report: EngineReport) => this.#receive(report));
     worker.unref(); // after the listener: adding it takes a reference
     worker.on('error', (error) => this.#fail(error));

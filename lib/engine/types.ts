@@ -18,7 +18,10 @@ export type Logger = (record: LogRecord) => void;
 export interface EngineOptions {
   /** `cuda` is not available in this version; `auto` and `cpu` are the same. */
   readonly device?: 'auto' | 'cpu';
-  /** Compute threads, 1..256. Default: the processors this process may use (affinity and cgroup considered). */
+  /**
+   * Compute threads, 1..256. Default: the processors this process may use (affinity and cgroup considered); the logger is
+   * warned of more.
+   */
   readonly threads?: number;
   readonly logger?: Logger;
 }

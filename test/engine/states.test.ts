@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Engine, Model } from '../../lib/engine/types';
 import {
   createEngine,
@@ -192,6 +192,48 @@ describe('an engine', () => {
       });
       expect(engine.threads).toBe(2);
     });
+  });
+});
+
+describe('settings that do not fit the machine', () => {
+  test('more threads than processors work, and the logger is warned with both numbers', async () => {
+    const warnings: string[] = [];
+    const logger = ({ text }: { readonly text: string }) => warnings.push(text);
+    const engine = await createEngine({ logger }); // by itself it takes as many as there are
+    const numCores = engine.threads;
+    await engine.close();
+    expect(warnings).toEqual([]);
+    const crowded = await createEngine({ threads: numCores + 1, logger });
+    expect(crowded.threads).toBe(numCores + 1);
+    await crowded.close();
+    expect(warnings).toEqual([
+      expect.stringMatching(new RegExp(`^${numCores + 1} compute threads share the ${numCores} processors`)),
+    ]);
+  });
+
+  test.each([0, 257, 10_000, 1.5])('%d threads are refused with the range', async (threads) => {
+    const message = `expected threads to be an integer in 1..256, got ${threads}`;
+    await expect(createEngine({ threads })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: expect.stringContaining(message),
+    });
+  });
+
+  test('an instruction set that the processor lacks is refused by name instead of tried', async () => {
+    const engine = await createEngine({ threads: 1 });
+    const { supportedIsas } = engine.binary;
+    await engine.close();
+    const lacking = ['avx512', 'neon'].find((isa) => !supportedIsas.includes(isa)) as string;
+    vi.stubEnv('OPEN_AUTOGLM_ISA', lacking);
+    try {
+      await expect(createEngine({ threads: 1 })).rejects.toMatchObject({
+        code: 'invalid_parameter',
+        message: expect.stringMatching(new RegExp(`^OPEN_AUTOGLM_ISA: .*${lacking}`)),
+        details: { path: 'OPEN_AUTOGLM_ISA', found: lacking },
+      });
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 });
 

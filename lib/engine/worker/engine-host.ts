@@ -43,6 +43,7 @@ export class EngineHost {
     post({
       type: 'started',
       threads: numThreads,
+      numCores: cpu.numCores,
       binary: {
         path,
         variant: 'cpu',

@@ -169,7 +169,13 @@ export interface DeltaMessage {
 }
 
 export type EngineReport =
-  | { readonly type: 'started'; readonly binary: BinaryInfo; readonly threads: number }
+  | {
+      readonly type: 'started';
+      readonly binary: BinaryInfo;
+      readonly threads: number;
+      /** Processors this process may use. */
+      readonly numCores: number;
+    }
   | { readonly type: 'startFailed'; readonly error: SerializedError }
   | { readonly type: 'loadProgress'; readonly model: number; readonly loaded: number; readonly total: number }
   | { readonly type: 'loaded'; readonly model: number; readonly summary: LoadSummary }
