@@ -56,8 +56,10 @@ function commandLine() {
 }
 
 const parts = chosenParts();
-const peers = [llamaCpp(flags.llama), ikLlamaCpp(flags.ik)].filter((peer) => peer !== null);
-if (flags.ik === undefined) note('ik_llama.cpp: skipped, no checkout was given (--ik)');
+// What Node costs is measured without them.
+const hasPeers = parts.some((part) => !NODE_PARTS.includes(part));
+const peers = hasPeers ? [llamaCpp(flags.llama), ikLlamaCpp(flags.ik)].filter((peer) => peer !== null) : [];
+if (hasPeers && flags.ik === undefined) note('ik_llama.cpp: skipped, no checkout was given (--ik)');
 const busy = loadAverage();
 if (busy !== null && busy > 0.5) note(`load average ${busy}: others are using this machine`);
 const probes = new Map();
