@@ -4,7 +4,8 @@
 // object of numbers and a kind, is answered by a line of JSON:
 // {"kind":"decode","batch":8,"tokens":32,"prompt":8},
 // {"kind":"prefill","tokens":512}, {"kind":"sweep","tokens":32}, {"kind":"hollow","tokens":32},
-// {"kind":"empty","tokens":32}.
+// {"kind":"empty","tokens":32}. Beside these, "threads" and "percent" say how to cut the work
+// (base/step_cut.h).
 #include <time.h>
 
 #include <algorithm>
@@ -74,7 +75,7 @@ double median(std::vector<double> values) {
 // Writes one step plan; base/step_records.def has the layout.
 class PlanWriter {
  public:
-  explicit PlanWriter(std::vector<int32_t>& words) : words_(words) {
+  PlanWriter(std::vector<int32_t>& words, const StepCut& cut) : words_(words), cut_(cut) {
     words_.assign(abi::kPlanHeaderWords, 0);
   }
 
@@ -117,6 +118,8 @@ class PlanWriter {
     words_[abi::PlanHeader::numEntries] = static_cast<int32_t>(entries_.size()) / abi::kEntryWords;
     words_[abi::PlanHeader::numPageUpdates] = static_cast<int32_t>(pages_.size()) / abi::kPageUpdateWords;
     words_[abi::PlanHeader::totalWords] = static_cast<int32_t>(words_.size());
+    words_[abi::PlanHeader::numThreads] = cut_.num_threads;
+    words_[abi::PlanHeader::chunkPercent] = static_cast<int32_t>(cut_.chunk_percent);
     if (words_.size() > kPlanWords) throw std::length_error("the plan does not fit");
     words_.resize(kPlanWords);
   }
@@ -130,6 +133,7 @@ class PlanWriter {
   std::vector<int32_t>& words_;
   std::vector<int32_t> admissions_, entries_, pages_;
   int32_t num_admissions_ = 0;
+  StepCut cut_;
 };
 
 class EngineBench {
@@ -156,6 +160,8 @@ class EngineBench {
   }
 
   ~EngineBench() { pool_.await_stragglers(); }
+
+  void use(const StepCut& cut) { cut_ = cut; }
 
   // Tokens per second of all sequences, from the moment when all have their first one.
   double decode(int64_t batch, int64_t num_tokens, int64_t prompt) {
@@ -224,7 +230,7 @@ class EngineBench {
     if (batch > kNumRows || batch * prompt > kMaxStepTokens || prompt + max_tokens > kPagesPerRow * kPageSize)
       throw std::invalid_argument("the batch or its sequences are too long");
     first_generation_ += static_cast<int32_t>(kNumRows);
-    PlanWriter plan(plans_[0]);
+    PlanWriter plan(plans_[0], cut_);
     for (int32_t row = 0; row < batch; ++row) {
       plan.admit(row, first_generation_ + row, prompt, max_tokens);
       plan.compute(row, first_generation_ + row, 0, prompt);
@@ -233,7 +239,7 @@ class EngineBench {
   }
 
   void decode_step(int64_t batch, int64_t position) {
-    PlanWriter plan(plans_[0]);
+    PlanWriter plan(plans_[0], cut_);
     for (int32_t row = 0; row < batch; ++row) plan.compute(row, first_generation_ + row, position, 1);
     run(plan, batch);
   }
@@ -273,6 +279,7 @@ class EngineBench {
   std::array<std::vector<int32_t>, 2> plans_, results_;
   int32_t cancel_ = 0;
   int32_t first_generation_ = 0;
+  StepCut cut_;
   std::atomic<uint64_t> sink_{0};
   std::shared_ptr<Model> model_;
 };
@@ -285,6 +292,8 @@ int64_t number_of(const std::string& line, const std::string& key, int64_t other
 
 void answer(EngineBench& bench, const std::string& line) {
   const int64_t tokens = number_of(line, "tokens", 32);
+  bench.use({.num_threads = static_cast<int>(number_of(line, "threads", 0)),
+             .chunk_percent = number_of(line, "percent", StepCut().chunk_percent)});
   const double cpu_start = cpu_seconds(), start = seconds();
   if (line.find("\"sweep\"") != std::string::npos) {
     const EngineBench::Sweep sweep = bench.sweep(tokens);

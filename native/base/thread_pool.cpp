@@ -55,7 +55,7 @@ void load_body(std::byte* to, std::byte* from, size_t num_words) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) {
+ThreadPool::ThreadPool(int num_threads) : num_used_(num_threads) {
   if (num_threads < 1 || num_threads > kMaxThreads) {
     throw Error(ErrorCode::invalid_parameter, "expected 1.." + std::to_string(kMaxThreads) +
                                                   " threads, got " + std::to_string(num_threads));
@@ -93,7 +93,14 @@ void ThreadPool::stop() {
   is_stopping_.store(true);
   wake_count_.fetch_add(1);
   wake_count_.notify_all();
+  use_threads(kMaxThreads);
   for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadPool::use_threads(int num_threads) {
+  if (num_used_.load(std::memory_order_relaxed) == num_threads) return;
+  num_used_.store(num_threads);
+  num_used_.notify_all();
 }
 
 void ThreadPool::push_copy(int64_t num_chunks, const Calls& calls, const void* body, size_t num_bytes) {
@@ -170,6 +177,11 @@ void ThreadPool::drop() noexcept {
 
 void ThreadPool::work(int worker) {
   while (!is_stopping_.load(std::memory_order_relaxed)) {
+    const int num_used = num_used_.load(std::memory_order_acquire);
+    if (worker >= num_used) {
+      num_used_.wait(num_used);
+      continue;
+    }
     const Attempt attempt = try_chunk(worker);
     if (attempt.outcome != Outcome::ran) await_progress(attempt, worker);
   }

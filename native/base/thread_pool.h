@@ -45,6 +45,10 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
+  // From the next stage on only this many threads, 1..num_threads, take chunks; the others sleep. Called by
+  // the thread that queues, while nothing is queued.
+  void use_threads(int num_threads);
+
   // Queues a stage: body(chunk, worker) once for each chunk in 0..num_chunks-1, after all stages before it;
   // worker is in 0..num_threads-1 and names the thread, for scratch memory of its own. The body is copied,
   // what it points to must live until `finish`. One thread at a time may queue, and bodies may not.
@@ -169,6 +173,7 @@ class ThreadPool {
   alignas(64) std::atomic<uint64_t> num_queued_{0};
   alignas(64) std::atomic<uint32_t> num_sleepers_{0};
   std::atomic<uint32_t> wake_count_{0};  // what sleepers watch
+  std::atomic<int> num_used_;            // workers with lower numbers take chunks
   std::atomic<bool> is_stopping_{false};
   std::atomic<bool> has_failed_{false};
   std::atomic<const std::atomic<bool>*> is_cancelled_{nullptr};

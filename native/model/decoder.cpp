@@ -117,7 +117,7 @@ void Decoder::begin_step(const Execution& execution, std::span<const SequenceChu
   }
   for (AttentionGeometry& geometry : geometries_) {
     geometry.plan.build(step_.slices(), geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
-                        static_cast<int64_t>(attention_scratch_.size()), execution.pool().num_threads());
+                        static_cast<int64_t>(attention_scratch_.size()), execution.num_threads());
   }
   append_plan_.build(step_.slices());
   compute_angles(execution, chunks);
@@ -282,7 +282,7 @@ const AttentionPlan& Decoder::keep_outputs(const Execution& execution, const Att
     first_row += count;
   }
   output_plan_.build(step_.output_slices(), geometry.num_q_heads, geometry.num_kv_heads, geometry.value_dim,
-                     static_cast<int64_t>(attention_scratch_.size()), execution.pool().num_threads());
+                     static_cast<int64_t>(attention_scratch_.size()), execution.num_threads());
   return output_plan_;
 }
 

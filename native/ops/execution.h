@@ -1,9 +1,11 @@
-// What every operation runs on: the pool and the kernels of one instruction set.
+// What every operation runs on: the pool, the kernels of one instruction set, and how to cut the work.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/cpu_info.h"
+#include "base/step_cut.h"
 #include "base/thread_pool.h"
 
 namespace autoglm {
@@ -24,6 +26,18 @@ class Execution {
 
   ThreadPool& pool() const { return *pool_; }
   const cpu::KernelTable& kernels() const { return *kernels_; }
+  const StepCut& cut() const { return cut_; }
+  // Those that the work is cut for.
+  int num_threads() const {
+    const int all = pool_->num_threads();
+    return cut_.num_threads == 0 ? all : std::min(cut_.num_threads, all);
+  }
+
+  Execution with(const StepCut& cut) const {
+    Execution copy = *this;
+    copy.cut_ = cut;
+    return copy;
+  }
 
   Execution deferred() const {
     Execution copy = *this;
@@ -49,6 +63,7 @@ class Execution {
  private:
   ThreadPool* pool_;
   const cpu::KernelTable* kernels_;
+  StepCut cut_;
   bool is_deferred_ = false;
 };
 

@@ -152,8 +152,7 @@ void gated_matmul(const Execution& execution, const GatedMatmulParams& params) {
   check_gated(params, num_rows);
   if (num_rows == 0) return;
   const int64_t num_products = params.gate.is_present() ? 2 : 1;
-  const PanelCut cut(params.up.num_panels(), num_rows, num_products * params.up.k,
-                     execution.pool().num_threads());
+  const PanelCut cut(execution, params.up.num_panels(), num_rows, num_products * params.up.k);
   const GatedChunks chunks{.params = params,
                            .cut = cut,
                            .multiply = product_kernel(execution.kernels(), params.up),

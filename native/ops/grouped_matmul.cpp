@@ -16,13 +16,14 @@ struct GroupedProduct {
 };
 
 // Chunks of about equal work whatever the shapes: four per thread, or more that are still worth handing out.
-std::vector<GroupedProduct> cut_products(std::span<const MatmulParams> products, int num_threads,
+std::vector<GroupedProduct> cut_products(const Execution& execution, std::span<const MatmulParams> products,
                                          int64_t& num_chunks) {
   int64_t total = 0;
   for (const MatmulParams& each : products) {
     total += each.out.num_rows * each.weights.num_panels() * kPanelRows * each.weights.k;
   }
-  const int64_t chunk_products = std::min(kMinChunkProducts, total / (int64_t{4} * num_threads));
+  const int64_t chunk_products = scaled(
+      std::min(kMinChunkProducts, total / (kChunksPerThread * execution.num_threads())), execution.cut());
   std::vector<GroupedProduct> result;
   result.reserve(products.size());
   num_chunks = 0;
@@ -42,7 +43,7 @@ std::vector<GroupedProduct> cut_products(std::span<const MatmulParams> products,
 void grouped_matmul(const Execution& execution, std::span<const MatmulParams> products) {
   for (const MatmulParams& each : products) check_matmul(each);
   int64_t num_chunks = 0;
-  const std::vector<GroupedProduct> cuts = cut_products(products, execution.pool().num_threads(), num_chunks);
+  const std::vector<GroupedProduct> cuts = cut_products(execution, products, num_chunks);
   execution.pool().run(num_chunks, [&](int64_t chunk, int) {
     const auto after = std::ranges::upper_bound(cuts, chunk, {}, &GroupedProduct::first_chunk);
     const auto& [params, first_chunk, cut] = *(after - 1);

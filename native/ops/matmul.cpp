@@ -73,8 +73,7 @@ void check_matmul(const MatmulParams& params) {
 void matmul(const Execution& execution, const MatmulParams& params) {
   check_matmul(params);
   if (params.out.num_rows == 0) return;
-  const PanelCut cut(params.weights.num_panels(), params.out.num_rows, params.weights.k,
-                     execution.pool().num_threads());
+  const PanelCut cut(execution, params.weights.num_panels(), params.out.num_rows, params.weights.k);
   run_chunks(execution, cut, cut.chunk_rows * cut.chunk_panels * kPanelRows * int64_t{sizeof(float)},
              MatmulChunks{params, cut, product_kernel(execution.kernels(), params.weights)});
 }

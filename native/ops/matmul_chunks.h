@@ -14,8 +14,13 @@ namespace autoglm {
 // A chunk's activations, at most 64 rows of a few thousand int8 columns, stay in the L2 cache beside its
 // panel.
 inline constexpr int64_t kChunkRows = 64;
-// Products of one chunk that are worth handing it out: about 5 microseconds.
-inline constexpr int64_t kMinChunkProducts = 200'000;
+// Products of one chunk that make handing it out cheap: 10 to 30 microseconds.
+inline constexpr int64_t kMinChunkProducts = 800'000;
+// So that a thread that loses its core costs little.
+inline constexpr int64_t kChunksPerThread = 4;
+
+// A number of chunks, panels or products as StepCut::chunk_percent scales it.
+inline int64_t scaled(int64_t work, const StepCut& cut) { return work * cut.chunk_percent / 100; }
 
 // Chunks of panels for each chunk of rows; rows are cut evenly. Row chunks are the outer index: threads share
 // the activations and stream the weights.
@@ -37,11 +42,14 @@ struct PanelCut {
         chunk_rows(ceil_div(rows, num_row_chunks)) {}
 
   // For a stage of this product alone; each output is the sum of `output_products` products.
-  PanelCut(int64_t panels, int64_t rows, int64_t output_products, int64_t num_threads)
+  PanelCut(const Execution& execution, int64_t panels, int64_t rows, int64_t output_products)
       : PanelCut(panels, rows) {
-    const int64_t panels_for_size = ceil_div(kMinChunkProducts, kPanelRows * output_products * chunk_rows);
-    const int64_t panels_for_balance = std::max<int64_t>(1, num_panels * num_row_chunks / (4 * num_threads));
-    chunk_panels = std::min(panels_for_size, panels_for_balance);
+    const StepCut& cut = execution.cut();
+    const int64_t panel_products = kPanelRows * output_products * chunk_rows;
+    const int64_t panels_for_size = ceil_div(scaled(kMinChunkProducts, cut), panel_products);
+    const int64_t panels_for_balance =
+        scaled(num_panels * num_row_chunks, cut) / (kChunksPerThread * execution.num_threads());
+    chunk_panels = std::clamp<int64_t>(panels_for_balance, 1, panels_for_size);
   }
 
   int64_t num_panel_chunks() const { return ceil_div(num_panels, chunk_panels); }
@@ -71,7 +79,7 @@ inline constexpr bool kMayReplay = true;
 // keeps for its commit, `kept_bytes`, fits a thread's memory.
 template <typename Chunks>
 void run_chunks(const Execution& execution, const PanelCut& cut, int64_t kept_bytes, const Chunks& chunks) {
-  const bool is_replayable = kMayReplay && execution.pool().num_threads() > 1 && cut.num_row_chunks == 1 &&
+  const bool is_replayable = kMayReplay && execution.num_threads() > 1 && cut.num_row_chunks == 1 &&
                              cut.num_chunks() <= ThreadPool::kMaxReplayChunks &&
                              kept_bytes <= static_cast<int64_t>(ThreadPool::kReplayBytes);
   if (is_replayable) {

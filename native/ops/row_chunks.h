@@ -15,7 +15,7 @@ namespace autoglm {
 template <typename Body>
 void for_row_chunks(const Execution& execution, int64_t num_rows, int64_t num_cols, const Body& body) {
   constexpr int64_t kMinValues = 4096;
-  const int64_t rows_for_balance = ceil_div(num_rows, int64_t{4} * execution.pool().num_threads());
+  const int64_t rows_for_balance = ceil_div(num_rows, int64_t{4} * execution.num_threads());
   const int64_t rows_for_size = ceil_div(kMinValues, std::max<int64_t>(num_cols, 1));
   const int64_t chunk_rows = std::max({rows_for_balance, rows_for_size, int64_t{1}});
   execution.run(ceil_div(num_rows, chunk_rows), [=](int64_t chunk, int) {

@@ -128,7 +128,9 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
   try {
     plan_.parse(buffers_.plans[static_cast<size_t>(slot)], plan_limits_);
     execution.pool().set_cancellation(&is_interrupted_);
-    execute(result, execution);
+    const Execution cut = execution.with(plan_.cut());
+    execution.pool().use_threads(cut.num_threads());
+    execute(result, cut);
     has_failed = false;
   } catch (const Error& error) {
     failure = error.code;

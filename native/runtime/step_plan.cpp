@@ -12,6 +12,9 @@
 namespace autoglm {
 namespace {
 
+// Far outside what could pay, far inside what could overflow.
+constexpr int64_t kMinChunkPercent = 1;
+constexpr int64_t kMaxChunkPercent = 10'000;
 constexpr float kMaxPenalty = 1e4f;  // far outside any use; keeps products with logits finite
 
 [[noreturn]] void refuse(const std::string& what, int64_t found, const std::string& allowed) {
@@ -82,9 +85,23 @@ void StepPlan::parse(std::span<const int32_t> shared, const PlanLimits& limits) 
   check_range(total_words, abi::kPlanHeaderWords, static_cast<int64_t>(shared.size()), "totalWords");
   words_.assign(shared.begin(), shared.begin() + total_words);
   words_[header::totalWords] = total_words;
+  parse_cut();
   parse_admissions(limits);
   parse_page_updates(limits);
   parse_entries(limits);
+}
+
+// 0 leaves a choice as it is without tuning.
+void StepPlan::parse_cut() {
+  namespace header = abi::PlanHeader;
+  cut_ = {};
+  const auto choose = [this](int32_t field, int64_t low, int64_t high, const char* what, auto& choice) {
+    if (words_[field] == 0) return;
+    check_range(words_[field], low, high, what);
+    choice = words_[field];
+  };
+  choose(header::numThreads, 1, INT32_MAX, "numThreads", cut_.num_threads);
+  choose(header::chunkPercent, kMinChunkPercent, kMaxChunkPercent, "chunkPercent", cut_.chunk_percent);
 }
 
 // The words of a section of known length that starts where the header says.

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/step_cut.h"
 #include "runtime/sampling_params.h"
 
 namespace autoglm {
@@ -73,6 +74,7 @@ class StepPlan {
   void parse(std::span<const int32_t> shared, const PlanLimits& limits);
 
   int32_t step() const { return step_; }
+  const StepCut& cut() const { return cut_; }
   std::span<const AdmissionRecord> admissions() const { return admissions_; }
   std::span<const PageUpdateRecord> page_updates() const { return page_updates_; }
   std::span<const EntryRecord> entries() const { return entries_; }
@@ -80,6 +82,7 @@ class StepPlan {
   size_t num_result_rows() const { return num_result_rows_; }
 
  private:
+  void parse_cut();
   void parse_admissions(const PlanLimits& limits);
   AdmissionRecord parse_admission(std::span<const int32_t> record, const PlanLimits& limits);
   void parse_page_updates(const PlanLimits& limits);
@@ -89,6 +92,7 @@ class StepPlan {
   std::span<const int32_t> section(int32_t offset_field, int64_t num_words) const;
 
   int32_t step_ = 0;
+  StepCut cut_;
   std::vector<int32_t> words_;
   std::vector<AdmissionRecord> admissions_;
   std::vector<PageUpdateRecord> page_updates_;

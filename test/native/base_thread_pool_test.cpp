@@ -36,6 +36,37 @@ TEST(ThreadPool, RunsEachChunkOnceOnAWorkerOfItsOwn) {
   }
 }
 
+// Goal: threads beyond those in use take nothing, and come back when they are wanted; a pool ends whatever is
+// in use. Method: stages long enough for every thread to come by, with numbers of threads that go up and
+// down.
+TEST(ThreadPool, UsesAsManyThreadsAsItIsTold) {
+  constexpr int kThreads = 4;
+  ThreadPool pool(kThreads);
+  for (const int num_used : {4, 1, 3, 2, 1, 4, 2}) {
+    pool.use_threads(num_used);
+    std::vector<std::atomic<int>> counts(kThreads);
+    for (int stage = 0; stage < 50; ++stage) {
+      pool.run(40, [&](int64_t, int worker) { counts[worker].fetch_add(1); });
+    }
+    int total = 0;
+    for (int worker = 0; worker < kThreads; ++worker) {
+      total += counts[worker].load();
+      if (worker >= num_used) {
+        EXPECT_EQ(counts[worker].load(), 0) << worker << " of " << num_used;
+      }
+    }
+    EXPECT_EQ(total, 50 * 40);
+  }
+  // Every thread works again: the stage ends only when all are in it.
+  pool.use_threads(kThreads);
+  std::atomic<int> num_arrived = 0;
+  pool.run(kThreads, [&](int64_t, int) {
+    num_arrived.fetch_add(1);
+    while (num_arrived.load() < kThreads) std::this_thread::yield();
+  });
+  pool.use_threads(1);
+}
+
 // Goal: a worker that is late with the last ticket of a short stage takes nothing of the long stage after it.
 // Method: stages of changing lengths, back to back; a chunk taken twice shows in the count, or hangs the
 // pool.

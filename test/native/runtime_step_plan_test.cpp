@@ -122,6 +122,19 @@ TEST(StepPlan, ReadsEveryRecordOfAValidPlan) {
   EXPECT_EQ(plan.page_updates()[0].page, 9);
 }
 
+TEST(StepPlan, CutsTheWorkAsItIsTold) {
+  StepPlan plan;
+  std::vector<int32_t> words = make_plan().words;
+  words[abi::PlanHeader::numThreads] = 3;
+  words[abi::PlanHeader::chunkPercent] = 200;
+  plan.parse(words, kLimits);
+  EXPECT_EQ(plan.cut().num_threads, 3);
+  EXPECT_EQ(plan.cut().chunk_percent, 200);
+  plan.parse(make_plan().words, kLimits);
+  EXPECT_EQ(plan.cut().num_threads, StepCut().num_threads) << "zero leaves it alone";
+  EXPECT_EQ(plan.cut().chunk_percent, StepCut().chunk_percent);
+}
+
 TEST(StepPlan, KeepsACopyThatALaterWriterCannotChange) {
   StepPlan plan;
   std::vector<int32_t> words = make_plan().words;
@@ -147,6 +160,9 @@ TEST(StepPlan, RefusesEachNumberThatIsOutOfRange) {
       {abi::PlanHeader::numPageUpdates, 3},
       {abi::PlanHeader::numPageUpdates, INT32_MAX},
       {abi::PlanHeader::totalWords, 7},
+      {abi::PlanHeader::numThreads, -1},
+      {abi::PlanHeader::chunkPercent, -1},
+      {abi::PlanHeader::chunkPercent, 10'001},
       {abi::PlanHeader::totalWords, INT32_MAX},
       {abi::PlanHeader::totalWords, static_cast<int32_t>(valid.words.size()) - 1},
       {admission + abi::Admission::words, 4},
