@@ -5,6 +5,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/native/**', 'node_modules/**'],
+    // Tuning keeps what it finds in the user's cache folder; its own tests turn it on, elsewhere.
+    env: { OPEN_AUTOGLM_AUTOTUNE: '0' },
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,

@@ -8,6 +8,7 @@ export type {
   WeightCacheOptions,
 } from './engine/load-types';
 export type { PromptLookup, Speculation } from './engine/speculation-types';
+export type { EngineStats, ModelStats, TuningStats } from './engine/stats-types';
 export type {
   BinaryInfo,
   ChatDialect,
@@ -22,7 +23,6 @@ export type {
   EmbedResult,
   Engine,
   EngineOptions,
-  EngineStats,
   FinishReason,
   GenerateEvent,
   GenerateOptions,
@@ -36,7 +36,6 @@ export type {
   LogRecord,
   Model,
   ModelInfo,
-  ModelStats,
   ModelTask,
   PooledOptions,
   PooledUsage,

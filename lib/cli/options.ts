@@ -13,6 +13,8 @@ export interface ModelFlags {
   readonly precision?: 'fast' | 'exact';
   readonly concurrency?: number;
   readonly speculation?: Speculation;
+  /** True unless `--no-autotune` is given. */
+  readonly autotune?: boolean;
   readonly chatTemplate?: string;
   readonly adapter?: readonly AdapterFlag[];
   readonly offline?: boolean;
@@ -94,6 +96,10 @@ export function addModelOptions(command: Command): Command {
       'guess tokens ahead: prompt-lookup, prompt-lookup:MOST (guesses a step), or off',
       parseSpeculationFlag,
     )
+    .option(
+      '--no-autotune',
+      'do not look for faster ways to use this processor (also OPEN_AUTOGLM_AUTOTUNE=0)',
+    )
     .option('--chat-template <file>', "Jinja template to use instead of the model's own");
   return command;
 }
@@ -140,6 +146,7 @@ export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions
       maxConcurrency: flags.concurrency,
       speculation: flags.speculation,
       offline: flags.offline,
+      autotune: flags.autotune === false ? false : undefined,
     }),
   };
 }

@@ -16,8 +16,9 @@ import {
   text,
 } from './parameters';
 import { progressTeller } from './progress-teller';
+import type { ModelStats } from './stats-types';
 import type { TextService } from './text/types';
-import type { Logger, ModelStats } from './types';
+import type { Logger } from './types';
 
 export interface AdapterTableParts {
   /** The model's name for the text workers, and its number in the engine worker. */

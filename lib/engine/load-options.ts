@@ -1,4 +1,6 @@
+import { join } from 'node:path';
 import { DIALECT_NAMES, type DialectName } from '../chat/dialects/dialect';
+import { cacheFolder } from '../model/source/cache-folders';
 import type { KvDtype } from '../native/abi';
 import type { LoadProgress, WeightCacheOptions } from './load-types';
 import {
@@ -123,12 +125,16 @@ const LOAD_OPTIONS = {
   weightCache,
   chatTemplate: text(1, 2 ** 20),
   speculation: anything,
+  autotune: boolean,
   chatDialect: oneOf<DialectName | 'none'>(...DIALECT_NAMES, 'none'),
   onProgress: callback,
   signal: abortSignal,
 };
 
 const KV_OPTIONS = { dtype: oneOf<KvDtype>('bf16', 'f32', 'int8'), memory: memorySize, prefixCache: boolean };
+
+const autotunesByEnvironment = (): boolean =>
+  !/^(0|off|no|false)$/i.test(process.env.OPEN_AUTOGLM_AUTOTUNE ?? '');
 
 export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadOptions {
   const options = parseObject('options', typeof source === 'string' ? { source } : source, LOAD_OPTIONS);
@@ -154,6 +160,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
       maxStepTokens,
       weightCache: parseWeightCache(options.weightCache ?? true),
       maxChunkTokens: options.maxChunkTokens ?? Math.max(16, Math.floor(maxStepTokens / 2)),
+      tuningFolder: (options.autotune ?? autotunesByEnvironment()) ? join(cacheFolder(), 'tuning') : null,
     },
   };
 }

@@ -4,9 +4,10 @@ import { EngineThread } from './engine-thread';
 import { type EngineSettings, type ParsedLoadOptions, parseLoadOptions } from './load-options';
 import type { LocalModel } from './local-model';
 import { loadAborted, loadLocalModel } from './model-load';
+import type { EngineStats, ModelStats } from './stats-types';
 import { TextWorkers } from './text/text-workers';
 import type { TextService } from './text/types';
-import type { BinaryInfo, Engine, EngineStats, LoadModelOptions, Logger, Model, ModelStats } from './types';
+import type { BinaryInfo, Engine, LoadModelOptions, Logger, Model } from './types';
 
 /** Engines that were dropped without being closed: their threads and memory go with them. */
 const dropped = new FinalizationRegistry<() => void>((close) => close());

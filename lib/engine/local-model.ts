@@ -28,6 +28,7 @@ import { PooledTasks } from './requests/pooled-tasks';
 import type { RequestTable } from './requests/request-table';
 import { TokenSpeller } from './requests/token-speller';
 import { NO_TOOLS, type ParsedTools, parseTools, toTemplateTool } from './requests/tool-options';
+import type { ModelStats } from './stats-types';
 import type { LoadedText, TextService } from './text/types';
 import type {
   ChatMessage,
@@ -39,7 +40,6 @@ import type {
   LogitsOptions,
   Model,
   ModelInfo,
-  ModelStats,
   RerankResult,
   ScoreOptions,
   TokenizeOptions,

@@ -3,6 +3,7 @@ import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout, KvDtype } from '../native/abi';
 import type { Adapter, LoadAdapterOptions, LoadProgress, WeightCacheOptions } from './load-types';
 import type { Speculation } from './speculation-types';
+import type { EngineStats, ModelStats } from './stats-types';
 
 export type { ToolCall, ToolDefinition };
 export type ChatDialect = DialectName;
@@ -70,6 +71,11 @@ export interface LoadModelOptions {
   readonly maxChunkTokens?: number;
   /** For requests that do not say otherwise. Default `off`. */
   readonly speculation?: Speculation;
+  /**
+   * Finds out, while steps run, how their work is best cut for the threads, and keeps that for later loads. Results do not
+   * depend on it. Default true, or false with OPEN_AUTOGLM_AUTOTUNE=0.
+   */
+  readonly autotune?: boolean;
   /** Forbids the network; also set by HF_HUB_OFFLINE=1. */
   readonly offline?: boolean;
   /** Template to use instead of the checkpoint's (Jinja). */
@@ -311,33 +317,6 @@ export interface ModelInfo {
   readonly eosTokens: readonly number[];
   /** What was passed over in the files, e.g. a tokenizer that is absent. */
   readonly warnings: readonly Warning[];
-}
-
-export interface ModelStats {
-  readonly numRunning: number;
-  readonly numWaiting: number;
-  readonly numQueuedTokens: number;
-  readonly numFreePages: number;
-  readonly numCachedPages: number;
-  readonly numPages: number;
-  readonly numPreemptions: number;
-  readonly prefixQueryTokens: number;
-  readonly prefixHitTokens: number;
-  readonly promptTokens: number;
-  readonly generatedTokens: number;
-  /** Tokens guessed by speculation, and how many of them were right. */
-  readonly draftedTokens: number;
-  readonly acceptedTokens: number;
-  readonly steps: number;
-  /** Milliseconds since a step last finished; null before the first. */
-  readonly lastStepAgeMs: number | null;
-  /** Loaded adapters, with the requests that use each, waiting ones included. */
-  readonly adapters: readonly { readonly name: string; readonly numRequests: number }[];
-}
-
-export interface EngineStats {
-  readonly threads: number;
-  readonly models: Readonly<Record<string, ModelStats>>;
 }
 
 export interface TokenizeOptions {

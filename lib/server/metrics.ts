@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Engine, GenerateResult, ModelStats } from '../engine/types';
+import type { ModelStats } from '../engine/stats-types';
+import type { Engine, GenerateResult } from '../engine/types';
 
 /**
  * The server's metrics. Each engine metric exists twice: `open_autoglm_*` is ours, and a `vllm:` alias under the name

@@ -1,13 +1,12 @@
+import type { EngineStats, ModelStats } from '../../lib/engine/stats-types';
 import type {
   ChatMessage,
   Engine,
-  EngineStats,
   GenerateEvent,
   GenerateOptions,
   GenerateResult,
   Generation,
   Model,
-  ModelStats,
   TokenLogprob,
   Usage,
 } from '../../lib/engine/types';
@@ -132,6 +131,7 @@ export class ScriptedModel implements Model {
       acceptedTokens: 6,
       steps: 12,
       lastStepAgeMs: 5,
+      tuning: null,
       adapters: [],
     };
   }

@@ -1,8 +1,8 @@
 import { AutoglmError, serializeError } from '../../errors';
-import type { EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
+import type { ModelHandle } from '../../native/addon';
 import { loadAddon } from '../../native/loader';
 import { Scheduler } from '../../scheduler/scheduler';
-import { loadModel } from './model-loading';
+import { loadModel, type NativeEngine } from './model-loading';
 import { ModelRunner } from './model-runner';
 import type { PackedWeights } from './packed-weights';
 import type { EngineAnswers, EngineCommand, EngineReport, LoadCommand } from './protocol';
@@ -14,10 +14,8 @@ type Post = (report: EngineReport, transfer?: ArrayBuffer[]) => void;
  * arrive; nothing here blocks, so a step callback is never late.
  */
 export class EngineHost {
-  readonly #addon: NativeAddon;
-  readonly #engine: EngineHandle;
+  readonly #engine: NativeEngine;
   readonly #post: Post;
-  readonly #numThreads: number;
   readonly #runners = new Map<number, ModelRunner>();
   readonly #runnersByHandle = new Map<ModelHandle, ModelRunner>();
   readonly #packedWeights = new Map<number, PackedWeights>();
@@ -27,10 +25,8 @@ export class EngineHost {
   constructor(threads: number | null, post: Post) {
     const { addon, path, candidates, isa, cpu } = loadAddon();
     const numThreads = threads ?? cpu.numCores;
-    this.#addon = addon;
-    this.#numThreads = numThreads;
     this.#post = post;
-    this.#engine = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
+    const handle = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
       try {
         this.#runnersByHandle.get(model)?.stepFinished(slot);
       } catch (error) {
@@ -40,6 +36,7 @@ export class EngineHost {
         });
       }
     });
+    this.#engine = { addon, handle, cpu, threads: numThreads };
     post({
       type: 'started',
       threads: numThreads,
@@ -92,24 +89,25 @@ export class EngineHost {
     const tellProgress = (loaded: number, total: number): void =>
       this.#post({ type: 'loadProgress', model, loaded, total });
     try {
-      const loaded = await loadModel(this.#addon, this.#engine, command, tellProgress);
+      const loaded = await loadModel(this.#engine, command, tellProgress);
       if (this.#isClosed) throw new AutoglmError('engine_closed', 'the engine is closed');
-      const { handle, plans, results, ropeSwitchLength, packedWeights } = loaded;
+      const { handle, plans, results, ropeSwitchLength, packedWeights, tuning } = loaded;
       const core = new Scheduler(loaded.scheduler);
       const runner = new ModelRunner(model, {
-        addon: this.#addon,
+        addon: this.#engine.addon,
         handle,
         core,
         ropeSwitchLength,
         plans,
         results,
+        tuning,
         post: this.#post,
       });
       this.#runners.set(model, runner);
       this.#runnersByHandle.set(handle, runner);
       this.#post({ type: 'loaded', model, summary: loaded.summary });
       this.#packedWeights.set(model, packedWeights);
-      packedWeights.keep(this.#addon, handle, this.#numThreads, (record) =>
+      packedWeights.keep(this.#engine.addon, handle, this.#engine.threads, (record) =>
         this.#post({ type: 'log', record }),
       );
     } catch (error) {
@@ -147,7 +145,7 @@ export class EngineHost {
   async #close(): Promise<null> {
     this.#isClosed = true;
     await Promise.all([...this.#runners.keys()].map((model) => this.#closeModel(model)));
-    await this.#addon.closeEngine(this.#engine);
+    await this.#engine.addon.closeEngine(this.#engine.handle);
     return null;
   }
 }

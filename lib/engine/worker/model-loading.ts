@@ -3,18 +3,21 @@ import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
 import { estimateMemory } from '../../model/memory-estimate';
 import type { ComputeLayout } from '../../native/abi';
-import type { EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
+import type { CpuDescription, EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
 import { isBidirectional } from '../../native/decoder-spec';
 import { fromNativeError } from '../../native/native-error';
 import { monotonicMs } from '../clock';
 import type { DecoderMessage } from '../text/types';
+import type { Warning } from '../types';
 import { freeMemory } from './free-memory';
 import { sizeKvCache } from './kv-sizing';
 import { PackedWeights } from './packed-weights';
 import { planCapacity, schedulerConfig } from './plan-capacity';
 import { PlanBuffer } from './plan-writer';
-import type { LoadCommand, LoadSummary } from './protocol';
+import type { LoadCommand, LoadSettings, LoadSummary } from './protocol';
 import { ResultBuffer } from './step-result';
+import type { ModelTuning } from './tuning/model-tuning';
+import { openTuning, type TunedModel } from './tuning/open-tuning';
 
 type DecoderParts = Extract<DecoderMessage, { type: 'decoder' }>;
 
@@ -30,15 +33,25 @@ export interface LoadedModel {
   readonly ropeSwitchLength: number | null;
   readonly summary: LoadSummary;
   readonly packedWeights: PackedWeights;
+  /** Null for no tuning. */
+  readonly tuning: ModelTuning | null;
+}
+
+/** An engine of the addon, and what its kernels run on. */
+export interface NativeEngine {
+  readonly addon: NativeAddon;
+  readonly handle: EngineHandle;
+  readonly cpu: CpuDescription;
+  readonly threads: number;
 }
 
 /** Reads the weights into native memory. Rejects with nothing left behind. */
 export async function loadModel(
-  addon: NativeAddon,
-  engine: EngineHandle,
+  engine: NativeEngine,
   { path, port, settings, cancel }: Pick<LoadCommand, 'path' | 'port' | 'settings' | 'cancel'>,
   onProgress: (loaded: number, total: number) => void,
 ): Promise<LoadedModel> {
+  const { addon } = engine;
   const decoder = await receiveDecoder(port);
   const { spec, files, tensors } = decoder;
   const { precision, kvDtype, maxStepTokens } = settings;
@@ -59,7 +72,7 @@ export async function loadModel(
   const packed = await packedWeights.find(decoder);
   const handle = await addon
     .loadModel(
-      engine,
+      engine.handle,
       {
         spec,
         files,
@@ -81,6 +94,7 @@ export async function loadModel(
     });
   const memory = addon.modelMemory(handle);
   packedWeights.loaded(addon.weightsOrigin(handle));
+  const { tuning, warnings } = await tuningOf(engine, settings, { spec, ...memory });
   const summary: LoadSummary = {
     contextLength: sizing.contextLength,
     vocabSize: spec.vocabSize,
@@ -92,10 +106,25 @@ export async function loadModel(
     numPages: sizing.numPages,
     layouts: countLayouts(memory.layouts),
     isFromCache: packedWeights.isUsed,
-    warnings: packedWeights.warnings,
+    warnings: [...packedWeights.warnings, ...warnings],
   };
   const { ropeSwitchLength } = spec;
-  return { handle, plans, results, scheduler, ropeSwitchLength, summary, packedWeights };
+  return { handle, plans, results, scheduler, ropeSwitchLength, summary, packedWeights, tuning };
+}
+
+async function tuningOf(
+  { cpu, threads }: NativeEngine,
+  { tuningFolder, precision, kvDtype }: LoadSettings,
+  { spec, layouts }: Pick<TunedModel, 'spec' | 'layouts'>,
+): Promise<{ readonly tuning: ModelTuning | null; readonly warnings: readonly Warning[] }> {
+  if (tuningFolder === null) return { tuning: null, warnings: [] };
+  const { tuning, warnings } = await openTuning(tuningFolder, cpu, threads, {
+    spec,
+    layouts,
+    precision,
+    kvDtype,
+  });
+  return { tuning, warnings: warnings.map((message) => ({ code: 'tuning_ignored', message })) };
 }
 
 /** The text worker posts one message and closes its end, so a close without a message means that it died. */

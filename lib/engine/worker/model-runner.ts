@@ -11,12 +11,14 @@ import type { PlanBuffer } from './plan-writer';
 import type { EngineReport, RequestMessage, RequestSettings, RunnerStats } from './protocol';
 import { prefixSalt, ropeTableOf } from './rope-choice';
 import type { ResultBuffer } from './step-result';
+import type { ChosenCut, ModelTuning } from './tuning/model-tuning';
 
 type Slot = 0 | 1;
 
 interface SubmittedStep {
   readonly slot: Slot;
   readonly plan: StepPlan;
+  readonly cut: ChosenCut | null;
 }
 
 interface RunningRequest {
@@ -41,6 +43,8 @@ export interface ModelRunnerParts {
   readonly ropeSwitchLength: number | null;
   readonly plans: readonly [PlanBuffer, PlanBuffer];
   readonly results: readonly [ResultBuffer, ResultBuffer];
+  /** Null for no tuning. */
+  readonly tuning: ModelTuning | null;
   readonly post: (report: EngineReport, transfer: ArrayBuffer[]) => void;
 }
 
@@ -147,7 +151,7 @@ export class ModelRunner {
     }
     const result = this.#parts.results[slot];
     const kept = this.#numLogprobRequests > 0 ? result.copy() : null;
-    this.#apply(step.plan, result);
+    this.#apply(step, result);
     this.#failUnsubmitted();
     this.#fill();
     this.#report(kept);
@@ -181,6 +185,7 @@ export class ModelRunner {
       promptTokens: this.#promptTokens,
       generatedTokens: this.#generatedTokens,
       lastStepAgeMs: this.#lastStepAt === null ? null : monotonicMs() - this.#lastStepAt,
+      tuning: this.#parts.tuning?.stats() ?? null,
       adapterRequests: this.#adapters.numRequests,
     };
   }
@@ -192,6 +197,7 @@ export class ModelRunner {
     clearTimeout(this.#deadline?.timer);
     await this.#parts.addon.closeModel(this.#parts.handle);
     this.#requests.clear();
+    await this.#parts.tuning?.close();
   }
 
   #prepareOutput(request: RequestMessage): Float32Array | null {
@@ -219,21 +225,22 @@ export class ModelRunner {
   }
 
   #fill(): void {
-    const { addon, core, handle, plans } = this.#parts;
+    const { addon, core, handle, plans, tuning } = this.#parts;
     core.now = monotonicMs();
     while (this.#inFlight.length < Limits.queueDepth && this.#unsubmitted === null) {
       const plan = core.schedule();
       if (plan === null) return;
       const slot = this.#nextSlot;
+      const cut = tuning?.choose(numPositions(plan)) ?? null;
       try {
-        plans[slot].write(plan, (id) => this.#admitted(id));
+        plans[slot].write(plan, cut?.cut ?? null, (id) => this.#admitted(id));
         addon.submitStep(handle, slot);
       } catch (error) {
         this.#unsubmitted = { step: plan.step, message: fromNativeError(error).message };
         this.#failUnsubmitted();
         continue;
       }
-      this.#inFlight.push({ slot, plan });
+      this.#inFlight.push({ slot, plan, cut });
       this.#nextSlot = slot === 0 ? 1 : 0;
     }
   }
@@ -253,7 +260,7 @@ export class ModelRunner {
     return request;
   }
 
-  #apply(plan: StepPlan, result: ResultBuffer): void {
+  #apply({ plan, cut }: SubmittedStep, result: ResultBuffer): void {
     const { core } = this.#parts;
     core.now = monotonicMs();
     this.#lastStepAt = core.now;
@@ -262,6 +269,10 @@ export class ModelRunner {
       return;
     }
     core.apply(result.read(plan));
+    if (cut !== null) {
+      const size = { numPositions: numPositions(plan), numEntries: plan.entries.length };
+      this.#parts.tuning?.record(cut, size, result.elapsedMicros);
+    }
   }
 
   #report(kept: ResultBuffer | null): void {
@@ -342,6 +353,8 @@ export class ModelRunner {
     this.#deadline = { at, timer };
   }
 }
+
+const numPositions = (plan: StepPlan): number => plan.entries.reduce((sum, { count }) => sum + count, 0);
 
 /** Longer timers fire at once in Node; the runner looks again when this one fires. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -2,6 +2,7 @@ import { AutoglmError } from '../../errors';
 import { Admission, Entry, EntryFlags, PageUpdate, PlanHeader } from '../../native/abi';
 import type { PlanAdmission, StepPlan } from '../../scheduler/types';
 import type { RequestSettings } from './protocol';
+import type { StepCut } from './tuning/step-cut';
 
 /** What an admission record says of a request beyond the scheduler's plan. */
 export interface AdmittedRequest {
@@ -26,11 +27,13 @@ export class PlanBuffer {
     this.#floats = new Float32Array(memory);
   }
 
-  /** Layout: native/base/step_records.def. */
-  write(plan: StepPlan, requestOf: (id: number) => AdmittedRequest): void {
+  /** Layout: native/base/step_records.def. Without a cut the work is cut as it suits most machines. */
+  write(plan: StepPlan, cut: StepCut | null, requestOf: (id: number) => AdmittedRequest): void {
     const { words } = this;
     let at: number = PlanHeader.numWords;
     words[PlanHeader.step] = plan.step;
+    words[PlanHeader.numThreads] = cut?.numThreads ?? 0;
+    words[PlanHeader.chunkPercent] = cut?.chunkPercent ?? 0;
     words[PlanHeader.numAdmissions] = plan.admissions.length;
     words[PlanHeader.admissionsOffset] = at;
     for (const admission of plan.admissions)

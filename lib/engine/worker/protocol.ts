@@ -2,7 +2,8 @@ import type { MessagePort } from 'node:worker_threads';
 import type { SerializedError } from '../../errors';
 import type { ComputeLayout, KvDtype } from '../../native/abi';
 import type { NativeAdapter, NativeAdapterRequest } from '../../native/addon';
-import type { BinaryInfo, LogRecord, ModelStats, Warning } from '../types';
+import type { ModelStats } from '../stats-types';
+import type { BinaryInfo, LogRecord, Warning } from '../types';
 
 /** What the engine worker is started with. */
 export interface EngineWorkerData {
@@ -79,6 +80,8 @@ export interface LoadSettings {
   readonly maxQueuedRequests: number;
   readonly maxStepTokens: number;
   readonly maxChunkTokens: number;
+  /** Where tuning results are kept; null for no tuning. */
+  readonly tuningFolder: string | null;
   /** Null for none. */
   readonly weightCache: WeightCacheSettings | null;
 }

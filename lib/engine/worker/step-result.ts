@@ -45,6 +45,11 @@ export class ResultBuffer {
     return this.#word(ResultHeader.errorCode);
   }
 
+  /** How long the step took, from its plan's first word to here. */
+  get elapsedMicros(): number {
+    return this.#word(ResultHeader.elapsedMicros);
+  }
+
   /** The result of the step that `plan` described. Its entries hold until the next call. */
   read(plan: StepPlan): StepResult {
     const entries = this.#entries;

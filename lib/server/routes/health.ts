@@ -1,4 +1,5 @@
-import type { Engine, ModelStats } from '../../engine/types';
+import type { ModelStats } from '../../engine/stats-types';
+import type { Engine } from '../../engine/types';
 import { AutoglmError } from '../../errors';
 import type { CallRegistry } from '../call';
 import type { ServerLimits } from '../options';

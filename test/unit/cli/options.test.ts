@@ -36,6 +36,7 @@ test('flags become the options of the library', () => {
     '9',
     '--speculation',
     'prompt-lookup:5',
+    '--no-autotune',
     '--offline',
   );
   expect(engineOptions(flags)).toEqual({ threads: 3 });
@@ -46,6 +47,7 @@ test('flags become the options of the library', () => {
     precision: 'exact',
     maxConcurrency: 9,
     speculation: { mode: 'prompt-lookup', maxTokens: 5 },
+    autotune: false,
     offline: true,
   });
 });

@@ -1,6 +1,8 @@
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseEngineOptions, parseLoadOptions } from '../../../lib/engine/load-options';
 import type { EngineOptions, LoadModelOptions } from '../../../lib/engine/types';
+import { cacheFolder } from '../../../lib/model/source/cache-folders';
 
 const invalid = (message: RegExp) =>
   expect.objectContaining({ code: 'invalid_parameter', message: expect.stringMatching(message) });
@@ -18,6 +20,7 @@ describe('options of loadModel', () => {
       maxStepTokens: 512,
       maxChunkTokens: 256,
       weightCache: { maxBytes: 32 * 2 ** 30, isShared: false, write: 'auto' },
+      tuningFolder: null,
     });
     const { settings } = parseLoadOptions({
       source: 'x',
@@ -38,6 +41,26 @@ describe('options of loadModel', () => {
     });
     expect(given.settings).toMatchObject({ kvDtype: 'bf16', prefixCache: false });
     expect(parseLoadOptions({ source: 'x', kvCache: { dtype: 'int8' } }).settings.kvDtype).toBe('int8');
+  });
+
+  test.each([
+    [undefined, undefined, true],
+    [undefined, '1', true],
+    [undefined, '0', false],
+    [undefined, 'OFF', false],
+    [true, '0', true],
+    [false, '1', false],
+  ])('tune as the option says, else the environment: %s, %s', (autotune, setting, expected) => {
+    const before = process.env.OPEN_AUTOGLM_AUTOTUNE;
+    try {
+      if (setting === undefined) delete process.env.OPEN_AUTOGLM_AUTOTUNE;
+      else process.env.OPEN_AUTOGLM_AUTOTUNE = setting;
+      const options = autotune === undefined ? { source: 'x' } : { source: 'x', autotune };
+      const { tuningFolder } = parseLoadOptions(options).settings;
+      expect(tuningFolder).toBe(expected ? join(cacheFolder(), 'tuning') : null);
+    } finally {
+      process.env.OPEN_AUTOGLM_AUTOTUNE = before;
+    }
   });
 
   test.each([

@@ -82,7 +82,7 @@ const float = (words: Int32Array, index: number): number =>
 describe('a step plan in shared memory', () => {
   test('holds each record where the header says, with everything native needs of a request', () => {
     const buffer = new PlanBuffer(256);
-    buffer.write(plan, requestOf);
+    buffer.write(plan, null, requestOf);
     const { words } = buffer;
     expect(words.buffer).toBeInstanceOf(SharedArrayBuffer);
     expect(words[PlanHeader.step]).toBe(12);
@@ -126,7 +126,7 @@ describe('a step plan in shared memory', () => {
 
   test('holds entries and page updates, and says where it ends', () => {
     const buffer = new PlanBuffer(256);
-    buffer.write(plan, requestOf);
+    buffer.write(plan, null, requestOf);
     const { words } = buffer;
     const entries = words[PlanHeader.entriesOffset] as number;
     expect(words[PlanHeader.numEntries]).toBe(2);
@@ -143,15 +143,25 @@ describe('a step plan in shared memory', () => {
     expect(words[PlanHeader.totalWords]).toBe(drafts + 2);
   });
 
+  test('says how to cut the work, or leaves it to native', () => {
+    const buffer = new PlanBuffer(256);
+    buffer.write(plan, { numThreads: 3, chunkPercent: 200 }, requestOf);
+    expect(buffer.words[PlanHeader.numThreads]).toBe(3);
+    expect(buffer.words[PlanHeader.chunkPercent]).toBe(200);
+    buffer.write(plan, null, requestOf);
+    expect(buffer.words[PlanHeader.numThreads]).toBe(0);
+    expect(buffer.words[PlanHeader.chunkPercent]).toBe(0);
+  });
+
   test('that does not fit is refused with both sizes, wherever it ends', () => {
     const needed = (() => {
       const buffer = new PlanBuffer(256);
-      buffer.write(plan, requestOf);
+      buffer.write(plan, null, requestOf);
       return buffer.words[PlanHeader.totalWords] as number;
     })();
-    new PlanBuffer(needed).write(plan, requestOf);
+    new PlanBuffer(needed).write(plan, null, requestOf);
     for (const numWords of [needed - 1, needed - 12, 60, 20]) {
-      expect(() => new PlanBuffer(numWords).write(plan, requestOf)).toThrow(
+      expect(() => new PlanBuffer(numWords).write(plan, null, requestOf)).toThrow(
         expect.objectContaining({ code: 'internal', message: expect.stringContaining(`holds ${numWords}`) }),
       );
     }
