@@ -3,7 +3,7 @@
 //   npm test -- --only=unit,style names of steps below
 // A step that fails does not stop the others; the command fails in the end.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { ensureInstalled } from './installed.mjs';
 import { bin, root, run } from './run.mjs';
 
@@ -51,26 +51,50 @@ function failuresOfFile(file) {
 /** Builds test/native with the given sanitizers and runs the executables that `matches` names. */
 function googleTest(step, sanitize, matches, env = {}) {
   const folder = join(root, 'build-cmake', `tests${sanitize === '' ? '' : `-${sanitize.replace(',', '-')}`}`);
-  const configure = [
-    '-S',
-    root,
-    '-B',
-    folder,
-    '-G',
-    'Ninja',
-    '-DAUTOGLM_TESTS=ON',
-    `-DAUTOGLM_SANITIZE=${sanitize}`,
-  ];
+  buildAndRunTests(step, folder, [`-DAUTOGLM_SANITIZE=${sanitize}`], matches, { env });
+}
+
+/** Runs the kernels of 64-bit ARM: compiled here, for the processor that qemu-user plays. */
+function arm64Test(step) {
+  const missing = ['aarch64-linux-gnu-g++', 'qemu-aarch64'].filter((name) => !isInstalled(name));
+  if (!existsSync('/usr/src/googletest')) missing.push('/usr/src/googletest');
+  if (missing.length > 0) {
+    process.stdout.write(`skipped: not installed: ${missing.join(', ')}\n`);
+    return count(step, { skipped: 1 });
+  }
+  const toolchain = join(root, 'scripts', 'aarch64-linux-gnu.cmake');
+  buildAndRunTests(
+    step,
+    join(root, 'build-cmake', 'tests-arm64'),
+    [`-DCMAKE_TOOLCHAIN_FILE=${toolchain}`],
+    /_tests$/,
+    {
+      runner: ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu'],
+      filter: '*/neon*:CpuInfo.*:Half.*:MachineCode.*',
+    },
+  );
+}
+
+function isInstalled(program) {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));
+}
+
+/** `runner` is what starts a program of another processor, `filter` a choice of tests. */
+function buildAndRunTests(step, folder, options, matches, { env = {}, runner = [], filter = '*' }) {
+  const configure = ['-S', root, '-B', folder, '-G', 'Ninja', '-DAUTOGLM_TESTS=ON', ...options];
   if (!check(`${step} (build)`, 'cmake', configure)) return;
   if (!check(`${step} (build)`, 'cmake', ['--build', folder, '--parallel', '2'])) return;
   for (const name of readdirSync(join(folder, 'test', 'native')).filter((file) => matches.test(file))) {
     const file = join(results, `${step}-${name}.json`);
     const program = join(folder, 'test', 'native', name);
-    const { status, stdout, stderr } = run(program, ['--gtest_brief=1', `--gtest_output=json:${file}`], {
-      allowFailure: true,
-      quiet: true,
-      env,
-    });
+    const [command, ...args] = [
+      ...runner,
+      program,
+      '--gtest_brief=1',
+      `--gtest_filter=${filter}`,
+      `--gtest_output=json:${file}`,
+    ];
+    const { status, stdout, stderr } = run(command, args, { allowFailure: true, quiet: true, env });
     process.stdout.write(stdout);
     process.stdout.write(stderr);
     const details = [stdout.slice(-4_000), stderr.slice(0, 8_000)]; // a sanitizer says first what matters
@@ -107,6 +131,7 @@ const steps = {
   server: () => vitest('server', ['test/server']),
   package: () => vitest('package', ['test/package']),
   native: () => googleTest('native', '', /_tests$/),
+  arm64: () => arm64Test('arm64'),
   asan: () => {
     googleTest('asan', 'address,undefined', /_tests$/, { UBSAN_OPTIONS: 'halt_on_error=1' });
     if (check('asan addon (build)', ...node('build-native.mjs', '--sanitize=address,undefined'))) {

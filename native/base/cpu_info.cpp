@@ -12,13 +12,20 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 #include "base/error.h"
 
 namespace autoglm {
 namespace {
 
-constexpr std::string_view kIsaNames[] = {"plain", "avx2", "avx512"};
+constexpr std::string_view kIsaNames[] = {"plain",       "avx2", "avx_vnni", "avx512",
+                                          "avx512_bf16", "neon", "neon_i8mm"};
 
 std::optional<int64_t> parse_number(std::string_view text) {
   int64_t value = 0;
@@ -57,7 +64,11 @@ std::vector<Isa> probe_isas() {
   const bool has_avx512 =
       has_bit(ebx, 16) && has_bit(ebx, 17) && has_bit(ebx, 30) && has_bit(ebx, 31);  // F DQ BW VL
   const bool has_vnni = has_bit(ecx, 11);
-  if (has_avx512 && has_vnni && (state & kZmmState) == kZmmState) isas.insert(isas.begin(), Isa::avx512);
+  const bool has_zmm = has_avx512 && has_vnni && (state & kZmmState) == kZmmState;
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0) eax = 0;
+  if (has_bit(eax, 4)) isas.insert(isas.begin(), Isa::avx_vnni);
+  if (has_zmm) isas.insert(isas.begin(), Isa::avx512);
+  if (has_zmm && has_bit(eax, 5)) isas.insert(isas.begin(), Isa::avx512_bf16);
   return isas;
 }
 
@@ -74,6 +85,32 @@ std::string probe_model() {
   const size_t last = name.find_last_not_of(' ');
   return first == std::string::npos ? "" : name.substr(first, last - first + 1);
 }
+#elif defined(__aarch64__)
+#if defined(__APPLE__)
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof(value);
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dot_products() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_matrix_products() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(__linux__)
+// Bits of the kernel's arch/arm64/include/uapi/asm/hwcap.h: older C libraries do not name them all.
+bool has_dot_products() { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
+bool has_matrix_products() { return (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
+#else
+bool has_dot_products() { return false; }
+bool has_matrix_products() { return false; }
+#endif
+
+std::vector<Isa> probe_isas() {
+  std::vector<Isa> isas = {Isa::plain};
+  if (!has_dot_products()) return isas;
+  isas.insert(isas.begin(), Isa::neon);
+  if (has_matrix_products()) isas.insert(isas.begin(), Isa::neon_i8mm);
+  return isas;
+}
+std::string probe_model() { return ""; }
 #else
 std::vector<Isa> probe_isas() { return {Isa::plain}; }
 std::string probe_model() { return ""; }

@@ -8,10 +8,10 @@
 
 namespace autoglm {
 
-// Ascending: a processor that runs one runs all before it.
-enum class Isa : uint8_t { plain, avx2, avx512 };
+// A processor runs those of its family only, and prefers the later ones.
+enum class Isa : uint8_t { plain, avx2, avx_vnni, avx512, avx512_bf16, neon, neon_i8mm };
 
-// "plain", "avx2", "avx512".
+// The same words: "avx2", "avx512_bf16".
 std::string_view name_of(Isa isa);
 
 struct CpuInfo {

@@ -139,6 +139,7 @@ struct Avx2Matmul : Avx2 {
         for (int v = 0; v < kVectors; ++v) {
           const Int dot = widen(_mm256_maddubs_epi16(magnitude[v], _mm256_sign_epi8(activation, weight[v])));
           dots[r][v] = quad == 0 ? dot : _mm256_add_epi32(dots[r][v], dot);
+          asm volatile("" : "+x"(dots[r][v]));  // as in dot_nibbles
         }
       }
     }
@@ -177,6 +178,7 @@ struct Avx2Matmul : Avx2 {
                                              _mm256_maddubs_epi16(second_weight[v], second));
           const Int dot = widen(pairs);
           dots[r][v] = octet == kFirstOctet ? dot : _mm256_add_epi32(dots[r][v], dot);
+          asm volatile("" : "+x"(dots[r][v]));  // as in dot_nibbles
         }
       }
     }

@@ -66,7 +66,12 @@ const KernelTable* kernels_of(Isa isa);
 const KernelTable* kernels_plain();
 #if defined(__x86_64__)
 const KernelTable* kernels_avx2();
+const KernelTable* kernels_avx_vnni();
 const KernelTable* kernels_avx512();
+const KernelTable* kernels_avx512_bf16();
+#elif defined(__aarch64__)
+const KernelTable* kernels_neon();
+const KernelTable* kernels_neon_i8mm();
 #endif
 
 }  // namespace autoglm::cpu

@@ -250,7 +250,7 @@ TEST_P(ExpertOps, GroupedProductsEqualFloat64SumsAndSingleProducts) {
           for (int64_t col = 0; col < product.out.num_cols; ++col) {
             double sum = 0, magnitude = 0;
             for (int64_t j = 0; j < kCols; ++j) {
-              double x = product.in.row(row)[j];
+              double x = GetParam().float_input(product.weights, product.in.row(row)[j]);
               if (product.weights.takes_int8()) {
                 const int64_t at = row * kCols + j;
                 x = double{product.quantized.groups[at / 32].scale} * product.quantized.values[at];

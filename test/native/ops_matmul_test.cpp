@@ -59,9 +59,9 @@ class Product {
   }
 
   // The activation as the product sees it.
-  double activation(int64_t row, int64_t col) const {
-    if (!quantized.is_present()) return in[row * shape_.k + col];
+  double activation(const BackEnd& back_end, int64_t row, int64_t col) const {
     const int64_t index = row * shape_.k + col;
+    if (!quantized.is_present()) return back_end.float_input(weights.matrix, in[index]);
     return double{quantized.groups[index / 32].scale} * quantized.values[index];
   }
 
@@ -83,12 +83,14 @@ double tolerance(double magnitude, int64_t k, bool has_rounded_scales) {
   return magnitude * (static_cast<double>(k + 4) * 0x1p-24 + (has_rounded_scales ? 0x1p-11 : 0));
 }
 
-void expect_product(Product& product, Shape shape, bool has_epilogue, float scale, bool has_rounded_scales) {
+void expect_product(const BackEnd& back_end, Product& product, Shape shape, bool has_epilogue, float scale,
+                    bool has_rounded_scales) {
   for (int64_t row = 0; row < shape.num_rows; ++row) {
     for (int64_t i = 0; i < shape.n; ++i) {
       double sum = 0, magnitude = 0;
       for (int64_t col = 0; col < shape.k; ++col) {
-        const double term = double{product.weights.values[i * shape.k + col]} * product.activation(row, col);
+        const double term =
+            double{product.weights.values[i * shape.k + col]} * product.activation(back_end, row, col);
         sum += term;
         magnitude += std::fabs(term);
       }
@@ -138,7 +140,7 @@ TEST_P(Matmul, EqualsTheFloat64SumForEveryFormatAndShape) {
         }
         matmul(execution, params);
         const bool has_rounded_scales = precision == Precision::fast && info.exact_scales == ScaleType::f32;
-        expect_product(product, shape, has_epilogue, params.scale, has_rounded_scales);
+        expect_product(GetParam(), product, shape, has_epilogue, params.scale, has_rounded_scales);
         if (testing::Test::HasFatalFailure()) return;
       }
     }
@@ -161,7 +163,7 @@ TEST_P(Matmul, EqualsTheFloat64SumForEveryPackedFormat) {
         Product product(random, random_group_weights(random, format, precision, shape.n, shape.k), shape);
         product.quantize(execution);
         matmul(execution, product.params());
-        expect_product(product, shape, false, 1, format.has_min);
+        expect_product(GetParam(), product, shape, false, 1, format.has_min);
         if (testing::Test::HasFatalFailure()) return;
       }
     }
@@ -195,7 +197,7 @@ TEST_P(Matmul, HoldsTheLargestSums) {
       }
       product.quantize(execution);
       matmul(execution, product.params());
-      expect_product(product, shape, false, 1, false);
+      expect_product(GetParam(), product, shape, false, 1, false);
       if (testing::Test::HasFatalFailure()) return;
     }
   }

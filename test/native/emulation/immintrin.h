@@ -19,6 +19,12 @@ struct __m256i {
 struct __m128i {
   int8_t lane[16];
 };
+struct __m512bh {
+  uint16_t lane[32];
+};
+struct __m256bh {
+  uint16_t lane[16];
+};
 using __mmask16 = uint16_t;
 
 constexpr int _CMP_NLT_UQ = 5;
@@ -103,6 +109,26 @@ inline __m512 _mm512_max_ps(__m512 a, __m512 b) {
 }
 inline __m512 _mm512_min_ps(__m512 a, __m512 b) {
   return emulation::floats([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+// To the nearest bfloat16, ties to even. Subnormal floats become zero, NaNs quiet.
+inline __m256bh _mm512_cvtneps_pbh(__m512 a) {
+  __m256bh out;
+  for (int i = 0; i < 16; ++i) {
+    const auto bits = emulation::reinterpret<uint32_t>(a.lane[i]);
+    const bool is_subnormal = (bits & 0x7f800000) == 0;
+    out.lane[i] = static_cast<uint16_t>(std::isnan(a.lane[i]) ? bits >> 16 | 0x40
+                                        : is_subnormal        ? bits >> 16 & 0x8000
+                                                              : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
+  return out;
+}
+// Each lane: sum + the product of the odd numbers, then + that of the even ones.
+inline __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
+  const auto value = [](uint16_t bits) { return emulation::reinterpret<float>(uint32_t{bits} << 16); };
+  return emulation::floats([&](int i) {
+    const float odd = std::fma(value(a.lane[2 * i + 1]), value(b.lane[2 * i + 1]), sum.lane[i]);
+    return std::fma(value(a.lane[2 * i]), value(b.lane[2 * i]), odd);
+  });
 }
 inline __m512 _mm512_castsi512_ps(__m512i a) { return emulation::reinterpret<__m512>(a); }
 inline __m512i _mm512_castps_si512(__m512 a) { return emulation::reinterpret<__m512i>(a); }
