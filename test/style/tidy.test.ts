@@ -13,7 +13,8 @@ const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--excl
   .filter((file) => file !== '' && existsSync(join(root, file)));
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
 const ours = tracked.filter(
-  (file) => /^(lib|native|test|bench|scripts)\//.test(file) && /\.(ts|mjs|mts|h|cpp|def|py)$/.test(file),
+  (file) =>
+    /^(lib|native|test|bench|scripts)\//.test(file) && /\.(ts|mjs|mts|h|cpp|cu|cuh|def|py)$/.test(file),
 );
 const GENERATED = new Set(['lib/native/abi.ts']);
 
@@ -31,7 +32,7 @@ const TYPESCRIPT_ORDER = [
   'errors',
 ];
 /** Folders of native/, top first. */
-const NATIVE_ORDER = ['addon', 'runtime', 'model', 'memory', 'ops', 'quant', 'cpu', 'base'];
+const NATIVE_ORDER = ['addon', 'runtime', 'model', 'memory', 'ops', 'quant', 'cpu', 'cuda', 'base'];
 
 const layerOf = (file: string): string =>
   file
@@ -56,7 +57,9 @@ describe('the import matrix', () => {
 
   test('a native folder includes only from folders below it', () => {
     const wrong: string[] = [];
-    for (const file of tracked.filter((name) => name.startsWith('native/') && /\.(h|cpp)$/.test(name))) {
+    for (const file of tracked.filter(
+      (name) => name.startsWith('native/') && /\.(h|cpp|cu|cuh)$/.test(name),
+    )) {
       const from = NATIVE_ORDER.indexOf(file.split('/')[1] ?? '');
       expect(from, `${file} is in no known folder`).toBeGreaterThanOrEqual(0);
       for (const match of read(file).matchAll(/#include "([^"]+)"/g)) {
@@ -89,7 +92,7 @@ describe('the import matrix', () => {
     for (const file of tracked.filter((name) => /^lib\/.*\.ts$/.test(name) && !name.startsWith('lib/cli/'))) {
       if (/\bconsole\.|process\.(stdout|stderr|exit)\b/.test(read(file))) wrong.push(file);
     }
-    for (const file of tracked.filter((name) => /^native\/.*\.(h|cpp)$/.test(name))) {
+    for (const file of tracked.filter((name) => /^native\/.*\.(h|cpp|cu|cuh)$/.test(name))) {
       if (
         /\b(std::)?(abort|exit|_exit|terminate)\s*\(\s*\)|\bassert\s*\(|\bprintf\s*\(|std::c(out|err)\b/.test(
           read(file),
@@ -112,8 +115,8 @@ describe('sizes', () => {
   // A function ends at the first line that closes at its own indentation; the formatters guarantee that shape.
   test('no function of the library exceeds 70 lines', () => {
     const wrong: string[] = [];
-    for (const file of tracked.filter((name) => /^(lib|native)\/.*\.(ts|cpp|h)$/.test(name))) {
-      if (/^native\/cpu\//.test(file)) continue; // kernels: a body may take 150 lines in named sections
+    for (const file of tracked.filter((name) => /^(lib|native)\/.*\.(ts|cpp|h|cu|cuh)$/.test(name))) {
+      if (/^native\/(cpu|cuda)\//.test(file)) continue; // kernels: a body may take 150 lines in named sections
       const lines = read(file).split('\n');
       const isTypeScript = file.endsWith('.ts');
       const start = isTypeScript
