@@ -7,7 +7,13 @@ export type {
   LoadProgress,
   WeightCacheOptions,
 } from './engine/load-types';
-export type { PromptLookup, Speculation } from './engine/speculation-types';
+export type {
+  DraftModelGuessing,
+  DraftModelInfo,
+  LoadSpeculation,
+  PromptLookup,
+  Speculation,
+} from './engine/speculation-types';
 export type { EngineStats, ModelStats, TuningStats } from './engine/stats-types';
 export type {
   BinaryInfo,

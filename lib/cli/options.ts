@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Speculation } from '../engine/speculation-types';
+import type { LoadSpeculation, Speculation } from '../engine/speculation-types';
 import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
+import { AutoglmError } from '../errors';
 import type { KvDtype } from '../native/abi';
 import type { AdapterFlag } from './adapters';
 
@@ -15,6 +16,7 @@ export interface ModelFlags {
   readonly speculation?: Speculation;
   /** True unless `--no-autotune` is given. */
   readonly autotune?: boolean;
+  readonly draftModel?: string;
   readonly chatTemplate?: string;
   readonly adapter?: readonly AdapterFlag[];
   readonly offline?: boolean;
@@ -56,13 +58,34 @@ export function parseCounts(text: string): number[] {
   return text.split(',').map(parseCount);
 }
 
-/** `off`, `prompt-lookup` or `prompt-lookup:8`. */
+/** `off`, `prompt-lookup` or `draft-model`, the last two also with a number as in `prompt-lookup:8`. */
 export function parseSpeculationFlag(text: string): Speculation {
   if (text === 'off') return text;
-  const match = /^prompt-lookup(?::(.+))?$/.exec(text);
-  if (match === null) throw new InvalidArgumentError('Expected off, prompt-lookup or prompt-lookup:MOST.');
-  const [, most] = match;
-  return { mode: 'prompt-lookup', ...(most === undefined ? {} : { maxTokens: parseCount(most) }) };
+  const match = /^(prompt-lookup|draft-model)(?::(.+))?$/.exec(text);
+  if (match === null) {
+    throw new InvalidArgumentError(
+      'Expected off, prompt-lookup or draft-model, the latter two also as MODE:MOST.',
+    );
+  }
+  const [, mode, most] = match;
+  return {
+    mode: mode as 'prompt-lookup' | 'draft-model',
+    ...(most === undefined ? {} : { maxTokens: parseCount(most) }),
+  };
+}
+
+/** A draft model guesses unless it is said how else. */
+function loadSpeculation({ speculation, draftModel }: ModelFlags): LoadSpeculation | undefined {
+  if (speculation === undefined || speculation === 'off' || speculation.mode === 'prompt-lookup') {
+    if (draftModel === undefined) return speculation;
+    if (speculation === undefined) return { mode: 'draft-model', draftModel };
+    throw new AutoglmError(
+      'invalid_parameter',
+      '--draft-model goes with --speculation draft-model, or without --speculation',
+    );
+  }
+  if (draftModel !== undefined) return { ...speculation, draftModel };
+  throw new AutoglmError('invalid_parameter', '--speculation draft-model needs a --draft-model');
 }
 
 export const collect = (text: string, list: readonly string[] = []): readonly string[] => [...list, text];
@@ -93,13 +116,14 @@ export function addModelOptions(command: Command): Command {
     .option('--concurrency <n>', 'requests computed at once', parseCount)
     .option(
       '--speculation <mode>',
-      'guess tokens ahead: prompt-lookup, prompt-lookup:MOST (guesses a step), or off',
+      'guess tokens ahead: prompt-lookup, draft-model, either with :MOST (guesses a step), or off',
       parseSpeculationFlag,
     )
     .option(
       '--no-autotune',
       'do not look for faster ways to use this processor (also OPEN_AUTOGLM_AUTOTUNE=0)',
     )
+    .option('--draft-model <model>', 'a smaller model of the same vocabulary that guesses tokens ahead')
     .option('--chat-template <file>', "Jinja template to use instead of the model's own");
   return command;
 }
@@ -144,7 +168,7 @@ export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions
       contextLength: flags.context,
       precision: flags.precision,
       maxConcurrency: flags.concurrency,
-      speculation: flags.speculation,
+      speculation: loadSpeculation(flags),
       offline: flags.offline,
       autotune: flags.autotune === false ? false : undefined,
     }),

@@ -16,9 +16,9 @@ import {
   plainObject,
   text,
 } from './parameters';
-import { parseSpeculation } from './speculation-options';
+import { type LoadSpeculationSettings, parseLoadSpeculation } from './speculation-options';
 import type { EngineOptions, LoadModelOptions, Logger } from './types';
-import type { LoadSettings, SpeculationSettings, WeightCacheSettings } from './worker/protocol';
+import type { LoadSettings, WeightCacheSettings } from './worker/protocol';
 
 export interface EngineSettings {
   readonly threads: number | null;
@@ -49,14 +49,13 @@ export function parseEngineOptions(options: EngineOptions): EngineSettings {
   return { threads, logger: sparing(logger as Logger) };
 }
 
-export interface ParsedLoadOptions {
+export interface ParsedLoadOptions extends LoadSpeculationSettings {
   readonly source: string;
   readonly offline: boolean;
   readonly chatTemplate: string | null;
   readonly chatDialect: DialectName | 'none' | null;
   readonly onProgress: (progress: LoadProgress) => void;
   readonly signal: AbortSignal | null;
-  readonly speculation: SpeculationSettings | null;
   readonly settings: LoadSettings;
 }
 
@@ -146,7 +145,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
     offline: options.offline ?? false,
     chatTemplate: options.chatTemplate ?? null,
     chatDialect: options.chatDialect ?? null,
-    speculation: parseSpeculation(options.speculation ?? 'off'),
+    ...parseLoadSpeculation(options.speculation ?? 'off'),
     onProgress: (options.onProgress ?? (() => {})) as (progress: LoadProgress) => void,
     signal: options.signal ?? null,
     settings: {

@@ -111,6 +111,7 @@ export class LocalModel implements Model {
       chat: loaded.chat,
       generationDefaults: loaded.generationDefaults,
       speculation: parts.speculation,
+      hasDraftModel: parts.info.draftModel !== null,
       maxTextLength: loaded.maxTextLength,
     };
     const { id: modelId, info, text, maxConcurrency, maxPending } = parts;

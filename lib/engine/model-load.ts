@@ -1,15 +1,17 @@
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../errors';
 import { type ResolvedSource, resolveSource } from '../model/source/resolve-source';
+import { checkDraftVocabulary } from './draft-vocabulary';
 import type { EngineThread, ModelReport } from './engine-thread';
 import type { ParsedLoadOptions } from './load-options';
 import { LocalModel } from './local-model';
 import { progressTeller, type Teller } from './progress-teller';
 import { tasksOf } from './requests/pooled-tasks';
 import { RequestTable } from './requests/request-table';
+import type { DraftModelInfo } from './speculation-types';
 import type { LoadedText, TextService } from './text/types';
 import type { ChatSupport, Logger, ModelInfo } from './types';
-import type { LoadSummary } from './worker/protocol';
+import type { DraftSummary, LoadCommand, LoadSummary } from './worker/protocol';
 
 export interface ModelLoadParts {
   readonly id: string;
@@ -30,24 +32,28 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
   const { id, number, thread, text, signal } = parts;
   const tell = progressTeller(options.onProgress, parts.logger);
   tell('resolve', { loaded: 0, total: null });
-  const resolved = await resolveSource(options.source, {
-    offline: options.offline,
-    signal,
-    logger: parts.logger,
-    onProgress: ({ file, loaded, total, bytesPerSecond }) =>
-      tell('download', { file, loaded, total, bytesPerSecond }),
-  });
+  const resolve = (source: string): Promise<ResolvedSource> =>
+    resolveSource(source, {
+      offline: options.offline,
+      signal,
+      logger: parts.logger,
+      onProgress: ({ file, loaded, total, bytesPerSecond }) =>
+        tell('download', { file, loaded, total, bytesPerSecond }),
+    });
+  const resolved = await resolve(options.source);
+  const draftPath = options.draftModel === null ? null : (await resolve(options.draftModel)).path;
   tell('parse', { loaded: 0, total: null });
   let hasModel = false;
   try {
-    const { loaded, summary } = await openCheckpoint(resolved.path, options, parts, tell);
+    const opened = await openCheckpoint({ path: resolved.path, draftPath }, options, parts, tell);
+    const { loaded, summary } = opened;
     hasModel = true;
     const requests = new RequestTable(thread, number);
     const { maxConcurrency, maxQueuedRequests } = options.settings;
     const model = new LocalModel({
       id,
       number,
-      info: modelInfo(options, resolved, loaded, summary),
+      info: modelInfo(options, resolved, opened),
       thread,
       requests,
       text,
@@ -66,6 +72,7 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
     logSummary(parts.logger, id, summary);
     return model;
   } finally {
+    text.unloadModel(draftId(id)); // its tokenizer has told all there is to know
     if (!hasModel) {
       thread.forget(number);
       text.unloadModel(id);
@@ -73,30 +80,51 @@ export async function loadLocalModel(options: ParsedLoadOptions, parts: ModelLoa
   }
 }
 
+interface OpenedCheckpoints {
+  readonly loaded: LoadedText;
+  readonly draft: LoadedText | null;
+  readonly summary: LoadSummary;
+}
+
+/** What the text workers call the draft model of a model. */
+const draftId = (id: string): string => `${id} (draft)`;
+
 /**
  * The text worker hands the decoder to the engine worker and goes on with the tokenizer while the weights are read.
  * Settles when both are done; when one fails or the caller aborts, the other is stopped and what it made is freed.
  */
 async function openCheckpoint(
-  path: string,
+  { path, draftPath }: { readonly path: string; readonly draftPath: string | null },
   options: ParsedLoadOptions,
   parts: ModelLoadParts,
   tell: Teller,
-): Promise<{ loaded: LoadedText; summary: LoadSummary }> {
+): Promise<OpenedCheckpoints> {
   const { id, number, thread, text } = parts;
   if (parts.signal.aborted) throw loadAborted(parts.signal);
   if (thread.lost !== null) throw thread.lost;
   const { port1, port2 } = new MessageChannel();
+  const draftChannel = draftPath === null ? null : new MessageChannel();
   const failure = new AbortController();
   const signal = AbortSignal.any([parts.signal, failure.signal]);
   const { chatTemplate, chatDialect } = options;
   const request = { modelId: id, path, chatTemplate, chatDialect, decoderPort: port1, signal };
-  const opening = text.loadModel(request);
-  const reading = loadWeights(options, { path, number, thread, signal }, port2, tell);
+  const openDraft = async (): Promise<LoadedText | null> => {
+    if (draftPath === null || draftChannel === null) return null;
+    const own = { chatTemplate: null, chatDialect: null, decoderPort: draftChannel.port1 };
+    return text.loadModel({ modelId: draftId(id), path: draftPath, ...own, signal });
+  };
+  const opening = Promise.all([text.loadModel(request), openDraft()]).then(([loaded, draft]) => {
+    if (draft !== null) checkDraftVocabulary(loaded, draft);
+    return { loaded, draft };
+  });
+  const draft =
+    draftPath === null || draftChannel === null ? null : { path: draftPath, port: draftChannel.port2 };
+  const sources = { path, port: port2, draft };
+  const reading = loadWeights(options, { number, thread, signal }, sources, tell);
   for (const half of [opening, reading]) half.catch((error: unknown) => failure.abort(error));
-  const [loaded, summary] = await Promise.allSettled([opening, reading]);
-  if (loaded.status === 'fulfilled' && summary.status === 'fulfilled' && !parts.signal.aborted) {
-    return { loaded: loaded.value, summary: summary.value };
+  const [opened, summary] = await Promise.allSettled([opening, reading]);
+  if (opened.status === 'fulfilled' && summary.status === 'fulfilled' && !parts.signal.aborted) {
+    return { ...opened.value, summary: summary.value };
   }
   if (summary.status === 'fulfilled') await thread.call({ type: 'closeModel', model: number });
   throw parts.signal.aborted ? loadAborted(parts.signal) : failure.signal.reason;
@@ -118,8 +146,8 @@ export function loadAborted(signal: AbortSignal): AutoglmError {
 /** Settles when the engine worker has loaded the model or has freed what it had of it. */
 async function loadWeights(
   { settings }: ParsedLoadOptions,
-  { path, number, thread, signal }: Pick<ModelLoadParts, 'number' | 'thread' | 'signal'> & { path: string },
-  port: MessagePort,
+  { number, thread, signal }: Pick<ModelLoadParts, 'number' | 'thread' | 'signal'>,
+  sources: Pick<LoadCommand, 'path' | 'port' | 'draft'>,
   tell: Teller,
 ): Promise<LoadSummary> {
   const cancel = new Int32Array(new SharedArrayBuffer(4));
@@ -138,7 +166,9 @@ async function loadWeights(
         }
       };
       thread.listen(number, { report, lost: reject });
-      thread.post({ type: 'load', model: number, path, port, settings, cancel }, [port]);
+      const { port, draft } = sources;
+      const transfer = draft === null ? [port] : [port, draft.port];
+      thread.post({ type: 'load', model: number, ...sources, settings, cancel }, transfer);
     });
   } finally {
     signal.removeEventListener('abort', onAbort);
@@ -149,8 +179,7 @@ async function loadWeights(
 function modelInfo(
   options: ParsedLoadOptions,
   resolved: ResolvedSource,
-  loaded: LoadedText,
-  summary: LoadSummary,
+  { loaded, draft, summary }: OpenedCheckpoints,
 ): ModelInfo {
   const { info } = loaded;
   return {
@@ -177,8 +206,19 @@ function modelInfo(
     labels: loaded.pooled.kind === 'labels' ? loaded.pooled.labels : [],
     chat: chatSupport(loaded),
     eosTokens: loaded.eosTokens,
+    draftModel: draftInfo(options.draftModel, draft, summary.draftModel),
     warnings: [...loaded.warnings, ...summary.warnings],
   };
+}
+
+function draftInfo(
+  source: string | null,
+  draft: LoadedText | null,
+  summary: DraftSummary | null,
+): DraftModelInfo | null {
+  if (source === null || draft === null || summary === null) return null;
+  const { files, family, name, format } = draft.info;
+  return { source, files, family, name, format, ...summary };
 }
 
 function chatSupport({ chat: { dialect, think, toolTemplate } }: LoadedText): ChatSupport {
@@ -186,7 +226,12 @@ function chatSupport({ chat: { dialect, think, toolTemplate } }: LoadedText): Ch
 }
 
 function logSummary(logger: Logger, id: string, summary: LoadSummary): void {
-  const { contextLength, numPages, kvBytes, weightBytes } = summary;
+  const { contextLength, numPages, kvBytes, weightBytes, draftModel } = summary;
+  if (draftModel !== null) {
+    const { weightBytes, kvBytes } = draftModel;
+    const text = `${id}: its draft model takes ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache`;
+    logger({ level: 'info', text, fields: { id, weightBytes, kvBytes } });
+  }
   logger({
     level: 'info',
     text: `${id}: ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache in ${numPages} pages, context ${contextLength}`,

@@ -2,7 +2,7 @@ import type { DialectName } from '../chat/dialects/dialect';
 import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout, KvDtype } from '../native/abi';
 import type { Adapter, LoadAdapterOptions, LoadProgress, WeightCacheOptions } from './load-types';
-import type { Speculation } from './speculation-types';
+import type { DraftModelInfo, LoadSpeculation, Speculation } from './speculation-types';
 import type { EngineStats, ModelStats } from './stats-types';
 
 export type { ToolCall, ToolDefinition };
@@ -70,7 +70,7 @@ export interface LoadModelOptions {
    */
   readonly maxChunkTokens?: number;
   /** For requests that do not say otherwise. Default `off`. */
-  readonly speculation?: Speculation;
+  readonly speculation?: LoadSpeculation;
   /**
    * Finds out, while steps run, how their work is best cut for the threads, and keeps that for later loads. Results do not
    * depend on it. Default true, or false with OPEN_AUTOGLM_AUTOTUNE=0.
@@ -315,6 +315,8 @@ export interface ModelInfo {
   readonly labels: readonly string[];
   readonly chat: ChatSupport;
   readonly eosTokens: readonly number[];
+  /** The model that guesses; null for none. Its memory comes on top. */
+  readonly draftModel: DraftModelInfo | null;
   /** What was passed over in the files, e.g. a tokenizer that is absent. */
   readonly warnings: readonly Warning[];
 }

@@ -2,7 +2,8 @@ import { AutoglmError } from '../errors';
 import { Admission, Entry, Limits, PageUpdate, PlanHeader, RequestKind } from '../native/abi';
 import { numPositions, pagesFor, RequestState } from './request-state';
 import type { SchedulerState } from './scheduler-state';
-import type { ScheduledRequest, SchedulerConfig } from './types';
+import { Speculation } from './speculation/speculation';
+import type { DraftSettings, ScheduledRequest, SchedulerConfig } from './types';
 
 /** Refuses settings with which some accepted request could never run. */
 export function checkConfig(config: SchedulerConfig): void {
@@ -49,17 +50,26 @@ export function minPlanWords({
 export function takeIn(state: SchedulerState, request: ScheduledRequest): void {
   const maxTokens = checkRequest(state, request);
   checkQueue(state, request);
+  const { drafts } = request;
   const added = new RequestState(request, {
     maxTokens,
     rank: state.now - request.priority * state.config.agingMs,
     arrival: state.numArrivals,
     sharesPrefix: state.config.prefixCache && request.kind === RequestKind.generate,
+    speculation: drafts === null ? null : speculationOf(state, drafts),
   });
   state.numArrivals += 1;
   state.requests.set(added.id, added);
   if (added.deadline !== null) state.numDeadlines += 1;
   if (added.speculation !== null) state.numSpeculating += 1;
   state.waiting.insert(added);
+}
+
+function speculationOf({ draftModel }: SchedulerState, drafts: DraftSettings): Speculation {
+  if (drafts.drafter !== null) return new Speculation(drafts);
+  if (draftModel === null)
+    throw new AutoglmError('internal', 'a request is to be guessed for, but there is no draft model');
+  return new Speculation(drafts, draftModel.economy.rate);
 }
 
 /** Returns the output tokens that the request may have. */

@@ -14,6 +14,10 @@ export function checkState(state: SchedulerState): void {
   for (const request of state.requests.values()) checkRequest(state, request);
   checkOwners(state);
   checkFences(state);
+  const { draftModel, inFlight } = state;
+  if (draftModel === null) return;
+  draftModel.sequences.checkInvariants();
+  expect(!draftModel.isBusy || inFlight.length === 0, 'a draft step is alone in flight', {});
 }
 
 function checkLists(state: SchedulerState): void {

@@ -1,7 +1,7 @@
 import { AutoglmError } from '../errors';
 import { Limits, RequestKind } from '../native/abi';
 import type { PageKey } from './pages/page-keys';
-import { Speculation } from './speculation/speculation';
+import type { Speculation } from './speculation/speculation';
 import type { Draft, PageId, RequestId, ScheduledRequest } from './types';
 
 export type RequestPhase = 'waiting' | 'running' | 'ended';
@@ -13,6 +13,7 @@ export interface RequestPlace {
   readonly rank: number;
   readonly arrival: number;
   readonly sharesPrefix: boolean;
+  readonly speculation: Speculation | null;
 }
 
 /**
@@ -76,7 +77,7 @@ export class RequestState {
     this.maxTokens = place.maxTokens;
     this.deadline = request.deadline;
     this.salt = request.salt;
-    this.speculation = request.drafts === null ? null : new Speculation(request.drafts);
+    this.speculation = place.speculation;
     this.sharesPrefix = place.sharesPrefix;
     this.rank = place.rank;
     this.arrival = place.arrival;

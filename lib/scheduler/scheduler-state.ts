@@ -4,6 +4,7 @@ import { PrefixCache } from './pages/prefix-cache';
 import { PromptPace } from './prompt-pace';
 import { pagesFor, type RequestState } from './request-state';
 import { RowTable } from './row-table';
+import { DraftModel } from './speculation/draft-model';
 import { StepCosts } from './speculation/step-costs';
 import { Throughput } from './throughput';
 import type { PageId, RequestId, SchedulerConfig, SchedulerEvent, StepPlan } from './types';
@@ -31,6 +32,7 @@ export class SchedulerState {
   readonly throughput = new Throughput();
   readonly costs = new StepCosts();
   readonly pace = new PromptPace();
+  readonly draftModel: DraftModel | null;
   readonly requests = new Map<RequestId, RequestState>();
   readonly waiting = new WaitingQueue();
   readonly running: RequestState[] = [];
@@ -58,6 +60,7 @@ export class SchedulerState {
     this.pool = new PagePool(config.numPages);
     this.cache = new PrefixCache(this.pool);
     this.rows = new RowTable(config.maxRows);
+    this.draftModel = config.draftModel === null ? null : new DraftModel(config.draftModel);
   }
 
   /** Ends a live request in any phase; `event` is the last its caller hears. */
@@ -68,6 +71,7 @@ export class SchedulerState {
     this.requests.delete(request.id);
     if (request.deadline !== null) this.numDeadlines -= 1;
     if (request.speculation !== null) this.numSpeculating -= 1;
+    this.draftModel?.ended(request, event.type === 'finished');
     this.#vacatePages(request);
     this.events.push(event);
   }

@@ -2,6 +2,7 @@ import { Limits } from '../native/abi';
 import { checkConfig, takeIn } from './intake';
 import { checkState } from './invariants';
 import { SchedulerState } from './scheduler-state';
+import { applyDraftFailure, applyDraftResult } from './speculation/draft-rounds';
 import { planStep } from './step-planner';
 import { applyResult, applyStepFailure } from './step-results';
 import type {
@@ -59,11 +60,15 @@ export class Scheduler implements SchedulerCore {
   }
 
   apply(result: StepResult): void {
-    applyResult(this.#state, result);
+    const { draftModel } = this.#state;
+    if (draftModel?.isBusy) applyDraftResult(this.#state, draftModel, result);
+    else applyResult(this.#state, result);
   }
 
   applyFailure(step: number, message: string): void {
-    applyStepFailure(this.#state, step, message);
+    const { draftModel } = this.#state;
+    if (draftModel?.isBusy) applyDraftFailure(this.#state, draftModel, step);
+    else applyStepFailure(this.#state, step, message);
   }
 
   takeEvents(): SchedulerEvent[] {

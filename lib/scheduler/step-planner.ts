@@ -2,7 +2,7 @@ import { Limits } from '../native/abi';
 import { admitWaiting } from './admission';
 import { pagesFor, type RequestState } from './request-state';
 import type { SchedulerState } from './scheduler-state';
-import { addDrafts, awaitsResult } from './speculation/drafting';
+import { addDrafts, awaitsResult, planGuesses } from './speculation/drafting';
 import { StepDraft } from './step-draft';
 import type { PlanAdmission, PlanEntry, PlanPageUpdate, StepPlan } from './types';
 
@@ -10,7 +10,9 @@ import type { PlanAdmission, PlanEntry, PlanPageUpdate, StepPlan } from './types
 export function planStep(state: SchedulerState): StepPlan | null {
   if (state.inFlight.length >= Limits.queueDepth) return null;
   expireDeadlines(state);
-  if (awaitsResult(state)) return null;
+  if (awaitsResult(state) || state.draftModel?.isBusy) return null;
+  const guesses = planGuesses(state);
+  if (guesses !== null) return guesses;
   for (;;) {
     const draft = new StepDraft(state);
     planRunning(state, draft);
@@ -73,7 +75,7 @@ function emit(state: SchedulerState, draft: StepDraft): StepPlan {
     request.lastStep = step;
     if (samples) request.numSampling += 1;
   }
-  const plan: StepPlan = { step, admissions, pageUpdates, entries };
+  const plan: StepPlan = { step, isDraft: false, admissions, pageUpdates, entries };
   state.inFlight.push({ plan, requests: draft.placed, plannedAt: state.now });
   return plan;
 }

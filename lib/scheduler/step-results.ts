@@ -32,6 +32,7 @@ export function applyResult(state: SchedulerState, result: StepResult): void {
     resultRow += 1 + entry.drafts.length;
   }
   const elapsed = state.throughput.stepEnded(inFlight.plannedAt, state.now, numTokens);
+  settleRound(state, inFlight, result, elapsed);
   if (entries.every(isDecode)) {
     state.costs.record(numTokens, elapsed);
     state.pace.recordDecodes(elapsed);
@@ -39,6 +40,20 @@ export function applyResult(state: SchedulerState, result: StepResult): void {
     state.pace.recordPrompts(numTokens, elapsed);
   }
   state.passFence(result.step);
+}
+
+/** The step's time and tokens show whether the guesses before it were worth theirs. */
+function settleRound(
+  { draftModel, costs }: SchedulerState,
+  { plan }: StepInFlight,
+  { entries }: StepResult,
+  elapsed: number,
+): void {
+  if (draftModel === null || !plan.entries.every(isDecode)) return;
+  const numAccepted = entries.reduce((sum, { further }) => sum + further.length, 0);
+  const numSequences = entries.length;
+  const plain = costs.isKnown(numSequences) ? costs.of(numSequences, numSequences) : elapsed;
+  draftModel.economy.decoded({ numSequences, numAccepted, elapsed, plain });
 }
 
 /** It computes one position of its sequence, and guesses. */

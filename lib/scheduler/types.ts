@@ -22,6 +22,22 @@ export interface SchedulerConfig {
   readonly agingMs: number;
   /** Words a plan buffer holds: bounds the histories admitted in one step. */
   readonly maxPlanWords: number;
+  /** A second, smaller model that guesses for this one; null for none. */
+  readonly draftModel: DraftModelConfig | null;
+}
+
+/** The rows and pages of a draft model, which are its own. */
+export interface DraftModelConfig {
+  readonly numPages: number;
+  /** Sequences it knows at once; those guessed for the longest time ago are forgotten first. */
+  readonly maxRows: number;
+  readonly maxStepTokens: number;
+  readonly contextLength: number;
+  readonly maxPlanWords: number;
+  /** Token ids below this mean the same to both models; others are neither given nor taken. */
+  readonly vocabSize: number;
+  /** What its step is taken to cost, in steps of this model, until that is measured. */
+  readonly relativeCost: number;
 }
 
 /** A guess at the tokens that follow a sequence. */
@@ -38,7 +54,8 @@ export interface Drafter {
 }
 
 export interface DraftSettings {
-  readonly drafter: Drafter;
+  /** Null for the draft model. */
+  readonly drafter: Drafter | null;
   /** Guesses per step at most. */
   readonly maxTokens: number;
   /** Guesses only where that is measured to pay. */
@@ -90,7 +107,10 @@ export interface PlanPageUpdate {
 }
 
 export interface StepPlan {
+  /** Counts the steps of one model. */
   readonly step: number;
+  /** For the draft model; no other step is in flight beside it. */
+  readonly isDraft: boolean;
   readonly admissions: readonly PlanAdmission[];
   readonly pageUpdates: readonly PlanPageUpdate[];
   readonly entries: readonly PlanEntry[];
@@ -169,11 +189,14 @@ export interface SchedulerCore {
   /** The caller's stream is full: not scheduled until `resume`. Keeps its place and pages unless preempted. */
   pause(id: RequestId): void;
   resume(id: RequestId): void;
-  /** Next step, or null when nothing can run now. Up to Limits.queueDepth plans may be outstanding. */
+  /** Next step, or null when nothing can run now. Up to Limits.queueDepth plans may be outstanding, one draft plan alone. */
   schedule(): StepPlan | null;
   /** Results arrive in the order the plans were made. */
   apply(result: StepResult): void;
-  /** The step failed as a whole: its requests fail with `engine_failed`; others go on. */
+  /**
+   * The step failed as a whole: its requests fail with `engine_failed`; others go on. After a step of the draft model all go
+   * on, without its guesses.
+   */
   applyFailure(step: number, message: string): void;
   /** Events since the last call, in order. */
   takeEvents(): SchedulerEvent[];

@@ -75,6 +75,7 @@ export class ScriptedModel implements Model {
       kvBytes: 1,
       scratchBytes: 1,
       kvBytesPerToken: 1,
+      draftModel: null,
       precision: 'fast',
       layouts: {},
       hasChatTemplate: true,

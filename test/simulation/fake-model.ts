@@ -3,7 +3,7 @@ import type { EntryResult, PlanEntry, StepPlan, StepResult } from '../../lib/sch
 
 /** What a slot of the KV pool holds before anyone wrote it. */
 const POISON = 0x0badc0de;
-const VOCABULARY = 1 << 20;
+export const VOCABULARY = 1 << 20;
 /** One token in this many ends a request that stops. */
 const STOP_EVERY = 40;
 
@@ -28,7 +28,8 @@ const saltWord = (salt: string): number => [...salt].reduce((word, char) => mix(
 /** The fake key and value of one position: it depends on everything read before it. */
 const valueAt = (salt: number, token: number, position: number, read: number): number =>
   mix(mix(salt, token), mix(read, position));
-const nextToken = (read: number): number => (read >>> 0) % VOCABULARY;
+/** The token drawn after what has been read. */
+export const tokenAfter = (read: number): number => (read >>> 0) % VOCABULARY;
 const isStop = (request: ModelRequest, token: number): boolean => request.stops && token % STOP_EVERY === 0;
 
 export interface SoloRun {
@@ -52,12 +53,22 @@ export function soloRun(request: ModelRequest, maxTokens: number): SoloRun {
   if (request.kind !== RequestKind.generate) return { tokens: [], reason: 'evaluated', values };
   const tokens: number[] = [];
   for (;;) {
-    const token = nextToken(read);
+    const token = tokenAfter(read);
     tokens.push(token);
     if (isStop(request, token)) return { tokens, reason: 'stop', values: [] };
     if (tokens.length === maxTokens) return { tokens, reason: 'length', values: [] };
     compute(token);
   }
+}
+
+/** What a sequence alone makes the model read. */
+export function readAfter(tokens: readonly number[], salt: string): number {
+  const word = saltWord(salt);
+  let read = 0;
+  tokens.forEach((token, position) => {
+    read = mix(read, valueAt(word, token, position, read));
+  });
+  return read;
 }
 
 interface Row {
@@ -80,7 +91,10 @@ export class FakeEngine {
   /** Output buffers of evaluations. */
   readonly outputs = new Map<number, Int32Array>();
 
-  constructor(numPages: number, requestOf: (id: number) => ModelRequest) {
+  readonly #draw: (read: number) => number;
+
+  constructor(numPages: number, requestOf: (id: number) => ModelRequest, draw = tokenAfter) {
+    this.#draw = draw;
     this.#slots = new Int32Array(numPages * Limits.pageSize).fill(POISON);
     this.#requestOf = requestOf;
   }
@@ -131,7 +145,7 @@ export class FakeEngine {
     const sampled: number[] = [];
     let finish: number = Finish.none;
     for (const read of reads) {
-      const token = nextToken(read);
+      const token = this.#draw(read);
       const guess = entry.drafts[sampled.length];
       sampled.push(token);
       finish = this.#append(state, token);

@@ -1,3 +1,4 @@
+import { DRAFT_FAULTS } from './draft-faults';
 import { type Fault, fault } from './fault';
 import { GUESS_FAULTS } from './guess-faults';
 
@@ -436,4 +437,5 @@ export const FAULTS: readonly Fault[] = [
   ...PLAN_FAULTS,
   ...RESULT_FAULTS,
   ...GUESS_FAULTS,
+  ...DRAFT_FAULTS,
 ];

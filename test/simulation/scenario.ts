@@ -1,7 +1,13 @@
-import { RequestKind } from '../../lib/native/abi';
+import { Admission, Entry, Limits, PageUpdate, PlanHeader, RequestKind } from '../../lib/native/abi';
 import { minPlanWords } from '../../lib/scheduler/intake';
-import type { DraftSettings, RequestId, ScheduledRequest, SchedulerConfig } from '../../lib/scheduler/types';
-import { type ModelRequest, soloRun } from './fake-model';
+import type {
+  DraftModelConfig,
+  DraftSettings,
+  RequestId,
+  ScheduledRequest,
+  SchedulerConfig,
+} from '../../lib/scheduler/types';
+import { type ModelRequest, soloRun, VOCABULARY } from './fake-model';
 import { OracleDrafter } from './oracle-drafter';
 import type { Random } from './random';
 
@@ -24,6 +30,10 @@ export interface Scenario {
   readonly evaluation: number;
   /** Requests whose tokens are guessed. */
   readonly guessing: number;
+  /** Share of those whose tokens the draft model guesses, if there is one. */
+  readonly drafting: number;
+  /** One guess of the draft model in this many is wrong. */
+  readonly wrongEvery: number;
   readonly numSalts: number;
   readonly maxPriority: number;
   readonly maxPrompt: number;
@@ -63,7 +73,12 @@ export function makeScenario(random: Random): Scenario {
   };
   const numSpareWords = sometimes(random, 0.7, random.int(0, 400));
   return withEncoder(random, {
-    config: { ...limits, splitsInputs: true, maxPlanWords: minPlanWords(limits) + numSpareWords },
+    config: {
+      ...limits,
+      splitsInputs: true,
+      maxPlanWords: minPlanWords(limits) + numSpareWords,
+      draftModel: random.chance(0.4) ? makeDraftModel(random, limits) : null,
+    },
     queueDepth: random.chance(0.3) ? 1 : 2,
     numActions: random.int(60, 260),
     maxRequests: random.int(2, 30),
@@ -76,6 +91,8 @@ export function makeScenario(random: Random): Scenario {
     deadline: sometimes(random, 0.35, 0.4),
     evaluation: sometimes(random, 0.4, 0.25),
     guessing: random.pick([0, 0, 0.5, 1]),
+    drafting: random.pick([0.5, 1]),
+    wrongEvery: random.pick([1, 2, 6, 1 << 20]),
     numSalts: random.pick([1, 1, 3]),
     maxPriority: random.pick([0, 2]),
     maxPrompt,
@@ -83,6 +100,25 @@ export function makeScenario(random: Random): Scenario {
     prefixes: Array.from({ length: random.int(1, 3) }, () => someTokens(random, random.int(0, maxPrompt))),
     runsEarly: random.chance(0.5),
   });
+}
+
+/** From a pool and a plan that hold hardly one sequence to those that hold all. */
+function makeDraftModel(
+  random: Random,
+  { contextLength, maxRows }: Pick<SchedulerConfig, 'contextLength' | 'maxRows'>,
+): DraftModelConfig {
+  const context = random.chance(0.3) ? random.int(8, contextLength) : contextLength;
+  const perRow = Math.ceil(context / Limits.pageSize);
+  const wordsPerRow = Admission.numWords + Entry.numWords + context + perRow * PageUpdate.numWords;
+  return {
+    contextLength: context,
+    maxRows: random.int(1, maxRows),
+    numPages: Math.ceil(perRow * random.pick([1, 1.5, 3, 10])),
+    maxStepTokens: random.pick([1, 5, 16, 256]),
+    maxPlanWords: PlanHeader.numWords + wordsPerRow * random.pick([1, 2, 10]),
+    vocabSize: random.chance(0.2) ? VOCABULARY - (VOCABULARY >> 4) : VOCABULARY + 1,
+    relativeCost: random.pick([0.05, 0.3, 1]),
+  };
 }
 
 /** Some runs are of an encoder: every request is an evaluation that a step computes whole. */
@@ -121,7 +157,10 @@ export function makeRequest(random: Random, scenario: Scenario, id: number, now:
     drafts: null,
   };
   const isGuessed = random.chance(scenario.guessing) && request.kind === RequestKind.generate;
-  return isGuessed ? { ...request, drafts: makeDrafts(random, request) } : request;
+  if (!isGuessed) return request;
+  const drafts = makeDrafts(random, request);
+  const usesModel = scenario.config.draftModel !== null && random.chance(scenario.drafting);
+  return { ...request, drafts: usesModel ? { ...drafts, drafter: null } : drafts };
 }
 
 function makeDrafts(random: Random, request: ModelRequest): DraftSettings {

@@ -6,6 +6,7 @@ import type {
   StepPlan,
   StepResult,
 } from '../../lib/scheduler/types';
+import { DraftLane } from './draft-lane';
 import { checkEvents } from './event-rules';
 import { FakeEngine } from './fake-model';
 import { checkIntake } from './intake-rules';
@@ -28,7 +29,7 @@ interface InFlight {
 }
 
 /** After this many turns per token without an end, a request is taken to wait for ever. */
-const MAX_TURNS_PER_TOKEN = 12;
+const MAX_TURNS_PER_TOKEN = 40;
 
 /**
  * One seeded run: random commands, steps and results against the real scheduler and the fake engine. Every rule is
@@ -43,9 +44,12 @@ export class Simulation {
   readonly engine: FakeEngine;
   readonly inFlight: InFlight[] = [];
   readonly shadow = new ShadowCache();
+  readonly drafts: DraftLane | null;
   readonly #requests = new Map<number, SimulatedRequest>();
   readonly #generations = new Set<string>();
   readonly #preempted = new Set<number>();
+  /** Requests that the draft model has guessed for. */
+  readonly #drafted = new Set<number>();
   hasPreempted = false;
   numArrivals = 0;
   appliedStep = 0;
@@ -54,11 +58,17 @@ export class Simulation {
     this.random = new Random(seed);
     this.scenario = makeScenario(this.random);
     this.core = create(this.scenario.config);
-    this.engine = new FakeEngine(this.scenario.config.numPages, (id) => {
+    const requestOf = (id: number): SimulatedRequest => {
       const request = this.#requests.get(id);
       if (request === undefined) throw new Error(`the engine runs an unknown request ${id}`);
       return request;
-    });
+    };
+    const { config, wrongEvery } = this.scenario;
+    this.engine = new FakeEngine(config.numPages, requestOf);
+    this.drafts =
+      config.draftModel === null
+        ? null
+        : new DraftLane(config.draftModel, requestOf, this.random.int(0, 1 << 20), wrongEvery);
   }
 
   /** Throws on the first broken rule. `maxActions` cuts a run short, to find the shortest one that fails. */
@@ -140,6 +150,7 @@ export class Simulation {
     this.count(code ?? 'added');
     if (code === null) {
       this.#requests.set(id, request);
+      this.drafts?.know(id, request.salt);
       this.live.set(id, new TrackedRequest(request, contextLength, agingMs, this.core.now, id));
     }
     this.#settle(null);
@@ -159,6 +170,7 @@ export class Simulation {
     const tracked = this.live.get(id);
     this.core.abort(id as never);
     if (tracked !== undefined) {
+      if (this.inFlight[0]?.plan.isDraft) this.count('abort beside a draft step');
       const isInFlight = tracked.lastStep > this.appliedStep;
       const part = tracked.numReceived > 0 ? 'decode' : 'prefill';
       if (tracked.numDrafted > 0) this.count('abort with guesses in flight');
@@ -210,6 +222,7 @@ export class Simulation {
       null,
     );
     if (plan === null) this.#checkRest();
+    else if (plan.isDraft) this.#takeDraft(plan);
     else this.#take(plan);
     checkEvents(
       this,
@@ -227,6 +240,18 @@ export class Simulation {
     if (tracked?.isPaused !== true) return;
     this.core.resume(id as never);
     tracked.isPaused = false;
+  }
+
+  #takeDraft(plan: StepPlan): void {
+    demand(this.inFlight.length === 0, 'a draft step is alone in flight', { step: plan.step });
+    this.drafts?.take(plan, this.live);
+    this.inFlight.push({ plan, touched: new Map(), result: null });
+    this.count(plan.entries.length > 1 ? 'draft batch' : 'draft step');
+    const readmitted = plan.admissions.filter(({ id }) => this.#drafted.has(id));
+    const isWhole = plan.entries.some(({ id, start }) => start === 0 && readmitted.some((a) => a.id === id));
+    if (isWhole) this.count('draft sequence starts over');
+    for (const { id } of plan.admissions) this.#drafted.add(id);
+    if (plan.entries.some(({ samples }) => !samples)) this.count('draft catches up');
   }
 
   #take(plan: StepPlan): void {
@@ -264,6 +289,8 @@ export class Simulation {
       tracked.numDrafted = entry.drafts.length;
       tracked.numPlanned = entry.start + entry.count - entry.drafts.length;
       tracked.lastStep = plan.step;
+      if (entry.drafts.length > 0 && tracked.request.drafts?.drafter === null)
+        this.drafts?.checkGuesses(tracked, tracked.history(), entry.drafts);
       if (entry.samples) tracked.numSampling += 1;
     }
     const touched = new Map<number, number>();
@@ -297,6 +324,10 @@ export class Simulation {
 
   #finishStep(): void {
     const step = this.inFlight[0] as InFlight;
+    if (step.plan.isDraft) {
+      this.#finishDraft(step.plan);
+      return;
+    }
     const hasPreempted = step.plan.entries.some(({ id }) => this.live.get(id)?.phase === 'waiting');
     if (this.random.chance(this.scenario.stepFailure * (hasPreempted ? 10 : 1))) this.#failStep(step);
     else {
@@ -305,6 +336,23 @@ export class Simulation {
     }
     this.core.checkInvariants();
     this.#checkStats();
+  }
+
+  #finishDraft(plan: StepPlan): void {
+    const { drafts, random, scenario } = this;
+    if (drafts === null) throw new Error('a draft step without a draft model');
+    this.inFlight.shift();
+    if (random.chance(scenario.stepFailure)) {
+      this.count('draft step failed');
+      drafts.engine.skip(plan);
+      this.core.applyFailure(plan.step, 'injected');
+    } else {
+      const result = drafts.engine.execute(plan, () => random.chance(scenario.numericError));
+      drafts.finish(plan, result);
+      this.core.apply(result);
+    }
+    const events = this.#settle(null);
+    demand(events.length === 0, 'nobody hears of draft steps', { events });
   }
 
   #execute(step: InFlight | undefined): void {
@@ -360,6 +408,7 @@ export class Simulation {
 
   /** `schedule` returned null: whoever could go on without a result or a command has been forgotten. */
   #checkRest(): void {
+    if (this.inFlight[0]?.plan.isDraft) return;
     const waitsForGuesses = [...this.live.values()].some((t) => t.numDrafted > 0 || t.mayGuess);
     if (waitsForGuesses && this.inFlight.length > 0) {
       this.count('rest for guesses');

@@ -67,6 +67,7 @@ export interface ModelFacts {
   readonly generationDefaults: SamplingOptions;
   /** Of requests that do not say otherwise. */
   readonly speculation: SpeculationSettings | null;
+  readonly hasDraftModel: boolean;
   /** Characters a text may have. */
   readonly maxTextLength: number;
 }
@@ -161,7 +162,9 @@ export function parseGenerate(input: string | GenerateOptions, facts: ModelFacts
     salt: options.cacheSalt ?? '',
     adapter: options.adapter ?? null,
     speculation:
-      options.speculation === undefined ? facts.speculation : parseSpeculation(options.speculation),
+      options.speculation === undefined
+        ? facts.speculation
+        : parseSpeculation(options.speculation, facts.hasDraftModel),
     onAbort: options.onAbort ?? 'error',
     signal: options.signal ?? null,
   };

@@ -18,7 +18,7 @@ export class EngineHost {
   readonly #post: Post;
   readonly #runners = new Map<number, ModelRunner>();
   readonly #runnersByHandle = new Map<ModelHandle, ModelRunner>();
-  readonly #packedWeights = new Map<number, PackedWeights>();
+  readonly #packedWeights = new Map<number, readonly PackedWeights[]>();
   #isClosed = false;
 
   /** Throws what the loader throws, and `invalid_parameter` for an instruction set the processor lacks. */
@@ -28,7 +28,7 @@ export class EngineHost {
     this.#post = post;
     const handle = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
       try {
-        this.#runnersByHandle.get(model)?.stepFinished(slot);
+        this.#runnersByHandle.get(model)?.stepFinished(model, slot);
       } catch (error) {
         // Node-API drops what a callback throws; from here it ends the worker, and every caller hears of it.
         setImmediate(() => {
@@ -91,25 +91,22 @@ export class EngineHost {
     try {
       const loaded = await loadModel(this.#engine, command, tellProgress);
       if (this.#isClosed) throw new AutoglmError('engine_closed', 'the engine is closed');
-      const { handle, plans, results, ropeSwitchLength, packedWeights, tuning } = loaded;
-      const core = new Scheduler(loaded.scheduler);
-      const runner = new ModelRunner(model, {
-        addon: this.#engine.addon,
-        handle,
-        core,
-        ropeSwitchLength,
-        plans,
-        results,
-        tuning,
-        post: this.#post,
-      });
+      const { target, draft, scheduler, summary } = loaded;
+      const core = new Scheduler(scheduler);
+      const runner = new ModelRunner(model, { addon: this.#engine.addon, target, draft, core, post: this.#post });
+      const natives = draft === null ? [target] : [target, draft];
       this.#runners.set(model, runner);
-      this.#runnersByHandle.set(handle, runner);
-      this.#post({ type: 'loaded', model, summary: loaded.summary });
-      this.#packedWeights.set(model, packedWeights);
-      packedWeights.keep(this.#engine.addon, handle, this.#engine.threads, (record) =>
-        this.#post({ type: 'log', record }),
+      for (const { handle } of natives) this.#runnersByHandle.set(handle, runner);
+      this.#post({ type: 'loaded', model, summary });
+      this.#packedWeights.set(
+        model,
+        natives.map(({ packedWeights }) => packedWeights),
       );
+      for (const { handle, packedWeights } of natives) {
+        packedWeights.keep(this.#engine.addon, handle, this.#engine.threads, (record) =>
+          this.#post({ type: 'log', record }),
+        );
+      }
     } catch (error) {
       this.#post({ type: 'loadFailed', model, error: serializeError(error) });
     }
@@ -133,7 +130,7 @@ export class EngineHost {
   async #closeModel(model: number): Promise<null> {
     const runner = this.#runners.get(model);
     this.#runners.delete(model);
-    await this.#packedWeights.get(model)?.finish();
+    await Promise.all((this.#packedWeights.get(model) ?? []).map((packed) => packed.finish()));
     this.#packedWeights.delete(model);
     await runner?.close();
     for (const [handle, other] of this.#runnersByHandle) {

@@ -1,20 +1,27 @@
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
-import { estimateMemory } from '../../model/memory-estimate';
-import type { ComputeLayout } from '../../native/abi';
-import type { CpuDescription, EngineHandle, ModelHandle, NativeAddon } from '../../native/addon';
+import { estimateMemory, type MemoryEstimate } from '../../model/memory-estimate';
+import type { ComputeLayout, KvDtype } from '../../native/abi';
+import type {
+  CpuDescription,
+  EngineHandle,
+  ModelHandle,
+  NativeAddon,
+  NativeLoadRequest,
+} from '../../native/addon';
 import { isBidirectional } from '../../native/decoder-spec';
 import { fromNativeError } from '../../native/native-error';
+import type { SchedulerConfig } from '../../scheduler/types';
 import { monotonicMs } from '../clock';
 import type { DecoderMessage } from '../text/types';
 import type { Warning } from '../types';
 import { freeMemory } from './free-memory';
-import { sizeKvCache } from './kv-sizing';
+import { type KvSizing, sizeKvCache } from './kv-sizing';
 import { PackedWeights } from './packed-weights';
-import { planCapacity, schedulerConfig } from './plan-capacity';
+import { draftModelConfig, planCapacity, schedulerConfig } from './plan-capacity';
 import { PlanBuffer } from './plan-writer';
-import type { LoadCommand, LoadSettings, LoadSummary } from './protocol';
+import type { DraftSummary, LoadCommand, LoadSettings, LoadSummary } from './protocol';
 import { ResultBuffer } from './step-result';
 import type { ModelTuning } from './tuning/model-tuning';
 import { openTuning, type TunedModel } from './tuning/open-tuning';
@@ -24,17 +31,18 @@ type DecoderParts = Extract<DecoderMessage, { type: 'decoder' }>;
 /** Bytes of progress are told this often at most: each report is a turn of the main thread. */
 const PROGRESS_INTERVAL_MS = 30;
 
-export interface LoadedModel {
+/** A model in native memory, with the memory it shares with its scheduler. */
+export interface NativeModel {
   readonly handle: ModelHandle;
   readonly plans: readonly [PlanBuffer, PlanBuffer];
   readonly results: readonly [ResultBuffer, ResultBuffer];
-  readonly scheduler: ReturnType<typeof schedulerConfig>;
   /** DecoderSpec.ropeSwitchLength. */
   readonly ropeSwitchLength: number | null;
-  readonly summary: LoadSummary;
+  readonly vocabSize: number;
   readonly packedWeights: PackedWeights;
   /** Null for no tuning. */
   readonly tuning: ModelTuning | null;
+  readonly warnings: readonly Warning[];
 }
 
 /** An engine of the addon, and what its kernels run on. */
@@ -45,85 +53,194 @@ export interface NativeEngine {
   readonly threads: number;
 }
 
-/** Reads the weights into native memory. Rejects with nothing left behind. */
+export interface LoadedModel {
+  readonly target: NativeModel;
+  readonly draft: NativeModel | null;
+  readonly scheduler: SchedulerConfig;
+  readonly summary: LoadSummary;
+}
+
+/** Reads the weights, and those of a draft model, into native memory. Rejects with nothing left behind. */
 export async function loadModel(
   engine: NativeEngine,
-  { path, port, settings, cancel }: Pick<LoadCommand, 'path' | 'port' | 'settings' | 'cancel'>,
+  command: Pick<LoadCommand, 'path' | 'port' | 'draft' | 'settings' | 'cancel'>,
   onProgress: (loaded: number, total: number) => void,
 ): Promise<LoadedModel> {
   const { addon } = engine;
-  const decoder = await receiveDecoder(port);
-  const { spec, files, tensors } = decoder;
-  const { precision, kvDtype, maxStepTokens } = settings;
-  const size = { contextLength: 1, concurrency: 1, maxStepTokens, threads: availableParallelism() };
-  const estimate = estimateMemory({ spec, tensors, precision, kvDtype, ...size });
-  const sizing = sizeKvCache({
-    modelContextLength: spec.contextLength,
-    contextLength: settings.contextLength,
-    kvMemory: settings.kvMemory,
-    kvBytesPerToken: estimate.kvBytesPerToken,
-    freeBytes: Math.max(0, freeMemory() - estimate.weightBytes - estimate.scratchBytes),
+  const { settings } = command;
+  const [decoder, draftDecoder] = await Promise.all([
+    receiveDecoder(command.port),
+    command.draft === null ? null : receiveDecoder(command.draft.port),
+  ]);
+  const { precision, kvDtype, maxStepTokens, maxChunkTokens } = settings;
+  const packed = new PackedWeights(command.path, settings);
+  const target = assess(decoder, packed, { precision, kvDtype, maxStepTokens });
+  const draft =
+    draftDecoder === null || command.draft === null
+      ? null
+      : assess(draftDecoder, new PackedWeights(command.draft.path, settings), {
+          precision,
+          kvDtype: precision === 'exact' ? 'f32' : 'bf16',
+          maxStepTokens: maxChunkTokens,
+        });
+  const sizing = sizeModels(settings, target, draft);
+  const scheduler = schedulerConfig(settings, sizing, !isBidirectional(decoder.spec));
+  const draftModel =
+    draft === null
+      ? null
+      : draftModelConfig(scheduler, {
+          contextLength: draft.decoder.spec.contextLength,
+          vocabSize: Math.min(decoder.spec.vocabSize, draft.decoder.spec.vocabSize),
+          relativeCost: draft.estimate.weightBytes / target.estimate.weightBytes,
+        });
+  const draftBytes = draft?.estimate.tensors.reduce((sum, { storedBytes }) => sum + storedBytes, 0) ?? 0;
+  const tell = throttled(onProgress);
+  let targetBytes = 0;
+  const native = await readWeights(engine, command, target, scheduler, (loaded, total) => {
+    targetBytes = total;
+    tell(loaded, total + draftBytes);
   });
-  const scheduler = schedulerConfig(settings, sizing, !isBidirectional(spec));
-  const numWords = planCapacity(scheduler);
+  try {
+    const nativeDraft =
+      draft === null || draftModel === null
+        ? null
+        : await readWeights(engine, command, draft, draftModel, (loaded, total) =>
+            tell(targetBytes + (loaded / total) * draftBytes, targetBytes + draftBytes),
+          );
+    const summary: LoadSummary = {
+      ...summarize(addon, native, target, scheduler),
+      vocabSize: decoder.spec.vocabSize,
+      kvBytesPerToken: target.estimate.kvBytesPerToken,
+      numPages: sizing.numPages,
+      isFromCache: target.packedWeights.isUsed,
+      warnings: [...native.warnings, ...(nativeDraft?.warnings ?? [])],
+      draftModel:
+        nativeDraft === null || draft === null || draftModel === null
+          ? null
+          : summarize(addon, nativeDraft, draft, draftModel),
+    };
+    return { target: native, draft: nativeDraft, scheduler: { ...scheduler, draftModel }, summary };
+  } catch (error) {
+    await addon.closeModel(native.handle);
+    throw error;
+  }
+}
+
+interface ReadingSettings {
+  readonly precision: 'fast' | 'exact';
+  readonly kvDtype: KvDtype;
+  readonly maxStepTokens: number;
+}
+
+/** A decoder and what it will take. */
+interface AssessedDecoder extends ReadingSettings {
+  readonly decoder: DecoderParts;
+  readonly estimate: MemoryEstimate;
+  readonly packedWeights: PackedWeights;
+}
+
+function assess(
+  decoder: DecoderParts,
+  packedWeights: PackedWeights,
+  settings: ReadingSettings,
+): AssessedDecoder {
+  const { spec, tensors } = decoder;
+  const size = { contextLength: 1, concurrency: 1, threads: availableParallelism() };
+  const estimate = estimateMemory({ spec, tensors, ...settings, ...size });
+  return { decoder, packedWeights, ...settings, estimate };
+}
+
+/** `kvCache.memory` is the target's; a draft model's pages come on top, for as many tokens at most. */
+function sizeModels(
+  { contextLength, kvMemory }: LoadSettings,
+  { decoder, estimate }: AssessedDecoder,
+  draft: AssessedDecoder | null,
+): KvSizing {
+  const { kvBytesPerToken } = estimate;
+  const draftPerToken = draft?.estimate.kvBytesPerToken ?? 0;
+  const draftKvMemory = ((kvMemory ?? 0) / kvBytesPerToken) * draftPerToken;
+  const weights = [estimate, ...(draft === null ? [] : [draft.estimate])];
+  const taken = weights.reduce((sum, { weightBytes, scratchBytes }) => sum + weightBytes + scratchBytes, 0);
+  return sizeKvCache({
+    modelContextLength: decoder.spec.contextLength,
+    contextLength,
+    kvMemory,
+    kvBytesPerToken: kvMemory === null ? kvBytesPerToken + draftPerToken : kvBytesPerToken,
+    freeBytes: Math.max(0, Math.floor(freeMemory() - taken - draftKvMemory)),
+  });
+}
+
+async function readWeights(
+  engine: NativeEngine,
+  command: Pick<LoadCommand, 'settings' | 'cancel'>,
+  { decoder, packedWeights, precision, kvDtype }: AssessedDecoder,
+  config: Pick<SchedulerConfig, 'numPages' | 'maxRows' | 'maxStepTokens' | 'maxPlanWords'>,
+  onProgress: (loaded: number, total: number) => void,
+): Promise<NativeModel> {
+  const { addon } = engine;
+  const { spec, files, tensors } = decoder;
+  const { numPages, maxRows, maxStepTokens } = config;
+  const numWords = planCapacity(config);
   const plans = [new PlanBuffer(numWords), new PlanBuffer(numWords)] as const;
-  const results = [ResultBuffer.shared(scheduler.maxRows), ResultBuffer.shared(scheduler.maxRows)] as const;
-  const packedWeights = new PackedWeights(path, settings);
-  const packed = await packedWeights.find(decoder);
-  const handle = await addon
-    .loadModel(
-      engine.handle,
-      {
-        spec,
-        files,
-        tensors,
-        packed,
-        precision,
-        kvDtype,
-        numPages: sizing.numPages,
-        maxRows: scheduler.maxRows,
-        maxStepTokens: scheduler.maxStepTokens,
-        plans: [plans[0].words, plans[1].words],
-        results: [results[0].words, results[1].words],
-        cancel,
-      },
-      throttled(onProgress),
-    )
-    .catch((error: unknown) => {
-      throw fromNativeError(error);
-    });
-  const memory = addon.modelMemory(handle);
+  const results = [ResultBuffer.shared(maxRows), ResultBuffer.shared(maxRows)] as const;
+  const request: NativeLoadRequest = {
+    spec,
+    files,
+    tensors,
+    packed: await packedWeights.find(decoder),
+    precision,
+    kvDtype,
+    numPages,
+    maxRows,
+    maxStepTokens,
+    plans: [plans[0].words, plans[1].words],
+    results: [results[0].words, results[1].words],
+    cancel: command.cancel,
+  };
+  const handle = await addon.loadModel(engine.handle, request, onProgress).catch((error: unknown) => {
+    throw fromNativeError(error);
+  });
   packedWeights.loaded(addon.weightsOrigin(handle));
-  const { tuning, warnings } = await tuningOf(engine, settings, { spec, ...memory });
-  const summary: LoadSummary = {
-    contextLength: sizing.contextLength,
-    vocabSize: spec.vocabSize,
-    numParameters: tensors.reduce((sum, { source }) => sum + elementsOf(source.shape), 0),
-    weightBytes: memory.weightBytes,
-    kvBytes: memory.kvBytes,
-    kvBytesPerToken: estimate.kvBytesPerToken,
-    scratchBytes: memory.scratchBytes,
-    numPages: sizing.numPages,
-    layouts: countLayouts(memory.layouts),
-    isFromCache: packedWeights.isUsed,
+  const { layouts } = addon.modelMemory(handle);
+  const { tuningFolder } = command.settings;
+  const { tuning, warnings } = await tuningOf(engine, tuningFolder, { spec, layouts, precision, kvDtype });
+  const { ropeSwitchLength, vocabSize } = spec;
+  return {
+    handle,
+    plans,
+    results,
+    ropeSwitchLength,
+    vocabSize,
+    packedWeights,
+    tuning,
     warnings: [...packedWeights.warnings, ...warnings],
   };
-  const { ropeSwitchLength } = spec;
-  return { handle, plans, results, scheduler, ropeSwitchLength, summary, packedWeights, tuning };
+}
+
+function summarize(
+  addon: NativeAddon,
+  { handle }: NativeModel,
+  { decoder }: AssessedDecoder,
+  { contextLength }: { readonly contextLength: number },
+): DraftSummary {
+  const { weightBytes, kvBytes, scratchBytes, layouts } = addon.modelMemory(handle);
+  return {
+    contextLength,
+    numParameters: decoder.tensors.reduce((sum, { source }) => sum + elementsOf(source.shape), 0),
+    weightBytes,
+    kvBytes,
+    scratchBytes,
+    layouts: countLayouts(layouts),
+  };
 }
 
 async function tuningOf(
   { cpu, threads }: NativeEngine,
-  { tuningFolder, precision, kvDtype }: LoadSettings,
-  { spec, layouts }: Pick<TunedModel, 'spec' | 'layouts'>,
+  folder: string | null,
+  model: TunedModel,
 ): Promise<{ readonly tuning: ModelTuning | null; readonly warnings: readonly Warning[] }> {
-  if (tuningFolder === null) return { tuning: null, warnings: [] };
-  const { tuning, warnings } = await openTuning(tuningFolder, cpu, threads, {
-    spec,
-    layouts,
-    precision,
-    kvDtype,
-  });
+  if (folder === null) return { tuning: null, warnings: [] };
+  const { tuning, warnings } = await openTuning(folder, cpu, threads, model);
   return { tuning, warnings: warnings.map((message) => ({ code: 'tuning_ignored', message })) };
 }
 

@@ -6,20 +6,14 @@ import type { RequestId, SchedulerCore, SchedulerEvent, StepPlan } from '../../s
 import { monotonicMs } from '../clock';
 import { AdapterUse } from './adapter-use';
 import { DeltaWriter } from './deltas';
+import { draftRequest } from './draft-request';
 import { draftSettings } from './draft-settings';
-import type { PlanBuffer } from './plan-writer';
+import type { NativeModel } from './model-loading';
+import type { AdmittedRequest } from './plan-writer';
 import type { EngineReport, RequestMessage, RequestSettings, RunnerStats } from './protocol';
 import { prefixSalt, ropeTableOf } from './rope-choice';
 import type { ResultBuffer } from './step-result';
-import type { ChosenCut, ModelTuning } from './tuning/model-tuning';
-
-type Slot = 0 | 1;
-
-interface SubmittedStep {
-  readonly slot: Slot;
-  readonly plan: StepPlan;
-  readonly cut: ChosenCut | null;
-}
+import { SubmittedSteps } from './submitted-steps';
 
 interface RunningRequest {
   readonly settings: RequestSettings;
@@ -28,6 +22,8 @@ interface RunningRequest {
   readonly adapter: number;
   /** Names the output buffer of an evaluation; 0 for `generate`. */
   readonly outputId: number;
+  /** What the draft model is told of it; null without one. */
+  readonly draft: AdmittedRequest | null;
   readonly output: Float32Array | null;
   numSent: number;
   credit: number;
@@ -37,30 +33,24 @@ interface RunningRequest {
 
 export interface ModelRunnerParts {
   readonly addon: NativeAddon;
-  readonly handle: ModelHandle;
+  readonly target: NativeModel;
+  /** Guesses for the target; null for none. */
+  readonly draft: NativeModel | null;
   readonly core: SchedulerCore;
-  /** DecoderSpec.ropeSwitchLength. */
-  readonly ropeSwitchLength: number | null;
-  readonly plans: readonly [PlanBuffer, PlanBuffer];
-  readonly results: readonly [ResultBuffer, ResultBuffer];
-  /** Null for no tuning. */
-  readonly tuning: ModelTuning | null;
   readonly post: (report: EngineReport, transfer: ArrayBuffer[]) => void;
 }
 
 /**
  * Turns one model's scheduler: commands and finished steps go in, plans and deltas come out. Runs only when called;
  * the one timer is that of the next deadline.
- * Invariant: `#inFlight` holds the submitted plans, oldest first, in alternating slots.
  */
 export class ModelRunner {
   readonly #parts: ModelRunnerParts;
   readonly #model: number;
   readonly #requests = new Map<number, RunningRequest>();
-  readonly #inFlight: SubmittedStep[] = [];
+  readonly #inFlight: SubmittedSteps;
   readonly #deltas = new DeltaWriter();
   readonly #adapters = new AdapterUse();
-  #nextSlot: Slot = 0;
   #unsubmitted: { readonly step: number; readonly message: string } | null = null;
   #numLogprobRequests = 0;
   #promptTokens = 0;
@@ -73,12 +63,13 @@ export class ModelRunner {
   constructor(model: number, parts: ModelRunnerParts) {
     this.#model = model;
     this.#parts = parts;
+    this.#inFlight = new SubmittedSteps(parts.addon, parts.target, parts.draft);
   }
 
   add(request: RequestMessage): void {
-    const { core, ropeSwitchLength } = this.#parts;
+    const { core, target, draft } = this.#parts;
     const { id, settings, adapter } = request;
-    const ropeTable = ropeTableOf(request, ropeSwitchLength);
+    const ropeTable = ropeTableOf(request, target.ropeSwitchLength);
     core.now = monotonicMs();
     try {
       this.#queue(request, ropeTable);
@@ -92,6 +83,7 @@ export class ModelRunner {
       numPromptTokens: request.tokens.length,
       ropeTable,
       adapter,
+      draft: draft === null ? null : draftRequest(request, draft),
       outputId: settings.kind === RequestKind.generate ? 0 : id,
       output: this.#prepareOutput(request),
       numSent: 0,
@@ -139,19 +131,12 @@ export class ModelRunner {
     this.#fillSoon();
   }
 
-  /** The addon finished the step in `slot`. Filling the queue again outranks telling anyone about it. */
-  stepFinished(slot: Slot): void {
+  /** The addon finished a step. Filling the queue again outranks telling anyone about it. */
+  stepFinished(handle: ModelHandle, slot: 0 | 1): void {
     if (this.#isClosed) return;
-    const step = this.#inFlight.shift();
-    if (step === undefined || step.slot !== slot) {
-      throw new AutoglmError(
-        'internal',
-        `step in slot ${slot} finished, expected slot ${String(step?.slot)}`,
-      );
-    }
-    const result = this.#parts.results[slot];
-    const kept = this.#numLogprobRequests > 0 ? result.copy() : null;
-    this.#apply(step, result);
+    const { plan, result } = this.#inFlight.finish(handle, slot);
+    const kept = this.#numLogprobRequests > 0 && !plan.isDraft ? result.copy() : null;
+    this.#apply(plan, result);
     this.#failUnsubmitted();
     this.#fill();
     this.#report(kept);
@@ -160,8 +145,8 @@ export class ModelRunner {
 
   /** Reads an adapter while steps go on. */
   async loadAdapter(request: NativeAdapterRequest): Promise<NativeAdapter> {
-    const { addon, handle } = this.#parts;
-    const adapter = await addon.loadAdapter(handle, request).catch((error: unknown) => {
+    const { addon, target } = this.#parts;
+    const adapter = await addon.loadAdapter(target.handle, request).catch((error: unknown) => {
       throw fromNativeError(error);
     });
     this.#adapters.add(adapter.id);
@@ -171,8 +156,8 @@ export class ModelRunner {
   /** Refuses new requests at once; frees the adapter when those that use it have ended. */
   async unloadAdapter(adapter: number): Promise<null> {
     await this.#adapters.retire(adapter);
-    const { addon, handle } = this.#parts;
-    await addon.unloadAdapter(handle, adapter).catch((error: unknown) => {
+    const { addon, target } = this.#parts;
+    await addon.unloadAdapter(target.handle, adapter).catch((error: unknown) => {
       throw fromNativeError(error);
     });
     return null;
@@ -185,7 +170,7 @@ export class ModelRunner {
       promptTokens: this.#promptTokens,
       generatedTokens: this.#generatedTokens,
       lastStepAgeMs: this.#lastStepAt === null ? null : monotonicMs() - this.#lastStepAt,
-      tuning: this.#parts.tuning?.stats() ?? null,
+      tuning: this.#parts.target.tuning?.stats() ?? null,
       adapterRequests: this.#adapters.numRequests,
     };
   }
@@ -195,15 +180,16 @@ export class ModelRunner {
     this.#isClosed = true;
     this.#adapters.clear();
     clearTimeout(this.#deadline?.timer);
-    await this.#parts.addon.closeModel(this.#parts.handle);
+    const { addon, target, draft } = this.#parts;
+    for (const model of [target, draft]) if (model !== null) await addon.closeModel(model.handle);
     this.#requests.clear();
-    await this.#parts.tuning?.close();
+    for (const model of [target, draft]) await model?.tuning?.close();
   }
 
   #prepareOutput(request: RequestMessage): Float32Array | null {
     if (request.settings.kind === RequestKind.generate) return null;
     const output = new Float32Array(request.outputLength);
-    this.#parts.addon.setOutput(this.#parts.handle, request.id, output);
+    this.#parts.addon.setOutput(this.#parts.target.handle, request.id, output);
     return output;
   }
 
@@ -225,23 +211,17 @@ export class ModelRunner {
   }
 
   #fill(): void {
-    const { addon, core, handle, plans, tuning } = this.#parts;
+    const { core } = this.#parts;
     core.now = monotonicMs();
     while (this.#inFlight.length < Limits.queueDepth && this.#unsubmitted === null) {
       const plan = core.schedule();
       if (plan === null) return;
-      const slot = this.#nextSlot;
-      const cut = tuning?.choose(numPositions(plan)) ?? null;
       try {
-        plans[slot].write(plan, cut?.cut ?? null, (id) => this.#admitted(id));
-        addon.submitStep(handle, slot);
+        this.#inFlight.submit(plan, (id, model) => this.#admitted(id, model));
       } catch (error) {
         this.#unsubmitted = { step: plan.step, message: fromNativeError(error).message };
         this.#failUnsubmitted();
-        continue;
       }
-      this.#inFlight.push({ slot, plan, cut });
-      this.#nextSlot = slot === 0 ? 1 : 0;
     }
   }
 
@@ -253,14 +233,14 @@ export class ModelRunner {
     this.#parts.core.applyFailure(step, message);
   }
 
-  #admitted(id: number): RunningRequest {
+  #admitted(id: number, model: NativeModel): AdmittedRequest {
     const request = this.#requests.get(id);
-    if (request === undefined)
-      throw new AutoglmError('internal', `the plan admits request ${id}, which has gone`);
-    return request;
+    const admitted = model === this.#parts.draft ? request?.draft : request;
+    if (!admitted) throw new AutoglmError('internal', `the plan admits request ${id}, which has gone`);
+    return admitted;
   }
 
-  #apply({ plan, cut }: SubmittedStep, result: ResultBuffer): void {
+  #apply(plan: StepPlan, result: ResultBuffer): void {
     const { core } = this.#parts;
     core.now = monotonicMs();
     this.#lastStepAt = core.now;
@@ -269,10 +249,6 @@ export class ModelRunner {
       return;
     }
     core.apply(result.read(plan));
-    if (cut !== null) {
-      const size = { numPositions: numPositions(plan), numEntries: plan.entries.length };
-      this.#parts.tuning?.record(cut, size, result.elapsedMicros);
-    }
   }
 
   #report(kept: ResultBuffer | null): void {
@@ -333,7 +309,8 @@ export class ModelRunner {
     this.#requests.delete(id);
     this.#adapters.leave(request.adapter);
     if (request.settings.numLogprobs >= 0) this.#numLogprobRequests -= 1;
-    if (request.output !== null) this.#parts.addon.setOutput(this.#parts.handle, request.outputId, null);
+    if (request.output !== null)
+      this.#parts.addon.setOutput(this.#parts.target.handle, request.outputId, null);
   }
 
   #armDeadline(): void {
@@ -353,8 +330,6 @@ export class ModelRunner {
     this.#deadline = { at, timer };
   }
 }
-
-const numPositions = (plan: StepPlan): number => plan.entries.reduce((sum, { count }) => sum + count, 0);
 
 /** Longer timers fire at once in Node; the runner looks again when this one fires. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

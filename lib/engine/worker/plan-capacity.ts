@@ -1,5 +1,5 @@
 import { Admission, Entry, Limits, PageUpdate, PlanHeader } from '../../native/abi';
-import type { SchedulerConfig } from '../../scheduler/types';
+import type { DraftModelConfig, SchedulerConfig } from '../../scheduler/types';
 import { MAX_LOGIT_BIAS, MAX_STOP_TOKENS } from '../limits';
 import type { KvSizing } from './kv-sizing';
 import type { LoadSettings } from './protocol';
@@ -12,7 +12,7 @@ export function schedulerConfig(
   settings: LoadSettings,
   sizing: KvSizing,
   splitsInputs: boolean,
-): SchedulerConfig {
+): Omit<SchedulerConfig, 'draftModel'> {
   const { contextLength, numPages } = sizing;
   // An input that is not split fits into a step by itself.
   const maxStepTokens = splitsInputs
@@ -40,10 +40,41 @@ export function schedulerConfig(
   };
 }
 
+/** Sequences a draft model knows at once: steps with more are busy enough without guesses. */
+const MAX_DRAFT_ROWS = 16;
+/** Long histories that a round of guesses may begin with. */
+const DRAFT_HISTORIES = 4;
+
+/** What a draft model needs beside a target of these settings: room for the sequences that it may be asked about. */
+export function draftModelConfig(
+  target: Pick<
+    SchedulerConfig,
+    'contextLength' | 'numPages' | 'maxRows' | 'maxStepTokens' | 'maxChunkTokens'
+  >,
+  draft: Pick<DraftModelConfig, 'contextLength' | 'vocabSize' | 'relativeCost'>,
+): DraftModelConfig {
+  const contextLength = Math.min(target.contextLength, draft.contextLength);
+  const maxRows = Math.min(target.maxRows, MAX_DRAFT_ROWS);
+  const pagesPerRow = Math.ceil(contextLength / Limits.pageSize);
+  const historyWords = contextLength + pagesPerRow * PageUpdate.numWords;
+  return {
+    ...draft,
+    contextLength,
+    maxRows,
+    numPages: Math.min(target.numPages, maxRows * pagesPerRow),
+    // Sequences that catch up hold up everybody, as prompt chunks do.
+    maxStepTokens: Math.max(16, target.maxChunkTokens),
+    maxPlanWords:
+      PlanHeader.numWords +
+      Math.min(maxRows, DRAFT_HISTORIES) * historyWords +
+      maxRows * (Admission.numWords + Entry.numWords),
+  };
+}
+
 /**
  * Words of a plan buffer. The scheduler counts histories; stop tokens, biases and positions come on top, and a request
  * never asks for more positions than it has tokens.
  */
-export function planCapacity(config: SchedulerConfig): number {
+export function planCapacity(config: Pick<SchedulerConfig, 'maxPlanWords' | 'maxRows'>): number {
   return 2 * config.maxPlanWords + config.maxRows * (MAX_STOP_TOKENS + 2 * MAX_LOGIT_BIAS);
 }

@@ -26,7 +26,7 @@ export interface SamplingSettings {
 
 /** How a request's tokens are guessed, defaults filled in. */
 export interface SpeculationSettings {
-  readonly mode: 'prompt-lookup';
+  readonly mode: 'prompt-lookup' | 'draft-model';
   readonly maxTokens: number;
   readonly isAdaptive: boolean;
 }
@@ -106,7 +106,14 @@ export interface LoadSummary {
   /** The packed weights came from the cache. */
   readonly isFromCache: boolean;
   readonly warnings: readonly Warning[];
+  /** Of the draft model; null where there is none. */
+  readonly draftModel: DraftSummary | null;
 }
+
+export type DraftSummary = Pick<
+  LoadSummary,
+  'contextLength' | 'numParameters' | 'weightBytes' | 'kvBytes' | 'scratchBytes' | 'layouts'
+>;
 
 export type LoadCommand = Extract<EngineCommand, { type: 'load' }>;
 
@@ -118,6 +125,8 @@ export type EngineCommand =
       /** File or directory of the checkpoint. */
       readonly path: string;
       readonly port: MessagePort;
+      /** The same of a draft model; null for none. */
+      readonly draft: { readonly path: string; readonly port: MessagePort } | null;
       readonly settings: LoadSettings;
       readonly cancel: Int32Array;
     }

@@ -2,7 +2,8 @@ import { Limits } from '../../native/abi';
 import { pagesFor, type RequestState } from '../request-state';
 import type { SchedulerState } from '../scheduler-state';
 import type { StepDraft } from '../step-draft';
-import type { Draft } from '../types';
+import type { Draft, StepPlan } from '../types';
+import { closeRound, expectsRound, planDraftStep } from './draft-rounds';
 import { plainStep, type StepLoad } from './speculation';
 
 /**
@@ -14,8 +15,18 @@ export function awaitsResult(state: SchedulerState): boolean {
   if (state.numSpeculating === 0 || state.inFlight.length === 0) return false;
   if (state.running.some(({ drafted }) => drafted !== null)) return true;
   if (!computesOnlyDecodes(state)) return false;
+  if (expectsRound(state)) return true;
   const next = plainStep(state.running.filter((other) => !other.isPaused && other.numRemaining === 1).length);
   return state.running.some((request) => guessesAhead(state, request, next));
+}
+
+/** The step of a draft model that has to come before the next one of the target, or null. */
+export function planGuesses(state: SchedulerState): StepPlan | null {
+  const { draftModel } = state;
+  if (draftModel === null || state.inFlight.length > 0) return null;
+  if (computesOnlyDecodes(state)) return planDraftStep(state, draftModel);
+  closeRound(state, draftModel); // somebody's prompt does not wait for the guesses of others
+  return null;
 }
 
 /** The next step will be one position of each sequence. */

@@ -1,14 +1,15 @@
-import type { Draft, DraftSettings } from '../types';
+import type { Draft, Drafter, DraftSettings } from '../types';
+import { OfferedGuesses } from './offered-guesses';
 import type { StepCosts } from './step-costs';
 
 /** Drafters tell this many kinds of guesses apart. */
 export const NUM_GRADES = 4;
 /** Share of right guesses assumed before anything is known. */
-const FIRST_RATE = 0.5;
+export const FIRST_RATE = 0.5;
 /** Weight of the newest guess: about the last ten count. */
 const NEWEST = 0.1;
 /** A guess must promise this many times the tokens per millisecond: it costs planning ahead. */
-const MIN_GAIN = 1.05;
+export const MIN_GAIN = 1.05;
 
 /** A step of decodes as it is being put together. */
 export interface StepLoad {
@@ -28,10 +29,30 @@ export const plainStep = (numSequences: number): StepLoad => ({
 /** One request's guesses: who makes them and how often they were right. */
 export class Speculation {
   readonly #settings: DraftSettings;
-  readonly #rates = new Float64Array(NUM_GRADES).fill(FIRST_RATE);
+  readonly #drafter: Drafter;
+  readonly #rates: Float64Array;
+  /** What the draft model has guessed; null where it is not asked. */
+  readonly offered: OfferedGuesses | null;
 
-  constructor(settings: DraftSettings) {
+  constructor(settings: DraftSettings, firstRate = FIRST_RATE) {
     this.#settings = settings;
+    this.offered = settings.drafter === null ? new OfferedGuesses() : null;
+    this.#drafter = settings.drafter ?? (this.offered as OfferedGuesses);
+    this.#rates = new Float64Array(NUM_GRADES).fill(firstRate);
+  }
+
+  get isAdaptive(): boolean {
+    return this.#settings.isAdaptive;
+  }
+
+  /** Guesses per step at most. */
+  get maxTokens(): number {
+    return this.#settings.maxTokens;
+  }
+
+  /** Share of right guesses of a grade, the latest counting most. */
+  rateOf(grade: number): number {
+    return this.#rates[grade] as number;
   }
 
   /**
@@ -39,9 +60,9 @@ export class Speculation {
    * limit.
    */
   draft(tokens: Int32Array, numTokens: number, maxTokens: number, numInFlight = 0): Draft | null {
-    const { drafter, maxTokens: limit } = this.#settings;
+    const { maxTokens: limit } = this.#settings;
     if (maxTokens < 1) return null;
-    const draft = drafter.draft(tokens, numTokens, numInFlight + Math.min(maxTokens, limit));
+    const draft = this.#drafter.draft(tokens, numTokens, numInFlight + Math.min(maxTokens, limit));
     if (draft === null || draft.tokens.length <= numInFlight) return null;
     return { tokens: draft.tokens.subarray(numInFlight), grade: draft.grade };
   }

@@ -52,6 +52,18 @@ test('flags become the options of the library', () => {
   });
 });
 
+test('a draft model guesses, as many tokens as --speculation says', () => {
+  const speculationOf = (...args: string[]) => loadOptions('x', parse(...args)).speculation;
+  expect(speculationOf('--draft-model', 'y')).toEqual({ mode: 'draft-model', draftModel: 'y' });
+  expect(speculationOf('--draft-model', 'y', '--speculation', 'draft-model:3')).toEqual({
+    mode: 'draft-model',
+    maxTokens: 3,
+    draftModel: 'y',
+  });
+  expect(() => speculationOf('--speculation', 'draft-model')).toThrow(/needs a --draft-model/);
+  expect(() => speculationOf('--draft-model', 'y', '--speculation', 'prompt-lookup')).toThrow(/goes with/);
+});
+
 test('sampling flags become generation options, and stop texts add up', () => {
   const flags = parse(
     '-n',
@@ -103,6 +115,7 @@ test.each([
   [['--threads', '0']],
   [['--speculation', 'guess']],
   [['--speculation', 'prompt-lookup:0']],
+  [['--speculation', 'draft-model:x']],
   [['--threads', '1.5']],
   [['-c', 'x']],
   [['--seed', '']],

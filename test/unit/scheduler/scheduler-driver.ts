@@ -23,6 +23,7 @@ const LIMITS = {
   prefixCache: true,
   agingMs: 1000,
   maxPlanWords: 0,
+  draftModel: null,
 };
 export const CONFIG: SchedulerConfig = { ...LIMITS, maxPlanWords: 2 * minPlanWords(LIMITS) };
 export const REQUEST: Omit<ScheduledRequest, 'id' | 'promptTokens'> = {

@@ -10,6 +10,7 @@ const facts: ModelFacts = {
   chat: { dialect: 'hermes', think: null, toolTemplate: '{{ tools }}' },
   generationDefaults: { temperature: 0.3, topK: 20 },
   speculation: null,
+  hasDraftModel: false,
   maxTextLength: 1000,
 };
 

@@ -16,6 +16,7 @@ const facts: ModelFacts = {
   chat: { dialect: 'hermes', think: null, toolTemplate: '{{ tools }}' },
   generationDefaults: {},
   speculation: null,
+  hasDraftModel: false,
   maxTextLength: 1000,
 };
 const messages = [{ role: 'user', content: 'a' }];

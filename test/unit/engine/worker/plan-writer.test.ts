@@ -49,6 +49,7 @@ const requestOf = (id: number): AdmittedRequest => requests[id] as AdmittedReque
 
 const plan: StepPlan = {
   step: 12,
+  isDraft: false,
   admissions: [
     { row: 4, generation: 9, id: 1 as RequestId, tokens: Int32Array.of(10, 11, 12, 13) },
     { row: 5, generation: 1, id: 2 as RequestId, tokens: Int32Array.of(20, 21, 22) },
