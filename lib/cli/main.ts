@@ -8,6 +8,7 @@ import type { DoctorFlags } from './commands/doctor';
 import type { PerplexityFlags } from './commands/eval';
 import type { EstimateFlags, InspectFlags } from './commands/inspect';
 import type { ListFlags, PullFlags } from './commands/models';
+import type { RemovePackedFlags } from './commands/packed';
 import type { RunFlags } from './commands/run';
 import type { ServeFlags } from './commands/serve';
 import type { TokenizeFlags } from './commands/tokenize';
@@ -44,6 +45,7 @@ function createProgram(setExitCode: SetExitCode): Command {
     .exitOverride();
   addTalking(program, setExitCode);
   addFiles(program, setExitCode);
+  addCache(program, setExitCode);
   addMeasuring(program, setExitCode);
   return program;
 }
@@ -138,6 +140,27 @@ function addFiles(program: Command, setExitCode: SetExitCode): void {
     .action(async (model: string, flags: EstimateFlags) => {
       const command = await import('./commands/inspect.js');
       setExitCode(await command.inspectEstimate(model, flags));
+    });
+}
+
+function addCache(program: Command, setExitCode: SetExitCode): void {
+  const cache = program.command('cache').description('packed weights that loads have left for the next ones');
+  cache
+    .command('ls')
+    .description('list them')
+    .option('--json', 'print JSON')
+    .action(async (flags: { json?: boolean }) => {
+      const command = await import('./commands/packed.js');
+      setExitCode(await command.listPacked(flags));
+    });
+  cache
+    .command('rm [model...]')
+    .description('remove those of models; the models stay')
+    .option('--all', 'remove all of them')
+    .option('--json', 'print JSON')
+    .action(async (models: string[], flags: RemovePackedFlags) => {
+      const command = await import('./commands/packed.js');
+      setExitCode(await command.removePackedWeights(models, flags));
     });
 }
 

@@ -22,7 +22,9 @@ export async function openModels(
   const display = new ProgressDisplay(process.stderr);
   const logger: Logger = (record) => {
     display.clear();
-    terminalLogger(flags.verbose === true)(record);
+    // A file as large as the model is news to who has not asked for it.
+    const isNews = record.fields?.code === 'packed_weights_kept' && flags.quiet !== true;
+    terminalLogger(flags.verbose === true || isNews)(record);
   };
   const engine = await createEngine({ ...engineOptions(flags), logger });
   try {

@@ -17,6 +17,8 @@ export interface ModelFlags {
   /** True unless `--no-autotune` is given. */
   readonly autotune?: boolean;
   readonly draftModel?: string;
+  /** False with --no-weight-cache. */
+  readonly weightCache?: boolean;
   readonly chatTemplate?: string;
   readonly adapter?: readonly AdapterFlag[];
   readonly offline?: boolean;
@@ -124,6 +126,10 @@ export function addModelOptions(command: Command): Command {
       'do not look for faster ways to use this processor (also OPEN_AUTOGLM_AUTOTUNE=0)',
     )
     .option('--draft-model <model>', 'a smaller model of the same vocabulary that guesses tokens ahead')
+    .option(
+      '--no-weight-cache',
+      'neither use nor keep packed weights on disk (also OPEN_AUTOGLM_WEIGHT_CACHE=0)',
+    )
     .option('--chat-template <file>', "Jinja template to use instead of the model's own");
   return command;
 }
@@ -171,6 +177,7 @@ export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions
       speculation: loadSpeculation(flags),
       offline: flags.offline,
       autotune: flags.autotune === false ? false : undefined,
+      weightCache: flags.weightCache === false ? false : undefined,
     }),
   };
 }

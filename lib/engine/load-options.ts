@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { DIALECT_NAMES, type DialectName } from '../chat/dialects/dialect';
+import { AutoglmError } from '../errors';
 import { cacheFolder } from '../model/source/cache-folders';
 import type { KvDtype } from '../native/abi';
 import type { LoadProgress, WeightCacheOptions } from './load-types';
@@ -111,6 +112,17 @@ function parseWeightCache(value: boolean | WeightCacheOptions): WeightCacheSetti
   };
 }
 
+/** OPEN_AUTOGLM_WEIGHT_CACHE speaks where the caller does not: in a container, say, whose disk is gone with it. */
+function weightCacheOfEnvironment(): boolean {
+  const value = process.env.OPEN_AUTOGLM_WEIGHT_CACHE || 'on';
+  if (/^(1|on|yes|true)$/i.test(value)) return true;
+  if (/^(0|off|no|false)$/i.test(value)) return false;
+  throw new AutoglmError(
+    'invalid_parameter',
+    `expected OPEN_AUTOGLM_WEIGHT_CACHE to be 1, on, yes, true, 0, off, no or false, got ${JSON.stringify(value)}`,
+  );
+}
+
 const LOAD_OPTIONS = {
   source: text(1, 4096),
   contextLength: integer(1, 2 ** 24),
@@ -157,7 +169,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
       maxConcurrency,
       maxQueuedRequests: options.maxQueuedRequests ?? 4 * maxConcurrency,
       maxStepTokens,
-      weightCache: parseWeightCache(options.weightCache ?? true),
+      weightCache: parseWeightCache(options.weightCache ?? weightCacheOfEnvironment()),
       maxChunkTokens: options.maxChunkTokens ?? Math.max(16, Math.floor(maxStepTokens / 2)),
       tuningFolder: (options.autotune ?? autotunesByEnvironment()) ? join(cacheFolder(), 'tuning') : null,
     },

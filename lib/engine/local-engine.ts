@@ -24,11 +24,10 @@ export class LocalEngine implements Engine {
   #numModels = 0;
   #closing: Promise<void> | null = null;
 
-  private constructor(thread: EngineThread, logger: Logger) {
+  private constructor(thread: EngineThread, text: TextService, logger: Logger) {
     this.#thread = thread;
-    this.#logger = logger;
-    const text = new TextWorkers();
     this.#text = text;
+    this.#logger = logger;
     const close = (): void => {
       Promise.all([thread.close(), text.close()]).catch((error: unknown) => {
         logger({ level: 'warn', text: `closing a dropped engine: ${String(error)}` });
@@ -38,7 +37,14 @@ export class LocalEngine implements Engine {
   }
 
   static async start({ threads, logger }: EngineSettings): Promise<LocalEngine> {
-    return new LocalEngine(await EngineThread.start(threads, logger), logger);
+    const text = new TextWorkers();
+    text.start(); // beside the engine worker: the first load waits for both
+    try {
+      return new LocalEngine(await EngineThread.start(threads, logger), text, logger);
+    } catch (error) {
+      await text.close();
+      throw error;
+    }
   }
 
   get binary(): BinaryInfo {

@@ -56,7 +56,7 @@ export interface LoadModelOptions {
   readonly contextLength?: number;
   readonly kvCache?: KvCacheOptions;
   readonly precision?: 'fast' | 'exact';
-  /** Where and when: docs/decisions/0012-packed-weights-on-disk.md. Default true. */
+  /** docs/decisions/0012-packed-weights-on-disk.md. Default true, or what OPEN_AUTOGLM_WEIGHT_CACHE says. */
   readonly weightCache?: boolean | WeightCacheOptions;
   /** Requests computed in one batch at most, 1..1024. Default 64. */
   readonly maxConcurrency?: number;

@@ -39,12 +39,13 @@ export function makeTokenTable(
     if (special === true) isSpecial[id] = 1;
   }
   // A UTF-16 unit is three bytes of UTF-8 at most, and a space may come with the piece.
-  const room = pieces.reduce((sum, piece) => sum + 3 * piece.length + 1, 0);
+  let room = 0;
+  for (const piece of pieces) room += 3 * piece.length + 1;
   const bytes = new Uint8Array(room);
   const offsets = new Uint32Array(numTokens + 1);
   let end = 0;
-  for (const [id, piece] of pieces.entries()) {
-    end += writePiece(piece, isAdded[id] === 1, spelling, bytes, end);
+  for (let id = 0; id < numTokens; id += 1) {
+    end += writePiece(pieces[id] as string, isAdded[id] === 1, spelling, bytes, end);
     offsets[id + 1] = end;
   }
   const { numLeadingSpaces, hasTrailingSpace } = spelling;

@@ -15,6 +15,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { LoadModelOptions, LogRecord, ModelInfo } from '../../lib/engine/types';
+import { runScript } from './child-process';
+import { runCli } from './cli-process';
 import { createEngine, Fixture, PACKAGE } from './engine-under-test';
 
 let folder: string;
@@ -42,14 +44,15 @@ interface Loaded {
   readonly log: readonly LogRecord[];
 }
 
-type WeightCache = LoadModelOptions['weightCache'];
+type WeightCache = LoadModelOptions['weightCache'] | 'unsaid';
 
 /** Loads, computes and closes; closing waits for a write. */
 async function load(weightCache: WeightCache = { write: 'always' }): Promise<Loaded> {
   const log: LogRecord[] = [];
   const engine = await createEngine({ threads: 2, logger: (record) => log.push(record) });
   try {
-    const loaded = await engine.loadModel({ source: model, weightCache });
+    const options = weightCache === 'unsaid' || weightCache === undefined ? {} : { weightCache };
+    const loaded = await engine.loadModel({ source: model, ...options });
     return { info: loaded.info, logits: await loaded.logits([5, 6, 7], { positions: [0, 2] }), log };
   } finally {
     await engine.close();
@@ -141,6 +144,96 @@ describe('packed weights on disk', () => {
       expect.stringMatching(/packed weights are not kept: ENOTDIR/),
     ]);
     expect(logits.length).toBeGreaterThan(0);
+  });
+
+  test('are off where the environment says so, and the caller does not', async () => {
+    process.env.OPEN_AUTOGLM_WEIGHT_CACHE = 'off';
+    try {
+      await load();
+      expect(readdirSync(folder)).toContain('tiny.gguf.fast.packed');
+      expect((await load('unsaid')).info.isFromCache).toBe(false);
+      expect((await load(true)).info.isFromCache).toBe(true);
+      process.env.OPEN_AUTOGLM_WEIGHT_CACHE = 'sometimes';
+      await expect(load('unsaid')).rejects.toMatchObject({
+        code: 'invalid_parameter',
+        message: expect.stringContaining('OPEN_AUTOGLM_WEIGHT_CACHE'),
+      });
+    } finally {
+      delete process.env.OPEN_AUTOGLM_WEIGHT_CACHE;
+    }
+  });
+
+  // Goal: sharing is the kernel's, not a copy that looks like it.
+  test.skipIf(process.platform !== 'linux')('are mapped and shared where that is asked for', async () => {
+    await load();
+    for (const [share, mappings] of [
+      [false, 0],
+      [true, 1],
+    ] as const) {
+      const engine = await createEngine({ threads: 2 });
+      const { info } = await engine.loadModel({ source: model, weightCache: { share } });
+      const lines = readFileSync('/proc/self/maps', 'utf8').split('\n');
+      await engine.close();
+      expect(info.isFromCache).toBe(true);
+      const mapped = lines.filter((line) => line.endsWith(packed));
+      expect(mapped).toHaveLength(mappings);
+      for (const line of mapped) expect(line).toContain(' r--s ');
+    }
+  });
+
+  test('serve processes that load and write at once: each computes the same', async () => {
+    const { logits } = await load(false);
+    const script = `
+      (async () => {
+        for (let i = 0; i < 3; i += 1) {
+          const warnings = [];
+          const engine = await createEngine({ threads: 2, logger: (record) => {
+            if (record.level === 'warn') warnings.push(record.text);
+          } });
+          const model = await engine.loadModel({
+            source: SOURCE, weightCache: { write: 'always', share: i === 1 },
+          });
+          const logits = await model.logits([5, 6, 7], { positions: [0, 2] });
+          await engine.close();
+          console.log(JSON.stringify({ warnings, logits: Buffer.from(logits.buffer).toString('hex') }));
+        }
+      })();`;
+    const children = await Promise.all(
+      [1, 2].map(() => runScript(process.execPath, script, { source: model })),
+    );
+    const lines = children.flatMap(({ stdout }) => stdout.trim().split('\n'));
+    const hex = Buffer.from(logits.buffer).toString('hex');
+    expect(lines.map((line) => JSON.parse(line))).toEqual(Array(6).fill({ warnings: [], logits: hex }));
+    expect(readdirSync(folder).filter((name) => name.startsWith('tiny'))).toEqual([
+      'tiny.gguf',
+      'tiny.gguf.fast.packed',
+    ]);
+  });
+
+  test('are told of, listed and removed by the command line', async () => {
+    const env = { OPEN_AUTOGLM_CACHE: join(folder, 'cache') };
+    expect((await runCli(['cache', 'ls'], '', env)).stderr).toContain('No packed weights are kept.');
+    await load();
+    const listed = await runCli(['cache', 'ls'], '', env);
+    expect(listed.stdout).toContain(packed);
+    expect(JSON.parse((await runCli(['cache', 'ls', '--json'], '', env)).stdout)).toEqual([
+      {
+        path: packed,
+        bytes: statSync(packed).size,
+        lastUsed: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+        model,
+        precision: 'fast',
+      },
+    ]);
+    const other = await runCli(['cache', 'rm', join(folder, 'other.gguf')], '', env);
+    expect(other).toMatchObject({ code: 1, stderr: expect.stringContaining('no packed weights are kept') });
+    expect(await runCli(['cache', 'rm', model], '', env)).toMatchObject({ code: 0, stdout: '' });
+    expect(readdirSync(folder).filter((name) => name.startsWith('tiny'))).toEqual(['tiny.gguf']);
+    await load();
+    expect((await runCli(['cache', 'rm'], '', env)).stderr).toContain('or --all');
+    const removed = await runCli(['cache', 'rm', '--all', '--json'], '', env);
+    expect(JSON.parse(removed.stdout)).toMatchObject([{ path: packed }]);
+    expect(existsSync(packed)).toBe(false);
   });
 
   // Method: the shell bounds the size of files, which a process meets as it meets a full disk, in the middle of writing.

@@ -53,6 +53,11 @@ export class TextWorkers implements TextService {
   readonly #models = new Map<string, LoadedModel>();
   #isClosed = false;
 
+  /** Starts the thread that opens checkpoints ahead of the first load. */
+  start(): void {
+    this.#text.start();
+  }
+
   async loadModel({
     modelId,
     path,
@@ -65,8 +70,6 @@ export class TextWorkers implements TextService {
     try {
       this.#checkOpen();
       if (signal?.aborted === true) throw aborted(signal);
-      // The render worker will be wanted soon, and starting takes a while.
-      this.#render.start();
       const { loaded, format } = await this.#load(
         { type: 'load', modelId, path, chatTemplate, chatDialect, decoderPort },
         signal,
@@ -75,6 +78,8 @@ export class TextWorkers implements TextService {
         },
       );
       this.#models.set(modelId, { path, format, textGeneration: generation, renderGeneration: 0 });
+      // It will be wanted soon, and starting takes a while; before this it would only slow the load down.
+      if (loaded.hasChatTemplate) this.#render.start();
       return loaded;
     } catch (error) {
       // A port that was posted is the worker's, which has told it.

@@ -88,7 +88,12 @@ export class PackedWeights {
       .keep({ sample, byteLength, maxBytes, isReplacing: refusal !== null, signal, write })
       .then(
         (path) => {
-          if (path !== null) log({ level: 'info', text: `packed weights kept in ${path}`, fields: { path } });
+          if (path !== null)
+            log({
+              level: 'info',
+              text: `packed weights kept in ${path}`,
+              fields: { code: 'packed_weights_kept', path },
+            });
         },
         (error: unknown) => {
           if (signal.aborted) return;

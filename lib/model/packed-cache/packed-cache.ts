@@ -50,7 +50,8 @@ export class PackedCache {
       if (await isLink(path)) continue; // to what lay beside the model, which comes first
       try {
         const { offset, byteLength, sectionBytes, checksums, sample } = await this.#read(path);
-        await markUsed(this.places.central);
+        // The link may be gone with the cache folder; it is what the bound counts.
+        if (!(await markUsed(this.places.central)) && path !== this.places.central) await this.#link(path);
         const packed = { path, offset, byteLength, sectionBytes, checksums, sample, isShared };
         return { packed, refusals };
       } catch (error) {

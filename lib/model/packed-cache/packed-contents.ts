@@ -74,10 +74,13 @@ export async function describeEntries(): Promise<DescribedEntry[]> {
   );
 }
 
-/** Notes that the entry was used; without a cache folder that can be written, there is nothing to note it in. */
-export async function markUsed(entry: string): Promise<void> {
+/** Notes that the entry was used. False where there is none, or where the cache folder cannot be written. */
+export async function markUsed(entry: string): Promise<boolean> {
   const now = new Date();
-  await lutimes(entry, now, now).catch(() => {});
+  return lutimes(entry, now, now).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** A model that has them mapped or open keeps its bytes. Only files of our own name are removed. */
@@ -97,11 +100,14 @@ export async function makeRoom(maxBytes: number, bytes: number, replaced: string
   }
 }
 
-/** Removes the packed weights of a model or of all models in a folder, and gives what went. */
+/** Removes packed weights by their own path, of a model or of all models in a folder, and gives what went. */
 export async function removePacked(model: string): Promise<DescribedEntry[]> {
   const path = resolve(model);
   const found = (await describeEntries()).filter(
-    ({ description }) => description?.model === path || description?.model.startsWith(path + sep) === true,
+    (entry) =>
+      entry.path === path ||
+      entry.description?.model === path ||
+      entry.description?.model.startsWith(path + sep) === true,
   );
   for (const each of found) await removeEntry(each);
   return found;

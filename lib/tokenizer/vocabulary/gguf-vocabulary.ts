@@ -153,7 +153,8 @@ function readTokens(
   const added: AddedTokenJson[] = [];
   let numTokens = 0;
   const endings = new Set([source.bosTokenId, source.eosTokenId, source.eotTokenId, source.eomTokenId]);
-  for (const [id, token] of tokens.entries()) {
+  for (let id = 0; id < tokens.length; id += 1) {
+    const token = tokens[id] as string;
     const type = typeOf(source, id);
     if (token === '' || type === PieceType.unused) continue;
     const isControl = type === PieceType.control || type === PieceType.unknown || endings.has(id);

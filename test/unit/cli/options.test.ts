@@ -103,6 +103,10 @@ test('sampling flags become generation options, and stop texts add up', () => {
   });
 });
 
+test('--no-weight-cache switches the cache of packed weights off', () => {
+  expect(loadOptions('x', parse('--no-weight-cache'))).toMatchObject({ weightCache: false });
+});
+
 test('what is not given is absent, so that the model decides; but people get sane text', () => {
   expect(engineOptions(parse())).toEqual({});
   expect(loadOptions('x', parse())).toEqual({ source: 'x', kvCache: {} });

@@ -23,6 +23,8 @@ const IDENTITY = Buffer.alloc(32, 7);
 const SAMPLE = '0123456789abcdef';
 const CHECKSUMS = Int32Array.of(1, -2);
 const WEIGHTS = Buffer.from('packed weights');
+/** Linux lets nobody make a file beside it, whoever they are. */
+const READ_ONLY_FILE = '/sys/kernel/uevent_seqnum';
 
 let models: string;
 beforeEach(() => {
@@ -177,6 +179,23 @@ describe('packed weights on disk', () => {
     const all = await Promise.all([1, 2, 3].map(async () => keep(await cacheOf(model))));
     expect(all.filter((path) => path !== null)).toHaveLength(1);
     expect(readdirSync(models).sort()).toEqual(['tiny.gguf', 'tiny.gguf.fast.packed']);
+  });
+
+  test.skipIf(!existsSync(READ_ONLY_FILE))(
+    'of a model on a read-only disk lie in the cache folder',
+    async () => {
+      const path = await keep(await cacheOf(READ_ONLY_FILE));
+      expect(path?.startsWith(join(caches.folder, 'own', 'packed'))).toBe(true);
+      expect((await (await cacheOf(READ_ONLY_FILE)).find(false)).packed?.path).toBe(path);
+    },
+  );
+
+  test('are noted anew when the cache folder was cleared', async () => {
+    const cache = await cacheOf(modelFile());
+    await keep(cache);
+    rmSync(join(caches.folder, 'own'), { recursive: true });
+    await cache.find(false);
+    expect((await describeEntries()).map(({ path }) => path)).toEqual([cache.places.beside]);
   });
 
   test('that a killed process left half written are cleared away', async () => {

@@ -5,11 +5,11 @@ import ts from 'typescript';
 const root = join(__dirname, '..', '..', '..', '..');
 
 /**
- * Compiles `resolveSource` and all that it imports into a folder of the test's own, so that a child process can be killed in the
- * middle of it. Gives the path of the module.
+ * Compiles a module of lib/model and all that it imports into a folder of the test's own, so that a child process can be killed
+ * in the middle of it. Gives the path of what was made.
  */
-export function compileSource(folder: string): string {
-  const waiting = [join(root, 'lib', 'model', 'source', 'resolve-source.ts')];
+export function compileSource(folder: string, module = 'source/resolve-source'): string {
+  const waiting = [join(root, 'lib', 'model', `${module}.ts`)];
   const seen = new Set(waiting);
   for (const file of waiting) {
     const source = readFileSync(file, 'utf8');
@@ -31,7 +31,7 @@ export function compileSource(folder: string): string {
     writeFileSync(target, outputText);
   }
   cpSync(join(root, 'lib/model/source/catalog.json'), join(folder, 'model/source/catalog.json'));
-  return join(folder, 'model', 'source', 'resolve-source.js');
+  return join(folder, 'model', `${module}.js`);
 }
 
 /** Environment in which the compiled modules find this repository's packages. */
