@@ -93,7 +93,13 @@ export class EngineHost {
       if (this.#isClosed) throw new AutoglmError('engine_closed', 'the engine is closed');
       const { target, draft, scheduler, summary } = loaded;
       const core = new Scheduler(scheduler);
-      const runner = new ModelRunner(model, { addon: this.#engine.addon, target, draft, core, post: this.#post });
+      const runner = new ModelRunner(model, {
+        addon: this.#engine.addon,
+        target,
+        draft,
+        core,
+        post: this.#post,
+      });
       const natives = draft === null ? [target] : [target, draft];
       this.#runners.set(model, runner);
       for (const { handle } of natives) this.#runnersByHandle.set(handle, runner);

@@ -115,7 +115,7 @@ describe('the order of the queue', () => {
 
   test('a history that does not fit the plan any more waits for the next step', () => {
     // Room for 60 tokens, twice that would need 170 words of admissions alone.
-    const driver = new Driver({ contextLength: 64, maxRows: 2, maxPlanWords: 146 });
+    const driver = new Driver({ contextLength: 64, maxRows: 2, maxPlanWords: 148 });
     for (let n = 0; n < 3; n += 1) driver.add(n, tokens(60, n), { kind: RequestKind.logits, maxTokens: 0 });
     const numAdmitted: number[] = [];
     for (let plan = driver.plan(); plan !== null; plan = driver.plan()) {
