@@ -9,52 +9,12 @@
 #include <vector>
 
 #include "base/half.h"
-#include "cuda/attention.h"
-#include "cuda/embedding.h"
-#include "cuda/kv_append.h"
 #include "cuda/launch_shape.h"
-#include "cuda/norm.h"
+#include "emulator/emulated_kernels.h"
 #include "emulator/sanitizers.h"
 #include "emulator/thread_block.h"
 
 namespace autoglm::test {
-
-template <typename Args>
-struct KernelEntry {
-  const char* name;
-  void (*run)(Args);
-};
-
-template <typename Args>
-std::vector<KernelEntry<Args>> kernel_entries();
-
-#define AUTOGLM_ENTRY(entry, Args) extern "C" void entry(Args);
-#include "kernel_entries.def"
-#undef AUTOGLM_ENTRY
-
-#define AUTOGLM_ENTRIES_OF(Args)                                      \
-  template <>                                                         \
-  inline std::vector<KernelEntry<Args>> kernel_entries<Args>() {      \
-    std::vector<KernelEntry<Args>> all;                               \
-    const auto add = [&]<typename Other>(KernelEntry<Other> each) {   \
-      if constexpr (std::is_same_v<Other, Args>) all.push_back(each); \
-    };                                                                \
-    add_entries(add);                                                 \
-    return all;                                                       \
-  }
-
-template <typename Add>
-void add_entries(const Add& add) {
-#define AUTOGLM_ENTRY(entry, Args) add(KernelEntry<Args>{#entry, &entry});
-#include "kernel_entries.def"
-#undef AUTOGLM_ENTRY
-}
-
-AUTOGLM_ENTRIES_OF(cuda::NormArgs)
-AUTOGLM_ENTRIES_OF(cuda::KvAppendArgs)
-AUTOGLM_ENTRIES_OF(cuda::EmbeddingArgs)
-AUTOGLM_ENTRIES_OF(cuda::AttentionArgs)
-#undef AUTOGLM_ENTRIES_OF
 
 // A schedule for the `seed`th case: the three orders in turn.
 inline emulator::Schedule schedule_of(uint64_t seed) {
@@ -64,13 +24,11 @@ inline emulator::Schedule schedule_of(uint64_t seed) {
 template <typename Args>
 void launch(const cuda::LaunchShape& shape, const Args& args, const emulator::Schedule& schedule) {
   if (shape.kernel == nullptr) return;
-  for (const KernelEntry<Args>& entry : kernel_entries<Args>()) {
-    if (std::strcmp(entry.name, shape.kernel) != 0) continue;
-    emulator::run_kernel({{shape.grid_x, shape.grid_y, 1}, shape.num_threads, shape.shared_bytes}, schedule,
-                         [&] { entry.run(args); });
-    return;
-  }
-  FAIL() << "no kernel is named " << shape.kernel;
+  const emulator::EmulatedKernel* kernel = emulator::find_kernel(shape.kernel);
+  ASSERT_NE(kernel, nullptr) << "no kernel is named " << shape.kernel;
+  ASSERT_EQ(kernel->argument_bytes, sizeof(Args)) << shape.kernel << " takes another argument";
+  emulator::run_kernel({{shape.grid_x, shape.grid_y, 1}, shape.num_threads, shape.shared_bytes}, schedule,
+                       [&] { kernel->run(&args); });
 }
 
 // |found - expected| / |expected|, both as Euclidean norms; NaN where a value is.

@@ -4,9 +4,9 @@
 // Rounding: f32 until the one rounding to bf16.
 // Cost:     memory bound, 6 bytes moved per element.
 // Twin:     cpu/kv_append_kernel.h.
+#include "cuda/attention/page_layout.h"
 #include "cuda/device/ptx.cuh"
-#include "cuda/kv_append.h"
-#include "cuda/page_layout.h"
+#include "cuda/rows/kv_append.h"
 
 namespace autoglm::cuda {
 namespace {

@@ -5,7 +5,10 @@
 #include <cmath>
 #include <vector>
 
-#include "cuda/page_layout.h"
+#include "cuda/attention/page_layout.h"
+#include "cuda/rows/embedding.h"
+#include "cuda/rows/kv_append.h"
+#include "cuda/rows/norm.h"
 #include "emulated_launch.h"
 #include "random_values.h"
 

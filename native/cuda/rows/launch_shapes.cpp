@@ -1,6 +1,6 @@
-#include "cuda/embedding.h"
-#include "cuda/kv_append.h"
-#include "cuda/norm.h"
+#include "cuda/rows/embedding.h"
+#include "cuda/rows/kv_append.h"
+#include "cuda/rows/norm.h"
 
 namespace autoglm::cuda {
 

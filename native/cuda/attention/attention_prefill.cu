@@ -4,7 +4,7 @@
 // Rounding: as the decode kernel, bit for bit.
 // Cost:     compute bound, 4 * head_dim flops per query, head and visible key.
 // Twin:     cpu/attention_kernel.h.
-#include "cuda/attention_tile.cuh"
+#include "cuda/attention/attention_tile.cuh"
 
 namespace autoglm::cuda {
 namespace {

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "cuda/device/ptx.cuh"
-#include "cuda/norm.h"
+#include "cuda/rows/norm.h"
 
 namespace autoglm::cuda {
 

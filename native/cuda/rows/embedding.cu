@@ -4,7 +4,7 @@
 // Cost:     memory bound, 6 to 10 bytes moved per element.
 // Twin:     cpu/embedding.cpp.
 #include "cuda/device/ptx.cuh"
-#include "cuda/embedding.h"
+#include "cuda/rows/embedding.h"
 
 namespace autoglm::cuda {
 namespace {

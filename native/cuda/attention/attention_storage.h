@@ -1,8 +1,8 @@
 // The shared memory of the attention kernels, for the kernels and their launchers.
 #pragma once
 
-#include "cuda/attention.h"
-#include "cuda/page_layout.h"
+#include "cuda/attention/attention.h"
+#include "cuda/attention/page_layout.h"
 
 namespace autoglm::cuda {
 

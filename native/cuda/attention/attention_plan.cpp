@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "cuda/attention.h"
-#include "cuda/attention_storage.h"
+#include "cuda/attention/attention.h"
+#include "cuda/attention/attention_storage.h"
 
 namespace autoglm::cuda {
 namespace {

@@ -6,7 +6,7 @@
 // Source: FlashAttention-2 (arXiv 2307.08691), section 3, for the online softmax in registers.
 #pragma once
 
-#include "cuda/attention_storage.h"
+#include "cuda/attention/attention_storage.h"
 #include "cuda/device/ptx.cuh"
 
 namespace autoglm::cuda {

@@ -1,5 +1,5 @@
 // Entries of norm_kernel.cuh: rows in steps of four floats, or of one where their length forbids it.
-#include "cuda/norm_kernel.cuh"
+#include "cuda/rows/norm_kernel.cuh"
 
 using namespace autoglm::cuda;
 

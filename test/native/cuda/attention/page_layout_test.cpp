@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "cuda/page_layout.h"
+#include "cuda/attention/page_layout.h"
 
 namespace autoglm::cuda {
 namespace {

@@ -8,7 +8,7 @@
 //
 // Four warps share 16 rows: each scores 16 of the 64 keys, all of them take the softmax of all 64, and each
 // multiplies a quarter of the value's dims. So each number has the chain that the prefill kernel gives it.
-#include "cuda/attention_tile.cuh"
+#include "cuda/attention/attention_tile.cuh"
 
 namespace autoglm::cuda {
 namespace {

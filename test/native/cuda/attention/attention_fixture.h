@@ -5,7 +5,8 @@
 #include <cmath>
 #include <vector>
 
-#include "cuda/page_layout.h"
+#include "cuda/attention/attention.h"
+#include "cuda/attention/page_layout.h"
 #include "emulated_launch.h"
 #include "random_values.h"
 
