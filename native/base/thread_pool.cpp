@@ -30,6 +30,9 @@ std::chrono::nanoseconds now() {
       std::chrono::steady_clock::now().time_since_epoch());
 }
 
+constexpr int kCacheLineBytes = 64;
+constexpr int kPrefetchedLines = 7;  // of a stage: what is behind them is rarely part of a body
+
 using Word = uint64_t;
 
 std::atomic_ref<Word> word_at(std::byte* memory, size_t index) {
@@ -116,14 +119,17 @@ void ThreadPool::push_copy(int64_t num_chunks, const Calls& calls, const void* b
   if (number >= kRingSize) work_until_past(number - kRingSize);
   Stage& stage = ring_[number % kRingSize];
   stage.num_chunks.store(static_cast<uint32_t>(num_chunks), std::memory_order_relaxed);
+  stage.num_shares.store(
+      static_cast<uint32_t>(std::min(num_used_.load(std::memory_order_relaxed), num_threads())),
+      std::memory_order_relaxed);
   stage.run.store(calls.run, std::memory_order_relaxed);
   stage.compute.store(calls.compute, std::memory_order_relaxed);
   stage.commit.store(calls.commit, std::memory_order_relaxed);
-  stage.num_done.store(0, std::memory_order_relaxed);
+  stage.done.store(number << kChunkBits, std::memory_order_relaxed);
   stage.body_words.store(static_cast<uint32_t>((num_bytes + sizeof(Word) - 1) / sizeof(Word)),
                          std::memory_order_relaxed);
   store_body(stage.body, body, num_bytes);
-  if (number == ticket_.load(std::memory_order_relaxed) >> kChunkBits) {
+  if (calls.compute != nullptr && number == current_.load(std::memory_order_relaxed) >> 1) {
     opened_at_.store(now().count(), std::memory_order_relaxed);
   }
   num_queued_.store(number + 1);  // sequentially consistent, so that `wake_sleepers` misses nobody
@@ -149,11 +155,12 @@ void ThreadPool::run_here(int64_t num_chunks, const Calls& calls, const void* bo
 
 // Works until the stage of this number is over. Nobody else queues, so when nothing is left, all is done.
 void ThreadPool::work_until_past(uint64_t number) {
-  while (ticket_.load(std::memory_order_acquire) >> kChunkBits <= number) {
+  while (current_.load(std::memory_order_acquire) >> 1 <= number) {
     const Attempt attempt = try_chunk(0);
-    if (attempt.outcome == Outcome::empty) return;
+    if (attempt.outcome == Outcome::empty) break;
     if (attempt.outcome == Outcome::exhausted) await_progress(attempt, 0);
   }
+  report_finished(0);  // of a later stage: the others need not wait for this thread to come back
 }
 
 void ThreadPool::await_queued() {
@@ -187,100 +194,196 @@ void ThreadPool::work(int worker) {
   }
 }
 
-// Claims a chunk of the current stage and runs it.
+// Takes a chunk of the current stage and runs it: of the worker's own share, or else of the next share that
+// has any left.
 ThreadPool::Attempt ThreadPool::try_chunk(int worker) {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
-  const uint64_t number = ticket >> kChunkBits;
-  if (number == num_queued_.load(std::memory_order_acquire)) return {Outcome::empty, number, false};
-  Stage& stage = ring_[number % kRingSize];
-  const auto chunk = static_cast<uint32_t>(ticket & ((uint64_t{1} << kChunkBits) - 1));
-  // Both read before the claim: afterwards a replayable stage may be over, and its place taken.
-  const bool is_replayable = stage.compute.load(std::memory_order_relaxed) != nullptr;
-  const uint32_t num_chunks = stage.num_chunks.load(std::memory_order_relaxed);
-  if (chunk >= num_chunks) return {Outcome::exhausted, number, is_replayable};
-  if (ticket_.compare_exchange_strong(ticket, ticket + 1, std::memory_order_acq_rel)) {
-    if (is_replayable) {
-      compute_chunk(stage, number, chunk, worker);
-    } else {
-      run_chunk(stage, number, chunk, worker);
-    }
+  View view{};
+  view.word = current_.load(std::memory_order_acquire);
+  view.number = view.word >> 1;
+  // Others have ended the stage of which this thread has chunks.
+  if (workers_[worker].is_replaying.load(std::memory_order_relaxed) &&
+      workers_[worker].copied_stage != view.number + 1) {
+    report_finished(worker);
   }
-  return {Outcome::ran, number, is_replayable};
+  if (view.number == num_queued_.load(std::memory_order_acquire)) return {Outcome::empty, view.word, false};
+  if (view.word % 2 == 1) return {Outcome::exhausted, view.word, false};
+  view.stage = &ring_[view.number % kRingSize];
+  view.num_chunks = view.stage->num_chunks.load(std::memory_order_acquire);
+  view.num_shares = view.stage->num_shares.load(std::memory_order_acquire);
+  view.is_replayable = view.stage->compute.load(std::memory_order_acquire) != nullptr;
+  // The place may have been filled again meanwhile.
+  if (current_.load(std::memory_order_relaxed) != view.word) return {Outcome::ran, view.word, false};
+  const Attempt exhausted{Outcome::exhausted, view.word, view.is_replayable};
+  if (static_cast<uint32_t>(worker) >= view.num_shares) return exhausted;
+  for (uint32_t i = 0; i < view.num_shares; ++i) {
+    uint32_t share = static_cast<uint32_t>(worker) + i;
+    if (share >= view.num_shares) share -= view.num_shares;
+    if (claim_from(view, share, worker)) return {Outcome::ran, view.word, view.is_replayable};
+    if (i == 0) report_finished(worker);
+  }
+  return exhausted;
+}
+
+// A chunk that nobody took keeps its stage current, and every taking changes the share's word: so a claim
+// that succeeds is of the stage that was looked at.
+bool ThreadPool::claim_from(const View& view, uint32_t share, int worker) {
+  const auto first_of = [&view](uint64_t which) {
+    return static_cast<uint32_t>(uint64_t{view.num_chunks} * which / view.num_shares);
+  };
+  const uint32_t first = first_of(share);
+  const uint32_t size = first_of(uint64_t{share} + 1) - first;
+  std::atomic<uint64_t>& taken = workers_[share].taken;
+  uint64_t word = taken.load(std::memory_order_acquire);
+  for (;;) {
+    const uint64_t stage_of_word = word >> kChunkBits;
+    if (stage_of_word > view.number) return false;
+    const auto num_taken =
+        stage_of_word < view.number ? 0 : static_cast<uint32_t>(word & ((uint64_t{1} << kChunkBits) - 1));
+    if (num_taken >= size) return false;
+    const uint64_t next = view.number << kChunkBits | (num_taken + 1);
+    if (!taken.compare_exchange_weak(word, next, std::memory_order_acq_rel)) continue;
+    const bool is_done = view.is_replayable
+                             ? compute_chunk(*view.stage, view.number, first + num_taken, worker)
+                             : (run_chunk(*view.stage, first + num_taken, worker), true);
+    if (is_done) count_finished(view.number, worker);
+    // At the end of a share, or of another's, others may be waiting for the count.
+    if (num_taken + 1 == size || share != static_cast<uint32_t>(worker)) report_finished(worker);
+    return true;
+  }
 }
 
 // The chunk is this thread's alone, so its stage stays current until it is done.
-void ThreadPool::run_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker) {
-  if (!drops_chunks()) {
-    try {
-      stage.run.load(std::memory_order_relaxed)(stage.body, chunk, worker);
-    } catch (...) {
-      keep_exception();
-    }
+void ThreadPool::run_chunk(Stage& stage, uint32_t chunk, int worker) {
+  if (drops_chunks()) return;
+  try {
+    stage.run.load(std::memory_order_relaxed)(stage.body, chunk, worker);
+  } catch (...) {
+    keep_exception();
   }
-  complete_chunk(stage, number);
+}
+
+// Once for all of a worker's chunks of a stage, which it may still be computing when the place is filled
+// again.
+void ThreadPool::copy_stage(Stage& stage, uint64_t number, int worker) {
+  Worker& own = workers_[worker];
+  own.calls.compute = stage.compute.load(std::memory_order_relaxed);
+  own.calls.commit = stage.commit.load(std::memory_order_relaxed);
+  load_body(own.body, stage.body, stage.body_words.load(std::memory_order_relaxed));
+  own.copied_stage = number + 1;
 }
 
 // Several threads may be here with the same chunk: each computes it in memory of its own, one commits it.
-void ThreadPool::compute_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker) {
+// True for that one.
+bool ThreadPool::compute_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker) {
   Worker& own = workers_[worker];
-  alignas(64) std::byte body[kMaxBodyBytes];
-  load_body(body, stage.body, stage.body_words.load(std::memory_order_relaxed));
-  const auto compute = stage.compute.load(std::memory_order_relaxed);
-  const auto commit = stage.commit.load(std::memory_order_relaxed);
-  own.is_replaying.store(true);  // sequentially consistent with the load below: see `await_stragglers`
-  if (ticket_.load() >> kChunkBits == number) {
-    const bool is_dropped = drops_chunks();
-    if (!is_dropped) compute(body, chunk, own.memory.get());
-    std::atomic<uint64_t>& committed = commits_[chunk].stage;
-    uint64_t seen = committed.load(std::memory_order_relaxed);
-    if (seen <= number && committed.compare_exchange_strong(seen, number + 1, std::memory_order_relaxed)) {
-      if (!is_dropped) commit(body, chunk, own.memory.get());
-      complete_chunk(stage, number);
-    }
+  if (own.copied_stage != number + 1) copy_stage(stage, number, worker);
+  // Sequentially consistent with the load below: see `await_stragglers`. `report_finished` takes it back.
+  if (!own.is_replaying.load(std::memory_order_relaxed)) own.is_replaying.store(true);
+  if (current_.load() >> 1 != number) return false;
+  const bool is_dropped = drops_chunks();
+  if (!is_dropped) own.calls.compute(own.body, chunk, own.memory.get());
+  std::atomic<uint64_t>& state = commits_[chunk].state;
+  uint64_t seen = state.load(std::memory_order_relaxed);
+  if (seen > 2 * number || !state.compare_exchange_strong(seen, 2 * number + 1, std::memory_order_relaxed)) {
+    return false;
   }
-  own.is_replaying.store(false, std::memory_order_release);
+  if (!is_dropped) own.calls.commit(own.body, chunk, own.memory.get());
+  state.store(2 * number + 2, std::memory_order_release);
+  return true;
 }
 
-// Computes what others have claimed and not committed.
-void ThreadPool::replay(uint64_t number, int worker) {
+// Computes what others have taken and not committed. True when the stage is over.
+bool ThreadPool::replay(uint64_t word, int worker) {
+  const uint64_t number = word >> 1;
   Stage& stage = ring_[number % kRingSize];
-  const uint32_t num_chunks = stage.num_chunks.load(std::memory_order_relaxed);
+  const uint32_t num_chunks = stage.num_chunks.load(std::memory_order_acquire);
   for (uint32_t chunk = 0; chunk < num_chunks; ++chunk) {
-    if (ticket_.load(std::memory_order_acquire) >> kChunkBits != number) return;
-    if (commits_[chunk].stage.load(std::memory_order_relaxed) <= number) {
-      compute_chunk(stage, number, chunk, worker);
+    if (current_.load(std::memory_order_acquire) != word) return true;
+    if (commits_[chunk].state.load(std::memory_order_relaxed) <= 2 * number &&
+        compute_chunk(stage, number, chunk, worker)) {
+      count_finished(number, worker);
     }
+    report_finished(worker);
   }
+  for (uint32_t chunk = 0; chunk < num_chunks; ++chunk) {
+    if (commits_[chunk].state.load(std::memory_order_acquire) == 2 * number + 1) return false;
+  }
+  // Who committed a chunk and lost its core before it could say so is not waited for either.
+  open_next(word, worker);
+  return true;
 }
 
-// The last one opens the next stage.
-void ThreadPool::complete_chunk(Stage& stage, uint64_t number) {
-  const uint32_t num_chunks = stage.num_chunks.load(std::memory_order_relaxed);
-  if (stage.num_done.fetch_add(1, std::memory_order_acq_rel) + 1 != num_chunks) return;
-  opened_at_.store(now().count(), std::memory_order_relaxed);
-  ticket_.store((number + 1) << kChunkBits);
+void ThreadPool::count_finished(uint64_t number, int worker) {
+  Worker& own = workers_[worker];
+  if (own.finished_stage != number) own.num_finished = 0;  // of a stage that others ended
+  own.finished_stage = number;
+  ++own.num_finished;
+}
+
+// Adds what the worker has finished to its stage's count, once for several chunks: the word travels between
+// the cores. Who makes the count full opens the next stage.
+void ThreadPool::report_finished(int worker) {
+  Worker& own = workers_[worker];
+  if (own.is_replaying.load(std::memory_order_relaxed))
+    own.is_replaying.store(false, std::memory_order_release);
+  const uint32_t count = std::exchange(own.num_finished, 0);
+  if (count == 0) return;
+  const uint64_t number = own.finished_stage;
+  Stage& stage = ring_[number % kRingSize];
+  uint64_t done = stage.done.load(std::memory_order_relaxed);
+  do {
+    if (done >> kChunkBits != number) return;
+  } while (!stage.done.compare_exchange_weak(done, done + count, std::memory_order_acq_rel));
+  const uint64_t num_done = (done + count) & ((uint64_t{1} << kChunkBits) - 1);
+  if (num_done == stage.num_chunks.load(std::memory_order_relaxed)) open_next(number << 1, worker);
+}
+
+// Opens the stage after that of `word`, unless another thread did. A stage of one chunk that cannot be
+// replayed is run here and now: handing it over would take longer.
+void ThreadPool::open_next(uint64_t word, int worker) {
+  for (;;) {
+    const uint64_t number = (word >> 1) + 1;
+    Stage& stage = ring_[number % kRingSize];
+    const bool is_queued = number < num_queued_.load(std::memory_order_acquire);
+    const bool is_replayable = is_queued && stage.compute.load(std::memory_order_relaxed) != nullptr;
+    const bool is_single =
+        is_queued && !is_replayable && stage.num_chunks.load(std::memory_order_relaxed) == 1;
+    if (is_replayable) opened_at_.store(now().count(), std::memory_order_relaxed);
+    const uint64_t next = number << 1 | (is_single ? 1 : 0);
+    if (!current_.compare_exchange_strong(word, next)) return;
+    if (!is_single) break;
+    run_chunk(stage, 0, worker);
+    word = next;
+  }
   wake_sleepers();
 }
 
 // Returns when what kept this thread from a chunk is over: after spinning, replaying or sleeping.
 void ThreadPool::await_progress(const Attempt& attempt, int worker) {
   const auto has_moved = [this, &attempt] {
-    if (attempt.outcome == Outcome::empty) return num_queued_.load() != attempt.stage;
-    return ticket_.load() >> kChunkBits != attempt.stage;
+    if (attempt.outcome == Outcome::empty) return num_queued_.load() != attempt.word >> 1;
+    return current_.load() != attempt.word;
   };
-  const auto began = now();
+  if (has_moved()) return;
+  prefetch_stage((attempt.word >> 1) + 1);
+  for (int i = 0; i < kSpinsPerClockRead; ++i) {
+    relax();
+    if (has_moved()) return;
+  }
+  auto began = now();
   const auto patience =
       std::max(kMinPatience, began - std::chrono::nanoseconds(opened_at_.load(std::memory_order_relaxed)));
   bool may_replay = attempt.outcome == Outcome::exhausted && attempt.is_replayable;
   for (;;) {
     for (int i = 0; i < kSpinsPerClockRead; ++i) {
-      if (has_moved()) return;
       relax();
+      if (has_moved()) return;
     }
     const auto waited = now() - began;
     if (may_replay && waited > patience) {
-      replay(attempt.stage, worker);
-      may_replay = false;
+      if (replay(attempt.word, worker)) return;
+      began = now();  // somebody is in the middle of a commit
+      continue;
     }
     if (waited > kSpinTime && !may_replay) break;
   }
@@ -289,6 +392,13 @@ void ThreadPool::await_progress(const Attempt& attempt, int worker) {
   // Whoever changes something after this look sees the sleeper: all of it is sequentially consistent.
   if (!has_moved() && !is_stopping_.load()) wake_count_.wait(wake_count);
   num_sleepers_.fetch_sub(1);
+}
+
+// What the thread that queued the stage wrote is fetched while this one waits for the stage to open.
+void ThreadPool::prefetch_stage(uint64_t number) const {
+  if (number >= num_queued_.load(std::memory_order_relaxed)) return;
+  const auto* const lines = reinterpret_cast<const std::byte*>(&ring_[number % kRingSize]);
+  for (int i = 0; i < kPrefetchedLines; ++i) __builtin_prefetch(lines + i * kCacheLineBytes);
 }
 
 void ThreadPool::wake_sleepers() {

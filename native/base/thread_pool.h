@@ -1,8 +1,8 @@
 // The compute pool: threads made once that carry out a queue of stages in order. A stage is a number of
-// chunks and one function; chunks are handed out by an atomic counter, and whoever finishes the last chunk of
-// a stage opens the next. So no thread is special: the one that queued the stages may lose its core for a
-// time slice while the others go on. Workers spin for some tens of microseconds when there is nothing to do,
-// then sleep: an idle pool costs nothing. docs/kernels/threads.md tells why it is so.
+// chunks and one function. Each thread has a share of a stage's chunks and helps with the others' when it is
+// through; whoever finishes a stage opens the next. So no thread is special: the one that queued the stages
+// may lose its core for a time slice while the others go on. Workers spin for some tens of microseconds when
+// there is nothing to do, then sleep: an idle pool costs nothing. docs/kernels/threads.md tells why it is so.
 #pragma once
 
 #include <array>
@@ -110,29 +110,50 @@ class ThreadPool {
   // A place in the ring of queued stages. It is filled again only when its stage is over, but a late thread
   // may read it at any time: so all is atomic, and what was read counts only if the stage is still current
   // afterwards.
-  struct Stage {
+  struct alignas(64) Stage {
+    std::atomic<uint64_t> done{0};  // stage number << kChunkBits | chunks reported as done
     std::atomic<uint32_t> num_chunks{0};
+    std::atomic<uint32_t> num_shares{0};
     std::atomic<decltype(Calls::run)> run{nullptr};
     std::atomic<decltype(Calls::compute)> compute{nullptr};
     std::atomic<decltype(Calls::commit)> commit{nullptr};
-    std::atomic<uint32_t> num_done{0};
     std::atomic<uint32_t> body_words{0};
     alignas(64) std::byte body[kMaxBodyBytes];
   };
 
-  struct alignas(64) Worker {
-    std::atomic<bool> is_replaying{false};  // computes a chunk that others may have finished
+  struct Worker {
+    // Stage number << kChunkBits | chunks of this worker's share that were taken; of an earlier stage: none.
+    alignas(64) std::atomic<uint64_t> taken{0};
+    // What the worker alone writes.
+    alignas(64) std::atomic<bool> is_replaying{false};  // reads what a replayable stage was given
+    uint64_t finished_stage = 0;
+    uint32_t num_finished = 0;  // chunks of that stage, not yet reported
+    uint64_t copied_stage = 0;  // 1 + the replayable stage whose functions and body it has
+    Calls calls{};
     std::unique_ptr<std::byte[], void (*)(std::byte*)> memory{nullptr, nullptr};
+    alignas(64) std::byte body[kMaxBodyBytes];
   };
 
+  // Of the chunk of that number in the last replayable stage that got so far: 2 * stage + 1 while somebody
+  // commits it, 2 * stage + 2 from then on.
   struct alignas(64) Commit {
-    std::atomic<uint64_t> stage{0};  // 1 + the last stage whose chunk of this number was committed
+    std::atomic<uint64_t> state{0};
+  };
+
+  // What a thread read of the current stage; consistent.
+  struct View {
+    uint64_t word;  // current_
+    uint64_t number;
+    Stage* stage;
+    uint32_t num_chunks;
+    uint32_t num_shares;
+    bool is_replayable;
   };
 
   enum class Outcome { ran, exhausted, empty };
   struct Attempt {
     Outcome outcome;
-    uint64_t stage;
+    uint64_t word;
     bool is_replayable;
   };
 
@@ -150,17 +171,22 @@ class ThreadPool {
   void place_worker(int worker, int num_threads) const;
   void work(int worker);
   Attempt try_chunk(int worker);
-  void run_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker);
-  void compute_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker);
-  void replay(uint64_t number, int worker);
-  void complete_chunk(Stage& stage, uint64_t number);
+  bool claim_from(const View& view, uint32_t share, int worker);
+  void run_chunk(Stage& stage, uint32_t chunk, int worker);
+  void copy_stage(Stage& stage, uint64_t number, int worker);
+  bool compute_chunk(Stage& stage, uint64_t number, uint32_t chunk, int worker);
+  bool replay(uint64_t word, int worker);
+  void count_finished(uint64_t number, int worker);
+  void report_finished(int worker);
+  void open_next(uint64_t word, int worker);
   void await_progress(const Attempt& attempt, int worker);
+  void prefetch_stage(uint64_t number) const;
   void wake_sleepers();
   bool drops_chunks() const;
   void keep_exception();
   void stop();
 
-  static constexpr uint64_t kRingSize = 1024;
+  static constexpr uint64_t kRingSize = 256;
   static constexpr int kChunkBits = 24;
 
   std::vector<NumaNode> nodes_;
@@ -168,8 +194,10 @@ class ThreadPool {
   std::unique_ptr<Worker[]> workers_;
   std::unique_ptr<Commit[]> commits_;
 
-  alignas(64) std::atomic<uint64_t> ticket_{0};  // current stage << kChunkBits | next chunk
-  std::atomic<int64_t> opened_at_{0};  // when the current stage was opened; steady clock, nanoseconds
+  // Number of the current stage << 1; odd while the thread that opened it runs its only chunk itself.
+  alignas(64) std::atomic<uint64_t> current_{0};
+  // When the current stage was opened, if it is replayable; steady clock, nanoseconds.
+  std::atomic<int64_t> opened_at_{0};
   alignas(64) std::atomic<uint64_t> num_queued_{0};
   alignas(64) std::atomic<uint32_t> num_sleepers_{0};
   std::atomic<uint32_t> wake_count_{0};  // what sleepers watch
