@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "addon/device_conversion.h"
 #include "addon/environment.h"
 #include "addon/guard.h"
 #include "addon/js_object.h"
@@ -49,6 +50,28 @@ Napi::Value describe_cpu(const Napi::CallbackInfo& info) {
   });
 }
 
+#if defined(AUTOGLM_HAS_CUDA)
+constexpr int64_t kMaxDeviceIdx = 1023;
+
+std::string library_name(Napi::Value library) {
+  if (library.IsNull()) return "";
+  if (!library.IsString())
+    throw Error(ErrorCode::invalid_parameter, "expected library to be a string or null");
+  return library.As<Napi::String>().Utf8Value();
+}
+
+Napi::Value describe_gpus(const Napi::CallbackInfo& info) {
+  return guard(info, [&] { return describe_driver(info.Env(), library_name(info[0])); });
+}
+
+Napi::Value gpu_memory(const Napi::CallbackInfo& info) {
+  return guard(info, [&] {
+    const auto device_idx = static_cast<int>(checked_integer(info[0], 0, kMaxDeviceIdx, "index"));
+    return describe_device_memory(info.Env(), device_idx, library_name(info[1]));
+  });
+}
+#endif
+
 Napi::Value create_engine(const Napi::CallbackInfo& info) {
   return guard(info, [&]() -> Napi::Value {
     const JsObject options(info[0], "options");
@@ -93,13 +116,13 @@ Napi::Value model_memory(const Napi::CallbackInfo& info) {
     const Model& model = Environment::of(info.Env()).engine_of_model(info[0], model_id).model(model_id);
     const ModelMemory memory = model.memory();
     auto layouts = Napi::Object::New(info.Env());
-    for (const auto& [role, layout] : model.decoder().weights().layouts) {
+    for (const auto& [role, layout] : model.weights().layouts) {
       layouts.Set(role, std::string(name_of(layout)));
     }
     auto result = Napi::Object::New(info.Env());
-    result.Set("weightBytes", static_cast<double>(memory.weight_bytes));
-    result.Set("kvBytes", static_cast<double>(memory.kv_bytes));
-    result.Set("scratchBytes", static_cast<double>(memory.scratch_bytes));
+    result.Set("weightBytes", static_cast<double>(memory.host.weight_bytes + memory.device.weight_bytes));
+    result.Set("kvBytes", static_cast<double>(memory.host.kv_bytes + memory.device.kv_bytes));
+    result.Set("scratchBytes", static_cast<double>(memory.host.scratch_bytes + memory.device.scratch_bytes));
     result.Set("layouts", layouts);
     return result;
   });
@@ -109,7 +132,7 @@ Napi::Value weights_origin(const Napi::CallbackInfo& info) {
   return guard(info, [&]() -> Napi::Value {
     int64_t model_id = 0;
     const Model& model = Environment::of(info.Env()).engine_of_model(info[0], model_id).model(model_id);
-    const WeightsOrigin& origin = model.decoder().weights().origin;
+    const WeightsOrigin& origin = model.weights().origin;
     auto result = Napi::Object::New(info.Env());
     result.Set("isPackedFile", origin.is_packed_file);
     result.Set("refusal", origin.refusal.empty()
@@ -185,6 +208,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       {"unloadAdapter", unload_adapter}, {"weightsOrigin", weights_origin}, {"saveWeights", save_weights},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
+#if defined(AUTOGLM_HAS_CUDA)
+  exports.Set("describeGpus", Napi::Function::New(env, describe_gpus, "describeGpus"));
+  exports.Set("gpuMemory", Napi::Function::New(env, gpu_memory, "gpuMemory"));
+#endif
   return exports;
 }
 

@@ -317,7 +317,7 @@ napi_value EngineBinding::close_model(int64_t model_id) {
 
 napi_value EngineBinding::load_adapter(int64_t model_id, Napi::Object request) {
   AdapterRequest converted = to_adapter_request(request);
-  check_adapter_request(open_model(model_id).model->decoder().spec(), converted);
+  check_adapter_request(open_model(model_id).model->spec(), converted);
   AdapterLoad load;
   load.model_id = model_id;
   load.cancel = Reference(env_, request.Get("cancel"));

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "addon/device_conversion.h"
 #include "addon/js_object.h"
 #include "addon/spec_conversion.h"
 #include "base/error.h"
@@ -168,6 +169,7 @@ LoadRequest to_load_request(Napi::Value value) {
 #include "base/formats.def"
 #undef AUTOGLM_KV_DTYPE
                                                                    }));
+  result.device = to_device_choice(request);
   result.num_pages = request.integer("numPages", 1, kMaxPages);
   result.max_rows = request.integer("maxRows", 1, kMaxRows);
   result.max_step_tokens = request.integer("maxStepTokens", abi::Limits::pageSize, kMaxStepTokens);

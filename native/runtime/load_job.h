@@ -41,6 +41,10 @@ class LoadJob {
  private:
   void run(int num_threads) noexcept;
   std::shared_ptr<Model> load(int num_threads);
+  std::unique_ptr<DecoderWeights> load_packed(ThreadPool& pool);
+  std::unique_ptr<BackEnd> load_on_cpu(int num_threads);
+  std::unique_ptr<BackEnd> load_on_device(int num_threads);
+  int64_t max_logit_rows() const;
   void check();
 
   const int64_t model_id_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/decoder_spec.h"
+#include "model/gpu/device_choice.h"
 #include "model/packed_file.h"
 #include "model/weight_source.h"
 
@@ -21,6 +22,10 @@ struct LoadRequest {
   std::optional<PackedFile> packed;  // from an earlier load of this model
   bool is_exact = false;             // float32 activations, weights and KV
   KvDtype kv_dtype = KvDtype::bf16;
+  // The GPU that computes the model; without it the processor does. A binary without CUDA code refuses it
+  // with invalid_parameter. What no kernel executes (is_exact, KV of f32, other head dims) is
+  // unsupported_model.
+  std::optional<DeviceChoice> device;
   int64_t num_pages = 0;
   int64_t max_rows = 0;
   int64_t max_step_tokens = 0;

@@ -54,36 +54,31 @@ void write_sample(std::span<int32_t> row, const Sample& sample, int32_t finish) 
 
 }  // namespace
 
-Model::Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, const StepBuffers& buffers)
+Model::Model(int64_t id, std::unique_ptr<BackEnd> back_end, const Limits& limits, const StepBuffers& buffers)
     : id_(id),
-      decoder_(std::move(decoder)),
-      kv_pool_(std::move(kv_pool)),
-      plan_limits_{.vocab_size = decoder_.spec().vocab_size,
-                   .context_length = decoder_.spec().context_length,
+      back_end_(std::move(back_end)),
+      plan_limits_{.vocab_size = spec().vocab_size,
+                   .context_length = spec().context_length,
                    .num_rows = limits.num_rows,
-                   .num_pages = kv_pool_.num_pages(),
+                   .num_pages = back_end_->num_pages(),
                    .max_step_tokens = limits.max_step_tokens,
-                   .num_row_rope_tables = decoder_.num_row_rope_tables(),
-                   .num_token_types = decoder_.spec().embedding.num_token_types,
-                   .has_language_head = decoder_.spec().head.has_value()},
+                   .num_row_rope_tables = back_end_->num_row_rope_tables(),
+                   .num_token_types = spec().embedding.num_token_types,
+                   .has_language_head = spec().head.has_value()},
       buffers_(buffers),
       rows_(static_cast<size_t>(limits.num_rows)),
-      samples_(static_cast<size_t>(Decoder::kMaxLogitRows)),
-      page_writers_(static_cast<size_t>(kv_pool_.num_pages())) {
+      samples_(static_cast<size_t>(back_end_->max_logit_rows())),
+      page_writers_(static_cast<size_t>(back_end_->num_pages())) {
   if (!plan_limits_.has_language_head) return;
-  const int64_t rows_at_once = std::min(limits.num_rows + abi::Limits::maxDrafts, Decoder::kMaxLogitRows);
-  logits_.resize(static_cast<size_t>(rows_at_once * plan_limits_.vocab_size));
   for (int i = 0; i < limits.num_threads; ++i) samplers_.emplace_back(plan_limits_.vocab_size);
 }
 
 ModelMemory Model::memory() const {
-  int64_t scratch_bytes = decoder_.scratch_bytes();
-  scratch_bytes += static_cast<int64_t>(logits_.size() * sizeof(float));
+  ModelMemory memory = back_end_->memory();
+  int64_t& scratch_bytes = memory.host.scratch_bytes;
   scratch_bytes += static_cast<int64_t>(page_writers_.size() * sizeof(uint64_t));
   for (const Sampler& sampler : samplers_) scratch_bytes += sampler.scratch_bytes();
-  return {.weight_bytes = decoder_.weights().arena.size(),
-          .kv_bytes = kv_pool_.num_bytes(),
-          .scratch_bytes = scratch_bytes};
+  return memory;
 }
 
 void Model::set_output(int32_t output_id, std::span<float> buffer) {
@@ -102,7 +97,10 @@ void Model::add_adapter(int32_t adapter_id, std::unique_ptr<const Adapter> adapt
 
 void Model::remove_adapter(int32_t adapter_id) {
   const std::lock_guard lock(adapters_mutex_);
-  adapters_.erase(adapter_id);
+  const auto found = adapters_.find(adapter_id);
+  if (found == adapters_.end()) return;
+  back_end_->forget_adapter(*found->second);
+  adapters_.erase(found);
 }
 
 const Adapter* Model::find_adapter(const EntryRecord& entry, int32_t adapter_id) {
@@ -172,10 +170,10 @@ void Model::execute(std::span<int32_t> result, const Execution& execution) {
   activate_entries(result);
   if (chunks_.empty()) return;
   const Execution deferred = execution.deferred();
-  decoder_.forward(deferred, chunks_, kv_pool_);
+  back_end_->forward(deferred, chunks_);
   list_logit_requests();
   answer_logit_requests(result, deferred);
-  deferred.finish();
+  back_end_->finish(deferred);
   if (!is_interrupted_.load(std::memory_order_relaxed)) answer_pooled_requests(result, execution);
 }
 
@@ -184,7 +182,7 @@ void Model::check_output(const Row& row, std::span<const float> output) const {
   if (row.kind() == RequestKind::generate) return;
   int64_t expected = static_cast<int64_t>(row.positions().size()) * plan_limits_.vocab_size;
   if (row.kind() == RequestKind::score) expected = row.num_tokens() - 1;
-  if (row.kind() == RequestKind::pool) expected = decoder_.spec().pooled_size();
+  if (row.kind() == RequestKind::pool) expected = spec().pooled_size();
   if (static_cast<int64_t>(output.size()) >= expected) return;
   throw Error(ErrorCode::invalid_parameter, "output " + std::to_string(row.output_id()) + " holds " +
                                                 std::to_string(output.size()) + " values, its answer has " +
@@ -275,7 +273,7 @@ void Model::check_entry(const EntryRecord& entry, const Row& row) const {
   if (entry.known_end() > row.num_tokens())
     refuse_entry(entry, "lie past its " + std::to_string(row.num_tokens()) + " tokens");
   if (!row.has_pages_until(end)) refuse_entry(entry, "have no page");
-  if (decoder_.spec().is_bidirectional() && (entry.start != 0 || end != row.num_tokens()))
+  if (spec().is_bidirectional() && (entry.start != 0 || end != row.num_tokens()))
     refuse_entry(entry, "are a part of an input that must be computed whole");
   if (row.kind() == RequestKind::pool && entry.start > 0 && row.pooled_sum().empty())
     refuse_entry(entry, "leave out the beginning of a pooled input");
@@ -330,7 +328,7 @@ void Model::list_logit_requests() {
         }
         break;
       case RequestKind::pool:
-        if (entry.start == 0) active.row->begin_pooling(decoder_.spec().hidden_size);
+        if (entry.start == 0) active.row->begin_pooling(spec().hidden_size);
         pooled_requests_.add({.entry_idx = active.entry_idx,
                               .row = active.row,
                               .first_output = active.output_start,
@@ -344,29 +342,70 @@ void Model::list_logit_requests() {
 
 // A few rows of logits at a time, so that long evaluations and wide batches need little memory.
 void Model::answer_logit_requests(std::span<int32_t> result, const Execution& execution) {
-  const int64_t vocab_size = plan_limits_.vocab_size;
-  const int64_t rows_at_once = std::max<int64_t>(1, static_cast<int64_t>(logits_.size()) / vocab_size);
+  const int64_t rows_at_once = std::max<int64_t>(1, back_end_->max_logit_rows());
   for (size_t first = 0; first < logit_requests_.size(); first += static_cast<size_t>(rows_at_once)) {
     const auto requests =
         std::span<const LogitRequest>(logit_requests_)
             .subspan(first, std::min(static_cast<size_t>(rows_at_once), logit_requests_.size() - first));
-    output_rows_.clear();
-    for (const LogitRequest& request : requests) output_rows_.push_back(request.output_row);
-    const auto num_rows = static_cast<int64_t>(requests.size());
-    decoder_.compute_logits(execution, output_rows_, {logits_.data(), num_rows, vocab_size});
-    // Waits for all that is queued: what was sampled decides what is recorded.
-    execution.pool().run(num_rows, [&](int64_t i, int worker) {
-      const std::span<float> logits(logits_.data() + i * vocab_size, static_cast<size_t>(vocab_size));
-      samples_[static_cast<size_t>(i)] =
-          answer(requests[static_cast<size_t>(i)], logits, samplers_[static_cast<size_t>(worker)]);
-    });
+    if (can_draw(requests)) {
+      draw(requests);
+    } else {
+      sample(requests, execution);
+    }
     if (is_interrupted_.load(std::memory_order_relaxed)) return;
     for (size_t i = 0; i < requests.size(); ++i) record(requests[i], samples_[i], result);
   }
 }
 
+// On the pool's threads, from logits in the host's memory.
+void Model::sample(std::span<const LogitRequest> requests, const Execution& execution) {
+  output_rows_.clear();
+  for (const LogitRequest& request : requests) output_rows_.push_back(request.output_row);
+  const TensorView<float> all_logits = back_end_->compute_logits(execution, output_rows_);
+  // Waits for all that is queued: what was sampled decides what is recorded.
+  execution.pool().run(static_cast<int64_t>(requests.size()), [&](int64_t i, int worker) {
+    const std::span<float> logits(all_logits.row(i), static_cast<size_t>(plan_limits_.vocab_size));
+    samples_[static_cast<size_t>(i)] =
+        answer(requests[static_cast<size_t>(i)], logits, samplers_[static_cast<size_t>(worker)]);
+  });
+}
+
+// A back end draws what no guess depends on.
+bool Model::can_draw(std::span<const LogitRequest> requests) const {
+  return back_end_->can_draw() && std::ranges::all_of(requests, [this](const LogitRequest& request) {
+           const ActiveEntry& active = active_entries_[request.active_idx];
+           return active.row->kind() == RequestKind::generate && active.row->has_distinct_biases() &&
+                  plan_.entries()[active.entry_idx].drafts.empty();
+         });
+}
+
+void Model::draw(std::span<const LogitRequest> requests) {
+  draw_requests_.clear();
+  for (const LogitRequest& request : requests) {
+    const Row& row = *active_entries_[request.active_idx].row;
+    draw_requests_.push_back({.output_row = request.output_row,
+                              .tokens = row.tokens(),
+                              .num_prompt_tokens = row.num_prompt_tokens(),
+                              .sampling = &row.sampling(),
+                              .logit_bias = row.logit_bias()});
+  }
+  drawn_tokens_.resize(requests.size());
+  back_end_->draw(draw_requests_, drawn_tokens_);
+  static_assert(DrawnToken::kMaxTops == abi::Limits::maxLogprobs);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const DrawnToken& drawn = drawn_tokens_[i];
+    Sample& sample = samples_[i];
+    sample = {.token = drawn.token,
+              .is_numeric_error = drawn.is_numeric_error,
+              .logprob = drawn.logprob,
+              .num_top = drawn.num_top};
+    for (size_t top = 0; top < static_cast<size_t>(drawn.num_top); ++top)
+      sample.top[top] = {.token = drawn.top_tokens[top], .logprob = drawn.top_logprobs[top]};
+  }
+}
+
 void Model::answer_pooled_requests(std::span<int32_t> result, const Execution& execution) {
-  pooled_requests_.answer(execution, decoder_);
+  pooled_requests_.answer(execution, *back_end_);
   for (const PooledChunk& chunk : pooled_requests_.chunks()) {
     if (!chunk.is_numeric_error) continue;
     const size_t row_idx = plan_.entries()[chunk.entry_idx].result_row;

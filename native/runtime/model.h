@@ -1,4 +1,4 @@
-// A loaded model as the engine thread sees it: decoder, KV pages, rows, and the memory shared with its
+// A loaded model as the engine thread sees it: who computes it, rows, and the memory shared with its
 // scheduler.
 #pragma once
 
@@ -11,8 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "memory/kv_pool.h"
-#include "model/decoder.h"
+#include "model/back_end.h"
 #include "ops/execution.h"
 #include "runtime/pooled_requests.h"
 #include "runtime/row.h"
@@ -20,12 +19,6 @@
 #include "runtime/step_plan.h"
 
 namespace autoglm {
-
-struct ModelMemory {
-  int64_t weight_bytes = 0;
-  int64_t kv_bytes = 0;
-  int64_t scratch_bytes = 0;
-};
 
 struct StepBuffers {
   std::array<std::span<const int32_t>, 2> plans;
@@ -40,11 +33,14 @@ class Model {
     int num_threads = 1;
   };
 
-  Model(int64_t id, Decoder decoder, KvPool kv_pool, const Limits& limits, const StepBuffers& buffers);
+  Model(int64_t id, std::unique_ptr<BackEnd> back_end, const Limits& limits, const StepBuffers& buffers);
 
   int64_t id() const { return id_; }
   ModelMemory memory() const;
-  const Decoder& decoder() const { return decoder_; }
+  const DecoderSpec& spec() const { return back_end_->spec(); }
+  const DecoderWeights& weights() const { return back_end_->weights(); }
+  // Frees the packed weights in the host's memory where a GPU has its own. Not while a SaveJob runs.
+  void release_packed_weights() { back_end_->release_packed_weights(); }
 
   // Any thread. The running step ends at its next stage and later ones do nothing.
   void interrupt() { is_interrupted_.store(true, std::memory_order_relaxed); }
@@ -94,6 +90,9 @@ class Model {
   void list_logit_requests();
   void answer_logit_requests(std::span<int32_t> result, const Execution& execution);
   void answer_pooled_requests(std::span<int32_t> result, const Execution& execution);
+  bool can_draw(std::span<const LogitRequest> requests) const;
+  void draw(std::span<const LogitRequest> requests);
+  void sample(std::span<const LogitRequest> requests, const Execution& execution);
   Sample answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const;
   void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);
   void finish_planned_rows() noexcept;
@@ -101,8 +100,7 @@ class Model {
   const Adapter* find_adapter(const EntryRecord& entry, int32_t adapter_id);
 
   const int64_t id_;
-  Decoder decoder_;
-  KvPool kv_pool_;
+  std::unique_ptr<BackEnd> back_end_;
   PlanLimits plan_limits_;
   StepBuffers buffers_;
   std::atomic<bool> is_interrupted_{false};
@@ -117,7 +115,8 @@ class Model {
   std::vector<LogitRequest> logit_requests_;
   PooledRequests pooled_requests_;
   std::vector<int32_t> output_rows_;
-  std::vector<float> logits_;  // [rows answered at once, vocab_size]
+  std::vector<DrawRequest> draw_requests_;
+  std::vector<DrawnToken> drawn_tokens_;
   std::vector<Sample> samples_;
   std::vector<uint64_t> page_writers_;  // [num_pages], the last step that wrote the page
   uint64_t step_stamp_ = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/pooled_layers.h"
+
 namespace autoglm {
 namespace {
 
@@ -27,9 +29,9 @@ void write_vector(const Row& row, std::span<const double> sum, float* out) {
 
 }  // namespace
 
-void PooledRequests::answer(const Execution& execution, Decoder& decoder) {
+void PooledRequests::answer(const Execution& execution, BackEnd& back_end) {
   if (chunks_.empty()) return;
-  const TensorView<const float> hidden = decoder.final_hidden(execution);
+  const TensorView<const float> hidden = back_end.final_hidden(execution);
   execution.pool().run(static_cast<int64_t>(chunks_.size()),
                        [&](int64_t index, int) { accumulate(chunks_[static_cast<size_t>(index)], hidden); });
   finished_.clear();
@@ -40,18 +42,18 @@ void PooledRequests::answer(const Execution& execution, Decoder& decoder) {
   const std::span<PooledChunk* const> finished = finished_;
   for (size_t first = 0; first < finished.size(); first += PooledLayers::kMaxRows) {
     const size_t count = std::min<size_t>(PooledLayers::kMaxRows, finished.size() - first);
-    write_answers(execution, decoder, finished.subspan(first, count));
+    write_answers(execution, back_end, finished.subspan(first, count));
   }
 }
 
-void PooledRequests::write_answers(const Execution& execution, Decoder& decoder,
+void PooledRequests::write_answers(const Execution& execution, BackEnd& back_end,
                                    std::span<PooledChunk* const> finished) {
-  const int64_t hidden_size = decoder.spec().hidden_size;
+  const int64_t hidden_size = back_end.spec().hidden_size;
   const TensorView<float> vectors(vectors_.data(), static_cast<int64_t>(finished.size()), hidden_size);
   for (size_t i = 0; i < finished.size(); ++i) {
     write_vector(*finished[i]->row, finished[i]->row->pooled_sum(), vectors.row(static_cast<int64_t>(i)));
   }
-  const TensorView<const float> answers = decoder.apply_pooled_layers(execution, vectors);
+  const TensorView<const float> answers = back_end.apply_pooled_layers(execution, vectors);
   for (size_t i = 0; i < finished.size(); ++i) {
     const std::span<const float> answer(answers.row(static_cast<int64_t>(i)),
                                         static_cast<size_t>(answers.num_cols));

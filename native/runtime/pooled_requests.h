@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "model/decoder.h"
+#include "model/back_end.h"
 #include "ops/execution.h"
 #include "runtime/row.h"
 
@@ -34,10 +34,10 @@ class PooledRequests {
   std::span<const PooledChunk> chunks() const { return chunks_; }
 
   // Takes in the hidden states of the last forward and writes the answers that are complete with them.
-  void answer(const Execution& execution, Decoder& decoder);
+  void answer(const Execution& execution, BackEnd& back_end);
 
  private:
-  void write_answers(const Execution& execution, Decoder& decoder, std::span<PooledChunk* const> finished);
+  void write_answers(const Execution& execution, BackEnd& back_end, std::span<PooledChunk* const> finished);
 
   std::vector<PooledChunk> chunks_;
   std::vector<PooledChunk*> finished_;

@@ -33,6 +33,10 @@ void Row::admit(const AdmissionRecord& admission, int64_t context_length) {
   for (size_t i = 0; i < admission.logit_bias.size(); i += 2) {
     logit_bias_.emplace_back(admission.logit_bias[i], std::bit_cast<float>(admission.logit_bias[i + 1]));
   }
+  std::vector<int32_t> biased;
+  for (const auto& [token, bias] : logit_bias_) biased.push_back(token);
+  std::ranges::sort(biased);
+  has_distinct_biases_ = std::ranges::adjacent_find(biased) == biased.end();
   positions_.assign(admission.positions.begin(), admission.positions.end());
   page_table_.clear();
   num_leading_pages_ = 0;

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/sampling_params.h"
+#include "base/sampling_params.h"
 #include "runtime/step_plan.h"
 
 namespace autoglm {
@@ -43,6 +43,7 @@ class Row {
   RequestKind kind() const { return kind_; }
   std::span<const int32_t> tokens() const { return tokens_; }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens_.size()); }
+  int64_t num_prompt_tokens() const { return num_prompt_tokens_; }
   std::span<const int32_t> positions() const { return positions_; }
   int32_t output_id() const { return output_id_; }
   int32_t rope_table() const { return rope_table_; }
@@ -55,6 +56,8 @@ class Row {
   void begin_pooling(int64_t hidden_size) { pooled_sum_.assign(static_cast<size_t>(hidden_size), 0.0); }
   const SamplingParams& sampling() const { return sampling_; }
   std::span<const std::pair<int32_t, float>> logit_bias() const { return logit_bias_; }
+  // No token has two biases.
+  bool has_distinct_biases() const { return has_distinct_biases_; }
   // Only kept up when the request has penalties.
   const std::unordered_map<int32_t, TokenCount>& token_counts() const { return token_counts_; }
 
@@ -75,6 +78,7 @@ class Row {
   std::vector<int32_t> tokens_;
   std::vector<int32_t> stop_tokens_;  // ascending
   std::vector<std::pair<int32_t, float>> logit_bias_;
+  bool has_distinct_biases_ = true;
   std::vector<int32_t> positions_;
   std::vector<int32_t> page_table_;
   size_t num_leading_pages_ = 0;  // slots before the first kNoPage

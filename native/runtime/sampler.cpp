@@ -5,9 +5,11 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
-#include "runtime/philox.h"
+#include "base/philox.h"
+#include "base/sampling_math.h"
 
 namespace autoglm {
 namespace {
@@ -16,6 +18,9 @@ namespace {
 // scalar.
 using Floats = float __attribute__((vector_size(16)));
 using Ints = int32_t __attribute__((vector_size(16)));
+using Bits = uint32_t __attribute__((vector_size(16)));
+using Doubles = double __attribute__((vector_size(32)));
+using Words = uint64_t __attribute__((vector_size(16)));
 constexpr size_t kWidth = 4;
 constexpr size_t kVectors = 4;  // independent accumulators
 constexpr size_t kStride = kWidth * kVectors;
@@ -30,30 +35,10 @@ Floats broadcast(float value) { return Floats{value, value, value, value}; }
 
 constexpr size_t kBlock = 1024;  // weights per partial sum; a draw looks inside one block only
 
-// Weights, relative to the likeliest token's 1, below which candidates are gathered only when those above do
-// not suffice: most distributions are settled by the first level.
-constexpr float kCandidateLevels[] = {0x1p-6F, 0x1p-12F, 0x1p-24F, FLT_MIN};
-
-// exp(x) for x <= 0, relative error below 2e-7; 0 below -87, where floats run out.
-// Source: Cephes expf (range reduction by log 2 in two parts, polynomial of degree 5).
-inline Floats exp_of_nonpositive(Floats x) {
-  const Floats lowest = broadcast(-87.0F);
-  const Floats round =
-      broadcast(0x1.8p23F);  // adding it rounds to an integer and leaves that in the low bits
-  const Floats clamped = x < lowest ? lowest : x;
-  const Floats shifted = clamped * 1.44269504F + round;
-  const Floats whole = shifted - round;
-  const Floats r = clamped - whole * 0.693359375F - whole * -2.12194440e-4F;
-  Floats p = broadcast(1.9875691500e-4F);
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  const Floats mantissa = p * r * r + r + 1.0F;
-  const Ints exponent = (reinterpret_cast<Ints>(shifted) - reinterpret_cast<Ints>(round) + 127) << 23;
-  return x < lowest ? broadcast(0) : mantissa * reinterpret_cast<Floats>(exponent);
-}
+// How many factors of 2 in weight below the likeliest token candidates are gathered: further ones only when
+// those do not suffice, as most distributions are settled by the first level. Behind the last all weights are
+// 0.
+constexpr float kCandidateOctaves[] = {6, 12, 24, kMaxOctaves + 1};
 
 // Largest logit; NaN when one is NaN or infinite.
 float max_finite(std::span<const float> logits) {
@@ -84,28 +69,45 @@ float max_finite(std::span<const float> logits) {
   return result + all_poison;
 }
 
-// Writes exp((logits - max_logit) / temperature) and returns its sum.
-double exp_block(std::span<const float> logits, float max_logit, float temperature, float* weights) {
-  Floats sums[kVectors];
-  std::fill_n(sums, kVectors, broadcast(0));
+// Sums whole weights: 2^52 + weight, rounded by the addition, has the whole weight in its low bits.
+class WeightSum {
+ public:
+  void add(Floats weights) {
+    constexpr double kRound = 0x1p52;
+    const Doubles shifted = __builtin_convertvector(weights, Doubles) + kRound;
+    Words halves[2];
+    std::memcpy(halves, &shifted, sizeof(shifted));
+    sums_ += halves[0] - std::bit_cast<uint64_t>(kRound);
+    sums_ += halves[1] - std::bit_cast<uint64_t>(kRound);
+  }
+  uint64_t total() const { return sums_[0] + sums_[1]; }
+
+ private:
+  Words sums_{};
+};
+
+// Writes the weights of base/sampling_math.h, unrounded, and returns their sum in whole units.
+uint64_t weigh_block(std::span<const float> logits, float max_logit, float octaves_per_unit, float* weights) {
+  const auto weigh = [&](Floats values) {
+    return weight_of_octaves<Floats, Bits>((values - max_logit) * octaves_per_unit);
+  };
+  WeightSum sums[kVectors];
   const size_t whole = logits.size() / kStride * kStride;
   for (size_t i = 0; i < whole; i += kStride) {
     for (size_t v = 0; v < kVectors; ++v) {
       const size_t at = i + v * kWidth;
-      const Floats weight = exp_of_nonpositive((load(&logits[at]) - max_logit) / temperature);
-      store(weights + at, weight);
-      sums[v] += weight;
+      const Floats each = weigh(load(&logits[at]));
+      store(weights + at, each);
+      sums[v].add(each);
     }
   }
-  double sum = 0;
-  for (const Floats& each : sums) {
-    for (size_t lane = 0; lane < kWidth; ++lane) sum += each[lane];
-  }
+  uint64_t total = 0;
+  for (const WeightSum& sum : sums) total += sum.total();
   for (size_t i = whole; i < logits.size(); ++i) {
-    weights[i] = exp_of_nonpositive(broadcast((logits[i] - max_logit) / temperature))[0];
-    sum += weights[i];
+    weights[i] = weigh(broadcast(logits[i]))[0];
+    total += whole_weight(weights[i]);
   }
-  return sum;
+  return total;
 }
 
 // Calls visit(index) for every value that is not below level(), in order. Most values are: 16 are passed over
@@ -128,6 +130,9 @@ void visit_at_least(std::span<const float> values, Level&& level, Visit&& visit)
     }
   }
 }
+
+// whole_weight by the processor's own rounding, which is that of the environment: to nearest even.
+uint64_t round_weight(float weight) { return static_cast<uint64_t>(std::llrint(weight)); }
 
 int32_t first_index_of(std::span<const float> logits, float value) {
   return static_cast<int32_t>(std::ranges::find(logits, value) - logits.begin());
@@ -159,11 +164,12 @@ double log_sum_exp(std::span<const float> logits) {
   const float max_logit = max_finite(logits);
   if (std::isnan(max_logit)) return std::numeric_limits<double>::quiet_NaN();
   float weights[kBlock];
-  double sum = 0;
+  uint64_t sum = 0;
   for (size_t start = 0; start < logits.size(); start += kBlock) {
-    sum += exp_block(logits.subspan(start, std::min(kBlock, logits.size() - start)), max_logit, 1, weights);
+    sum += weigh_block(logits.subspan(start, std::min(kBlock, logits.size() - start)), max_logit,
+                       octaves_per_logit(1), weights);
   }
-  return max_logit + std::log(sum);
+  return max_logit + std::log(static_cast<double>(sum) / kUnitWeight);
 }
 
 Sampler::Sampler(int64_t vocab_size)
@@ -196,8 +202,7 @@ Sample Sampler::sample(const Row& row, std::span<const int32_t> drafts, std::spa
     result.token = first_index_of(logits, max_logit);
   } else {
     const auto position = static_cast<uint64_t>(row.num_tokens()) + drafts.size();
-    const double uniform = uniform_draw(params.seed, position);
-    result.token = draw(params, logits, max_logit, uniform);
+    result.token = draw(params, logits, max_logit, random_bits(params.seed, position));
   }
   if (params.num_logprobs >= 0) {
     result.logprob = static_cast<float>(raw_logit(result.token, logits) - normalizer);
@@ -205,25 +210,23 @@ Sample Sampler::sample(const Row& row, std::span<const int32_t> drafts, std::spa
   return result;
 }
 
-// Logit bias, then the penalties. Sources: repetition penalty, Keskar et al., "CTRL" (2019), section 4.1;
-// presence and frequency penalties, OpenAI's API reference.
+// Logit bias, then the penalties.
 void Sampler::adjust(const Row& row, std::span<const int32_t> drafts, std::span<float> logits) {
   const SamplingParams& params = row.sampling();
   const auto change = [&](int32_t token, float value) {
     float& logit = logits[static_cast<size_t>(token)];
     adjusted_.emplace_back(token, logit);
-    logit = std::clamp(value, -FLT_MAX, FLT_MAX);
+    logit = value;
   };
-  for (const auto& [token, bias] : row.logit_bias()) change(token, logits[static_cast<size_t>(token)] + bias);
+  for (const auto& [token, bias] : row.logit_bias())
+    change(token, biased_logit(logits[static_cast<size_t>(token)], bias));
   if (!params.has_penalties()) return;
+  const Penalties penalties{.repetition = params.repetition_penalty,
+                            .presence = params.presence_penalty,
+                            .frequency = params.frequency_penalty};
   const auto penalize = [&](int32_t token, int64_t num_in_output) {
-    float logit = logits[static_cast<size_t>(token)];
-    logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-    if (num_in_output > 0) {
-      logit -= params.presence_penalty;
-      logit -= params.frequency_penalty * static_cast<float>(num_in_output);
-    }
-    change(token, logit);
+    change(token, penalized_logit(logits[static_cast<size_t>(token)], penalties,
+                                  static_cast<int32_t>(num_in_output)));
   };
   for (const auto& [token, count] : row.token_counts())
     penalize(token, count.num_in_output + std::ranges::count(drafts, token));
@@ -240,98 +243,113 @@ float Sampler::raw_logit(int32_t token, std::span<const float> logits) const {
 }
 
 int32_t Sampler::draw(const SamplingParams& params, std::span<const float> logits, float max_logit,
-                      double uniform) {
-  double total_weight = 0;
+                      uint64_t bits) {
+  const float octaves_per_unit = octaves_per_logit(params.temperature);
+  uint64_t mass = 0;
   for (size_t block = 0; block < block_weights_.size(); ++block) {
     const size_t start = block * kBlock;
-    block_weights_[block] = exp_block(logits.subspan(start, std::min(kBlock, logits.size() - start)),
-                                      max_logit, params.temperature, &weights_[start]);
-    total_weight += block_weights_[block];
+    block_weights_[block] = weigh_block(logits.subspan(start, std::min(kBlock, logits.size() - start)),
+                                        max_logit, octaves_per_unit, &weights_[start]);
+    mass += block_weights_[block];
   }
   const bool limits_count = params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size());
-  if (!limits_count && params.top_p >= 1 && params.min_p <= 0) return draw_from_all(uniform * total_weight);
+  if (!limits_count && params.top_p >= 1 && params.min_p <= 0) return draw_from_all(drawn_mass(bits, mass));
 
-  gather_candidates(params, limits_count, total_weight);
+  if (!limits_count && params.top_p >= 1) {
+    constexpr float kSlack = 0.1F;  // far more than rounding moves
+    const float octaves = std::min(kMaxOctaves + 1, kSlack - std::log2(params.min_p));
+    gather_candidates(logits, max_logit, octaves / octaves_per_unit);
+  } else {
+    for (const float octaves : kCandidateOctaves) {
+      const uint64_t gathered = gather_candidates(logits, max_logit, octaves / octaves_per_unit);
+      const bool suffices = limits_count ? static_cast<int64_t>(candidates_.size()) >= params.top_k
+                                         : gathered >= mass_to_keep(params.top_p, mass);
+      if (suffices) break;
+    }
+  }
   if (limits_count) {
-    keep_top_k(params.top_k);
-    total_weight = 0;
-    for (const Candidate& candidate : candidates_) total_weight += candidate.weight;
+    keep_likeliest(static_cast<uint64_t>(params.top_k), [](const Candidate&) { return uint64_t{1}; });
+    mass = candidate_mass();
   }
-  if (params.top_p < 1) keep_top_p(params.top_p * total_weight);
-  std::erase_if(candidates_, [&](const Candidate& candidate) { return candidate.weight < params.min_p; });
-  double kept_weight = 0;
-  for (const Candidate& candidate : candidates_) kept_weight += candidate.weight;
-  double rest = uniform * kept_weight;
-  for (const Candidate& candidate : candidates_) {
-    rest -= candidate.weight;
-    if (rest < 0) return candidate.token;
-  }
-  return candidates_.back().token;
+  if (params.top_p < 1)
+    keep_likeliest(mass_to_keep(params.top_p, mass), [](const Candidate& each) { return each.weight; });
+  const uint64_t least = least_weight(params.min_p);
+  std::erase_if(candidates_, [=](const Candidate& each) { return each.weight < least; });
+  uint64_t drawn = drawn_mass(bits, candidate_mass());
+  auto each = candidates_.begin();
+  for (; drawn >= each->weight; ++each) drawn -= each->weight;
+  return static_cast<int32_t>(token_of_rank(each->rank));
 }
 
-int32_t Sampler::draw_from_all(double target) const {
+int32_t Sampler::draw_from_all(uint64_t drawn) const {
   size_t block = 0;
-  while (block + 1 < block_weights_.size() && target >= block_weights_[block])
-    target -= block_weights_[block++];
-  const size_t end = std::min((block + 1) * kBlock, weights_.size());
-  for (size_t token = block * kBlock; token < end; ++token) {
-    target -= weights_[token];
-    if (target < 0) return static_cast<int32_t>(token);
-  }
-  // Rounding left a little over: the last token that can occur at all.
-  size_t last = end - 1;
-  while (last > 0 && weights_[last] <= 0) --last;
-  return static_cast<int32_t>(last);
-}
-
-// Likeliest first, equal ones by token id: a total order, so that what is kept never depends on a sort's
-// whims.
-bool Sampler::Candidate::operator<(const Candidate& other) const {
-  return weight != other.weight ? weight > other.weight : token < other.token;
-}
-
-// Collects every token that top-k and top-p could keep, usually a small part of the vocabulary.
-void Sampler::gather_candidates(const SamplingParams& params, bool limits_count, double total_weight) {
-  for (const float level : kCandidateLevels) {
-    candidates_.clear();
-    double mass = 0;
-    visit_at_least(
-        weights_, [level] { return level; },
-        [&](size_t token) {
-          candidates_.push_back({static_cast<int32_t>(token), weights_[token]});
-          mass += weights_[token];
-        });
-    const bool suffices = limits_count       ? static_cast<int64_t>(candidates_.size()) >= params.top_k
-                          : params.top_p < 1 ? mass >= params.top_p * total_weight
-                                             : level <= params.min_p;
-    if (suffices) return;
+  while (drawn >= block_weights_[block]) drawn -= block_weights_[block++];
+  for (size_t token = block * kBlock;; ++token) {
+    const uint64_t weight = round_weight(weights_[token]);
+    if (drawn < weight) return static_cast<int32_t>(token);
+    drawn -= weight;
   }
 }
 
-void Sampler::keep_top_k(int64_t top_k) {
-  if (top_k >= static_cast<int64_t>(candidates_.size())) return;
-  std::nth_element(candidates_.begin(), candidates_.begin() + (top_k - 1), candidates_.end());
-  candidates_.resize(static_cast<size_t>(top_k));
+// Collects in the order of their ids the tokens that top-k and top-p could keep, usually a small part of the
+// vocabulary: those at most `depth` below the largest logit. Weights need not rise with logits in their last
+// bits. Returns what they weigh.
+uint64_t Sampler::gather_candidates(std::span<const float> logits, float max_logit, float depth) {
+  candidates_.clear();
+  max_logit_ = max_logit;
+  bins_per_unit_ = depth > 0 ? static_cast<float>(kBins - 1) / depth : 0;
+  const float lowest = max_logit - depth;
+  uint64_t mass = 0;
+  visit_at_least(
+      logits, [=] { return lowest; },
+      [&](size_t token) {
+        const uint64_t weight = round_weight(weights_[token]);
+        candidates_.push_back({likelihood_rank(logits[token], static_cast<uint32_t>(token)), weight});
+        mass += weight;
+      });
+  return mass;
 }
 
-// Keeps the smallest set of likeliest candidates that weighs at least `mass`: a search by halves, each of
-// which partitions only the part that holds the border.
-void Sampler::keep_top_p(double mass) {
-  auto low = candidates_.begin();
-  auto high = candidates_.end();
+uint64_t Sampler::candidate_mass() const {
+  uint64_t mass = 0;
+  for (const Candidate& candidate : candidates_) mass += candidate.weight;
+  return mass;
+}
+
+// Falls, or stays, as a candidate's rank rises.
+size_t Sampler::bin_of(const Candidate& candidate) const {
+  const float bin = (max_logit_ - logit_of_rank(candidate.rank)) * bins_per_unit_;
+  return std::min(static_cast<size_t>(bin), kBins - 1);
+}
+
+// Keeps the likeliest candidates up to the one with which they measure `amount` together, if all do; in their
+// order.
+template <typename Measure>
+void Sampler::keep_likeliest(uint64_t amount, Measure measure) {
+  std::array<uint64_t, kBins> bins{};
+  for (const Candidate& each : candidates_) bins[bin_of(each)] += measure(each);
+  size_t bin = 0;
+  for (; bin < kBins && bins[bin] < amount; ++bin) amount -= bins[bin];
+  if (bin == kBins) return;
+  border_.clear();
+  std::ranges::copy_if(candidates_, std::back_inserter(border_),
+                       [=, this](const Candidate& each) { return bin_of(each) == bin; });
+  // A search by halves, each of which partitions only the part that holds the border.
+  auto low = border_.begin();
+  auto high = border_.end();
   while (high - low > 1) {
     const auto middle = low + (high - low) / 2;
-    std::nth_element(low, middle, high);
-    double half = 0;
-    for (auto each = low; each != middle; ++each) half += each->weight;
-    if (half >= mass) {
+    std::ranges::nth_element(low, middle, high, std::ranges::greater{}, &Candidate::rank);
+    uint64_t half = 0;
+    for (auto each = low; each != middle; ++each) half += measure(*each);
+    if (half >= amount) {
       high = middle;
     } else {
-      mass -= half;
+      amount -= half;
       low = middle;
     }
   }
-  candidates_.erase(high, candidates_.end());
+  std::erase_if(candidates_, [rank = low->rank](const Candidate& each) { return each.rank < rank; });
 }
 
 }  // namespace autoglm

@@ -1,5 +1,6 @@
-// Draws one token from one row's logits. Bit for bit the same whatever else is in the batch: every sum runs
-// over the vocabulary in one fixed order, and the only randomness is philox.h at (seed, position).
+// Draws one token from one row's logits. Bit for bit the same whatever else is in the batch, and on a GPU
+// (cuda/sampling): sums are integers, by base/sampling_math.h, and the only randomness is base/philox.h at
+// (seed, position).
 #pragma once
 
 #include <array>
@@ -40,22 +41,28 @@ class Sampler {
 
  private:
   struct Candidate {
-    int32_t token;
-    float weight;  // exp((logit - max) / temperature)
-    bool operator<(const Candidate& other) const;
+    uint64_t rank;  // likelihood_rank: holds the token
+    uint64_t weight;
   };
 
   void adjust(const Row& row, std::span<const int32_t> drafts, std::span<float> logits);
   float raw_logit(int32_t token, std::span<const float> logits) const;
-  int32_t draw(const SamplingParams& params, std::span<const float> logits, float max_logit, double uniform);
-  int32_t draw_from_all(double target) const;
-  void gather_candidates(const SamplingParams& params, bool limits_count, double total_weight);
-  void keep_top_k(int64_t top_k);
-  void keep_top_p(double mass);
+  int32_t draw(const SamplingParams& params, std::span<const float> logits, float max_logit, uint64_t bits);
+  int32_t draw_from_all(uint64_t drawn) const;
+  uint64_t gather_candidates(std::span<const float> logits, float max_logit, float depth);
+  uint64_t candidate_mass() const;
+  size_t bin_of(const Candidate& candidate) const;
+  template <typename Measure>
+  void keep_likeliest(uint64_t amount, Measure measure);
 
-  std::vector<float> weights_;         // [vocab_size]
-  std::vector<double> block_weights_;  // sums over kBlock weights each
-  std::vector<Candidate> candidates_;
+  static constexpr size_t kBins = 1024;
+
+  std::vector<float> weights_;           // [vocab_size]
+  std::vector<uint64_t> block_weights_;  // sums over kBlock weights each
+  std::vector<Candidate> candidates_;    // by id
+  std::vector<Candidate> border_;        // those of one bin: grows with ties alone
+  float max_logit_ = 0;
+  float bins_per_unit_ = 0;
   std::vector<std::pair<int32_t, float>> adjusted_;  // token and its raw logit, in the order of change
 };
 

@@ -32,7 +32,11 @@ SaveJob::~SaveJob() {
 void SaveJob::run() noexcept {
   section_began_ = std::chrono::steady_clock::now();
   try {
-    const MemoryRegion& arena = model_->decoder().weights().arena;
+    const MemoryRegion& arena = model_->weights().arena;
+    if (arena.size() == 0) {
+      throw Error(ErrorCode::invalid_parameter,
+                  "the packed weights are not in the host's memory: the model is on a GPU");
+    }
     checksums_ = write_packed_file(request_.path, request_.offset, request_.section_bytes,
                                    {arena.data(), static_cast<size_t>(arena.size())}, [this] { check(); });
   } catch (...) {

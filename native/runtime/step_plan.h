@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "base/sampling_params.h"
 #include "base/step_cut.h"
-#include "runtime/sampling_params.h"
 
 namespace autoglm {
 

@@ -178,5 +178,20 @@ TEST(LoadJob, EndsWithAbortedWhenTheCancelWordIsSet) {
   }
 }
 
+#ifndef AUTOGLM_HAS_CUDA
+TEST(LoadJob, RefusesADeviceWithoutCudaCode) {
+  TinyModel tiny;
+  LoadRequest request = tiny.request();
+  request.device.emplace();
+  try {
+    load(std::move(request));
+    FAIL() << "the model was loaded";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, ErrorCode::invalid_parameter);
+    EXPECT_STREQ(error.what(), "this binary has no CUDA code");
+  }
+}
+#endif
+
 }  // namespace
 }  // namespace autoglm

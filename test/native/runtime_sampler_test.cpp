@@ -9,7 +9,7 @@
 #include <set>
 #include <vector>
 
-#include "runtime/philox.h"
+#include "base/philox.h"
 #include "runtime/sampler.h"
 
 namespace autoglm {

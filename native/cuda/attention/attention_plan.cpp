@@ -1,24 +1,23 @@
 #include <algorithm>
 
 #include "cuda/attention/attention.h"
-#include "cuda/attention/attention_storage.h"
 
 namespace autoglm::cuda {
 namespace {
 
-// The keys that pairs [first_pair, last_pair) of a slice see, from the start of a split.
+// The keys that a tile's pairs see, from the start of a split.
 struct Keys {
   int32_t first;
   int32_t end;
 };
 
-Keys visible_keys(const AttentionWork& tile, int64_t group, bool is_causal, int64_t sliding_window) {
-  const auto first_position = static_cast<int32_t>(tile.start + tile.first_pair / group);
+Keys visible_keys(const AttentionWork& tile, const AttentionGrouping& grouping) {
+  const auto first_position = static_cast<int32_t>(tile.start + tile.first_pair / grouping.heads_per_group);
   const auto last_position =
-      static_cast<int32_t>(tile.start + (tile.first_pair + tile.num_pairs - 1) / group);
-  Keys keys{0, is_causal ? last_position + 1 : tile.seq_len};
-  if (sliding_window > 0) {
-    const int64_t oldest = std::max<int64_t>(0, first_position - sliding_window + 1);
+      static_cast<int32_t>(tile.start + (tile.first_pair + tile.num_pairs - 1) / grouping.heads_per_group);
+  Keys keys{0, grouping.is_causal ? last_position + 1 : tile.seq_len};
+  if (grouping.sliding_window > 0) {
+    const int64_t oldest = std::max<int64_t>(0, first_position - grouping.sliding_window + 1);
     keys.first = static_cast<int32_t>(oldest / kSplitKeys * kSplitKeys);
   }
   return keys;
@@ -35,25 +34,16 @@ void add_decode_tile(AttentionWork tile, const Keys& keys, AttentionPlan& plan) 
   }
 }
 
-template <int kHeadDim>
-LaunchShape launch_of(const AttentionArgs& args, bool is_decode, const char* kernel) {
-  return {.kernel = kernel,
-          .grid_x = static_cast<unsigned>(args.num_work),
-          .grid_y = static_cast<unsigned>(args.num_kv_heads),
-          .num_threads = kAttentionThreads,
-          .shared_bytes = is_decode ? sizeof(DecodeStorage<kHeadDim>) : sizeof(PrefillStorage<kHeadDim>)};
-}
-
 }  // namespace
 
 AttentionPlan plan_attention(std::span<const SequenceSlice> slices, std::span<const int64_t> page_tables,
-                             int64_t heads_per_group, bool is_causal, int64_t sliding_window) {
+                             const AttentionGrouping& grouping) {
   AttentionPlan plan;
   for (size_t i = 0; i < slices.size(); ++i) {
     const SequenceSlice& slice = slices[i];
-    const int64_t num_pairs = slice.count * heads_per_group;
-    const bool is_decode = num_pairs <= kMaxDecodedPairs;
-    const int64_t tile_pairs = is_decode ? kDecodePairs : kPrefillPairs;
+    const int64_t num_pairs = slice.count * grouping.heads_per_group;
+    const bool is_decode = slice.count == 1 || num_pairs <= kMaxDecodedPairs;
+    const int64_t tile_pairs = is_decode ? kDecodePairs : grouping.prefill_pairs;
     for (int64_t first = 0; first < num_pairs; first += tile_pairs) {
       AttentionWork tile;
       tile.page_table = page_tables[i];
@@ -62,7 +52,7 @@ AttentionPlan plan_attention(std::span<const SequenceSlice> slices, std::span<co
       tile.num_pairs = static_cast<int32_t>(std::min(tile_pairs, num_pairs - first));
       tile.start = static_cast<int32_t>(slice.start);
       tile.seq_len = static_cast<int32_t>(slice.start + slice.count);
-      const Keys keys = visible_keys(tile, heads_per_group, is_causal, sliding_window);
+      const Keys keys = visible_keys(tile, grouping);
       if (is_decode) {
         add_decode_tile(tile, keys, plan);
       } else {
@@ -76,18 +66,6 @@ AttentionPlan plan_attention(std::span<const SequenceSlice> slices, std::span<co
   std::ranges::stable_sort(plan.prefill, std::ranges::greater{},
                            [](const AttentionWork& tile) { return tile.end_key - tile.first_key; });
   return plan;
-}
-
-LaunchShape decode_launch(const AttentionArgs& args) {
-  if (args.num_work == 0) return {};
-  return args.head_dim == 64 ? launch_of<64>(args, true, "attention_decode_64")
-                             : launch_of<128>(args, true, "attention_decode_128");
-}
-
-LaunchShape prefill_launch(const AttentionArgs& args) {
-  if (args.num_work == 0) return {};
-  return args.head_dim == 64 ? launch_of<64>(args, false, "attention_prefill_64")
-                             : launch_of<128>(args, false, "attention_prefill_128");
 }
 
 }  // namespace autoglm::cuda

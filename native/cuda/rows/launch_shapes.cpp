@@ -1,6 +1,8 @@
 #include "cuda/rows/embedding.h"
+#include "cuda/rows/gather_rows.h"
 #include "cuda/rows/kv_append.h"
 #include "cuda/rows/norm.h"
+#include "cuda/rows/rope_angles.h"
 
 namespace autoglm::cuda {
 
@@ -17,14 +19,26 @@ LaunchShape kv_append_launch(const KvAppendArgs& args) {
   constexpr int64_t kHeadsPerBlock = 4;
   return {.kernel = "kv_append",
           .grid_x = static_cast<unsigned>(args.num_rows),
-          .grid_y = static_cast<unsigned>(ceil_div(args.num_q_heads + 2 * args.num_kv_heads, kHeadsPerBlock)),
+          .grid_y = static_cast<unsigned>(ceil_div(args.num_heads(), kHeadsPerBlock)),
           .num_threads = 128,
-          .shared_bytes = 4096};
+          .shared_bytes = kHeadsPerBlock * kMaxAppendedDim * sizeof(float)};
 }
 
 LaunchShape embedding_launch(const EmbeddingArgs& args) {
   if (args.num_rows == 0) return {};
   return {.kernel = "embedding_gather", .grid_x = static_cast<unsigned>(args.num_rows), .num_threads = 128};
+}
+
+LaunchShape rope_angles_launch(const RopeAnglesArgs& args) {
+  constexpr int64_t kThreads = 128;
+  const int64_t grid_size = ceil_div(int64_t{args.num_rows} * args.num_pairs, kThreads);
+  if (grid_size == 0) return {};
+  return {.kernel = "rope_angles", .grid_x = static_cast<unsigned>(grid_size), .num_threads = kThreads};
+}
+
+LaunchShape gather_rows_launch(const GatherRowsArgs& args) {
+  if (args.num_rows == 0) return {};
+  return {.kernel = "gather_rows", .grid_x = static_cast<unsigned>(args.num_rows), .num_threads = 128};
 }
 
 }  // namespace autoglm::cuda

@@ -10,6 +10,8 @@ struct EmulatedKernel {
   const char* name;
   size_t argument_bytes;              // of its one argument
   void (*run)(const void* argument);  // one thread of it
+  // Optional: zeros between and behind the argument's members, where anything may lie.
+  void (*clear_padding)(void* argument) = nullptr;
 };
 
 // Null when no kernel has this name.

@@ -81,31 +81,27 @@ Fiber::Fiber() {
   void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   stack_ = static_cast<std::byte*>(memory);
+  own_context_ = make_context(stack_, &Fiber::enter);
+#if defined(__SANITIZE_THREAD__)
+  tsan_own_ = __tsan_create_fiber(0);
+#endif
 }
 
 Fiber::~Fiber() {
 #if defined(__SANITIZE_THREAD__)
-  if (tsan_own_ != nullptr) __tsan_destroy_fiber(tsan_own_);
+  __tsan_destroy_fiber(tsan_own_);
 #endif
-#if !defined(__x86_64__)
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(stack_, kStackBytes);
+#endif
   drop_context(own_context_);
   drop_context(scheduler_context_);
-#endif
   munmap(stack_, kStackBytes);
 }
 
 void Fiber::start(std::function<void()> body) {
   body_ = std::move(body);
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(stack_, kStackBytes);
-  asan_own_ = nullptr;
-#endif
-#if defined(__SANITIZE_THREAD__)
-  if (tsan_own_ != nullptr) __tsan_destroy_fiber(tsan_own_);
-  tsan_own_ = __tsan_create_fiber(0);
-#endif
-  drop_context(own_context_);
-  own_context_ = make_context(stack_, &Fiber::enter);
+  release_at(this);
 }
 
 AUTOGLM_UNTRACKED void Fiber::resume() {
@@ -125,14 +121,13 @@ AUTOGLM_UNTRACKED void Fiber::resume() {
 #endif
 }
 
-AUTOGLM_UNTRACKED void Fiber::leave([[maybe_unused]] bool is_last) {
+AUTOGLM_UNTRACKED void Fiber::suspend() {
 #if defined(__SANITIZE_THREAD__)
   constexpr unsigned kNoSync = 1;
   __tsan_switch_to_fiber(tsan_scheduler_, kNoSync);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(is_last ? nullptr : &asan_own_, asan_scheduler_bottom_,
-                                 asan_scheduler_size_);
+  __sanitizer_start_switch_fiber(&asan_own_, asan_scheduler_bottom_, asan_scheduler_size_);
 #endif
   switch_context(own_context_, scheduler_context_);
 #if defined(__SANITIZE_ADDRESS__)
@@ -140,15 +135,16 @@ AUTOGLM_UNTRACKED void Fiber::leave([[maybe_unused]] bool is_last) {
 #endif
 }
 
-void Fiber::suspend() { leave(false); }
-
 AUTOGLM_UNTRACKED void Fiber::enter() {
   Fiber* self = entering;
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &self->asan_scheduler_bottom_, &self->asan_scheduler_size_);
 #endif
-  self->body_();
-  self->leave(true);
+  for (;;) {  // one turn for each run
+    acquire_at(self);
+    self->body_();
+    self->suspend();
+  }
 }
 
 }  // namespace autoglm::emulator

@@ -1,6 +1,7 @@
 // A stack of its own that the scheduler of a thread block resumes and that hands control back when it waits.
 // The sanitizers are told of every switch: AddressSanitizer to know the stack, ThreadSanitizer to see two
-// fibers as two threads, between which a switch orders nothing.
+// fibers as two threads, between which a switch orders nothing. A run begins after all that the scheduler did
+// before; nothing else orders it.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,7 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Prepares a new run of `body` from the start of the stack; what an earlier run left there is dropped.
+  // Prepares a run of `body`. An earlier run must have returned.
   void start(std::function<void()> body);
   // Called by the scheduler: runs the fiber until it suspends or its body returns.
   void resume();
@@ -24,7 +25,6 @@ class Fiber {
 
  private:
   static void enter();
-  void leave(bool is_last);
 
   std::byte* stack_ = nullptr;
   void* own_context_ = nullptr;        // where the fiber goes on

@@ -1,6 +1,8 @@
 // The fiber and synchronization interfaces of the sanitizers, as nothing where they are not built in.
 #pragma once
 
+#include <sys/wait.h>
+
 #include <cstddef>
 
 #if defined(__SANITIZE_THREAD__)
@@ -36,6 +38,12 @@ inline constexpr bool kIsSanitized = true;
 #else
 inline constexpr bool kIsSanitized = false;
 #endif
+
+// Of the status with which a process ended that ThreadSanitizer found at fault.
+inline bool ends_with_a_report(int status) {
+  constexpr int kExitCode = 66;
+  return WIFEXITED(status) && WEXITSTATUS(status) == kExitCode;
+}
 
 // What one thread did before its release of `address` happened before what another does after its acquire.
 inline void release_at([[maybe_unused]] void* address) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
+#include <ranges>
 
 #include "sanitizers.h"
 
@@ -29,15 +31,39 @@ struct Thread {
   std::vector<std::vector<PendingCopy>> groups;  // the last one is still open
 };
 
+// Thrown inside the threads of a faulty block, so that their stacks unwind.
+struct Abandoned {};
+
+// Fibers are kept: ThreadSanitizer takes a hundred microseconds to make one.
+std::deque<Thread>& threads_of_process(size_t count) {
+  static std::deque<Thread> threads;
+  while (threads.size() < count) threads.emplace_back();
+  return threads;
+}
+
+// What orders the threads of one meeting for ThreadSanitizer. The next meeting has another address: who is
+// slow to leave a meeting must not come after what others did on their way to the next one.
+class Meeting {
+ public:
+  void* address() { return &addresses_[turn_]; }
+  void finish() { turn_ = 1 - turn_; }
+
+ private:
+  char addresses_[2] = {};
+  int turn_ = 0;
+};
+
 struct Barrier {
   unsigned expected = 0;
   std::vector<unsigned> waiting;
+  Meeting meeting;
 };
 
 struct Warp {
   const char* instruction = nullptr;
   void* arguments[kWarpSize] = {};
   std::vector<unsigned> waiting;
+  Meeting meeting;
 };
 
 struct FreeMemory {
@@ -59,7 +85,10 @@ class Random {
 class ThreadBlock {
  public:
   ThreadBlock(const Launch& launch, const Schedule& schedule)
-      : launch_(launch), order_(schedule.order), random_(schedule.seed), threads_(launch.num_threads) {}
+      : launch_(launch),
+        order_(schedule.order),
+        random_(schedule.seed),
+        threads_(threads_of_process(launch.num_threads)) {}
 
   void run(Grid block, const std::function<void()>& kernel);
 
@@ -74,13 +103,16 @@ class ThreadBlock {
   void prepare(Grid block, const std::function<void()>& kernel);
   std::optional<unsigned> next_thread();
   void wake(std::vector<unsigned>& waiting);
+  void run_thread(const std::function<void()>& kernel, Thread& thread);
   void suspend();
+  void abandon();
+  void throw_if_abandoned() const;
   std::string describe_deadlock() const;
 
   Launch launch_;
   Order order_;
   Random random_;
-  std::vector<Thread> threads_;
+  std::deque<Thread>& threads_;  // the first num_threads of them
   std::vector<Warp> warps_;
   std::map<int, Barrier> barriers_;
   std::vector<unsigned> ready_;  // in a random order's bag
@@ -88,6 +120,7 @@ class ThreadBlock {
   unsigned current_ = 0;
   unsigned current_warp_ = 0;
   std::string fault_;
+  bool is_abandoned_ = false;
 };
 
 ThreadBlock* running = nullptr;
@@ -115,16 +148,22 @@ void ThreadBlock::prepare(Grid block, const std::function<void()>& kernel) {
     thread.position = {i, block, launch_.grid, num_threads};
     thread.groups.assign(1, {});
     ready_.push_back(i);
-    thread.fiber.start([&kernel, &thread, this] {
-      kernel();
-      Untracked scope;
-      const bool is_unfinished =
-          std::ranges::any_of(thread.groups, [](auto& group) { return !group.empty(); });
-      if (is_unfinished) fail("a thread ended with asynchronous copies that it never waited for");
-      thread.state = State::done;
-      release_at(this);
-    });
+    thread.fiber.start([&kernel, &thread, this] { run_thread(kernel, thread); });
   }
+}
+
+void ThreadBlock::run_thread(const std::function<void()>& kernel, Thread& thread) {
+  try {
+    throw_if_abandoned();
+    kernel();
+    Untracked scope;
+    const bool is_unfinished = std::ranges::any_of(thread.groups, [](auto& group) { return !group.empty(); });
+    if (is_unfinished) fail("a thread ended with asynchronous copies that it never waited for");
+  } catch (const Abandoned&) {
+  }
+  Untracked scope;
+  thread.state = State::done;
+  release_at(this);
 }
 
 void ThreadBlock::run(Grid block, const std::function<void()>& kernel) {
@@ -135,14 +174,27 @@ void ThreadBlock::run(Grid block, const std::function<void()>& kernel) {
     threads_[current_].fiber.resume();
     if (!fault_.empty()) break;
   }
-  running = nullptr;
   acquire_at(this);  // what the block did happened before what follows: the next block, or the test
-  const bool is_done = std::ranges::all_of(threads_, [](Thread& each) { return each.state == State::done; });
-  const std::string fault = !fault_.empty() ? fault_ : is_done ? "" : describe_deadlock();
-  if (!fault.empty()) {
+  const auto own = std::views::counted(threads_.begin(), launch_.num_threads);
+  const bool is_done = std::ranges::all_of(own, [](Thread& each) { return each.state == State::done; });
+  if (fault_.empty() && !is_done) fault_ = describe_deadlock();
+  abandon();
+  running = nullptr;
+  if (!fault_.empty()) {
     throw KernelFault("block (" + std::to_string(block.x) + ", " + std::to_string(block.y) + ", " +
-                      std::to_string(block.z) + "): " + fault);
+                      std::to_string(block.z) + "): " + fault_);
   }
+}
+
+// Ends every thread that has not ended by itself.
+void ThreadBlock::abandon() {
+  is_abandoned_ = true;
+  for (unsigned i = 0; i < launch_.num_threads; ++i) {
+    current_ = i;
+    if (threads_[i].state != State::done) threads_[i].fiber.resume();
+  }
+  acquire_at(this);
+  is_abandoned_ = false;
 }
 
 std::optional<unsigned> ThreadBlock::next_thread() {
@@ -174,6 +226,12 @@ std::optional<unsigned> ThreadBlock::next_thread() {
 void ThreadBlock::suspend() {
   release_at(this);
   current().fiber.suspend();
+  throw_if_abandoned();
+}
+
+void ThreadBlock::throw_if_abandoned() const {
+  Untracked scope;
+  if (is_abandoned_) throw Abandoned{};
 }
 
 void ThreadBlock::wake(std::vector<unsigned>& waiting) {
@@ -188,9 +246,7 @@ void ThreadBlock::fail(std::string what) {
   Untracked scope;
   fault_ = "thread " + std::to_string(current_) + ": ";
   fault_ += what;
-  what = {};  // nothing unwinds this stack
-  suspend();
-  std::abort();  // a faulty block is never resumed
+  throw Abandoned{};
 }
 
 std::byte* ThreadBlock::shared(size_t expected_bytes) {
@@ -210,15 +266,17 @@ void ThreadBlock::wait_at(int id, unsigned num_threads) {
     fail("barrier " + std::to_string(id) + " of " + std::to_string(barrier.expected) + " threads met with " +
          std::to_string(num_threads));
   }
-  release_at(&barrier);
+  void* meeting = barrier.meeting.address();
+  release_at(meeting);
   if (barrier.waiting.size() + 1 == num_threads) {
+    barrier.meeting.finish();
     wake(barrier.waiting);
   } else {
     barrier.waiting.push_back(current_);
     current().state = State::waiting;
     suspend();
   }
-  acquire_at(&barrier);
+  acquire_at(meeting);
 }
 
 void ThreadBlock::run_in_warp(const char* name, void* arguments, Combine combine) {
@@ -229,21 +287,23 @@ void ThreadBlock::run_in_warp(const char* name, void* arguments, Combine combine
     fail(std::string("lanes of one warp are at ") + warp.instruction + " and at " + name);
   }
   warp.arguments[current_ % kWarpSize] = arguments;
-  release_at(&warp);
+  void* meeting = warp.meeting.address();
+  release_at(meeting);
   if (warp.waiting.size() + 1 == kWarpSize) {
-    acquire_at(&warp);
+    acquire_at(meeting);
     void* arguments_of_lanes[kWarpSize];
     std::ranges::copy(warp.arguments, arguments_of_lanes);
     scope.reset();  // what it reads of shared memory counts
     combine(arguments_of_lanes);
     scope.emplace();
-    release_at(&warp);
+    release_at(meeting);
+    warp.meeting.finish();
     wake(warp.waiting);
   } else {
     warp.waiting.push_back(current_);
     current().state = State::waiting;
     suspend();
-    acquire_at(&warp);
+    acquire_at(meeting);
   }
 }
 

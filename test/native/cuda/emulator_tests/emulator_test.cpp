@@ -1,9 +1,11 @@
 // The emulator itself: what it promises about order, memory and fragments, and that planted faults show.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <vector>
 
 #include "cuda/device/ptx.cuh"
+#include "emulator/fragment_lanes.h"
 #include "fragment_tables.h"
 #include "random_values.h"
 
@@ -19,16 +21,17 @@ struct Reversal {
 };
 
 // Reverses the block's numbers through shared memory.
-void reverse(int32_t* out, bool has_barrier) {
+int32_t reversed(bool has_barrier) {
   auto& storage = shared_storage<Reversal>();
   storage.values[thread_x()] = thread_x();
   if (has_barrier) sync_threads();
-  out[thread_x()] = storage.values[127 - thread_x()];
+  return storage.values[127 - thread_x()];
 }
 
 int num_wrong(Schedule schedule, bool has_barrier) {
   std::vector<int32_t> out(128);
-  run_kernel({{}, 128, sizeof(Reversal)}, schedule, [&] { reverse(out.data(), has_barrier); });
+  run_kernel({{}, 128, sizeof(Reversal)}, schedule,
+             [&] { out[static_cast<size_t>(thread_x())] = reversed(has_barrier); });
   int wrong = 0;
   for (int i = 0; i < 128; ++i) wrong += out[static_cast<size_t>(i)] != 127 - i;
   return wrong;
@@ -58,8 +61,39 @@ TEST(Emulator, AMissingBarrierBeforeTheNextWriteShows) {
   }
 }
 #else
-TEST(Emulator, ThreadSanitizerAcceptsBarriers) {
-  for (const Order order : kOrders) EXPECT_EQ(num_wrong({order, 5}, true), 0);
+// Goal: no order of the block's threads hides a race, whatever waits come before and after it.
+void race_between_barriers() {
+  run_kernel({{}, 128, sizeof(Reversal)}, {Order::warps_ascending, 0}, [] {
+    sync_threads();
+    reversed(false);
+    sync_threads();
+  });
+}
+// A lane reads what its neighbour writes after a shuffle, before the next one.
+void race_within_a_warp() {
+  run_kernel({{}, 32, sizeof(Reversal)}, {Order::warps_ascending, 0}, [] {
+    auto& storage = shared_storage<Reversal>();
+    storage.values[thread_x()] = shuffle_xor(thread_x(), 1);
+    const int32_t read = storage.values[31 - thread_x()];
+    shuffle_xor(read, 1);
+  });
+}
+
+#define EXPECT_RACE(statement) \
+  EXPECT_EXIT(                 \
+      {                        \
+        statement;             \
+        std::exit(0);          \
+      },                       \
+      ends_with_a_report, "data race")
+
+TEST(Emulator, ThreadSanitizerAcceptsBarriersAndReportsTheirAbsence) {
+  for (const Order order : kOrders) {
+    EXPECT_EQ(num_wrong({order, 5}, true), 0);
+    EXPECT_RACE(num_wrong({order, 5}, false));
+  }
+  EXPECT_RACE(race_between_barriers());
+  EXPECT_RACE(race_within_a_warp());
 }
 #endif
 

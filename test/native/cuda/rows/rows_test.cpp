@@ -1,29 +1,20 @@
-// Norm, rope with KV append, and embedding against float64, on random shapes and every schedule.
+// Norm, embedding, angles and gathered rows against float64, on random shapes and every schedule.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "cuda/attention/page_layout.h"
 #include "cuda/rows/embedding.h"
-#include "cuda/rows/kv_append.h"
+#include "cuda/rows/gather_rows.h"
 #include "cuda/rows/norm.h"
+#include "cuda/rows/rope_angles.h"
 #include "emulated_launch.h"
 #include "random_values.h"
+#include "rows/expected_norm.h"
 
 namespace autoglm::test {
 namespace {
-
-std::vector<double> normed(const float* in, int64_t count, NormKind kind, double epsilon) {
-  double mean = 0;
-  for (int64_t i = 0; i < count; ++i) mean += kind == NormKind::layer ? double{in[i]} / count : 0;
-  double variance = 0;
-  for (int64_t i = 0; i < count; ++i) variance += (in[i] - mean) * (in[i] - mean) / count;
-  std::vector<double> out;
-  for (int64_t i = 0; i < count; ++i) out.push_back((in[i] - mean) / std::sqrt(variance + epsilon));
-  return out;
-}
 
 TEST(CudaNorm, AgreesWithFloat64OnRandomShapes) {
   for (int shape = 0; shape < kNumShapes; ++shape) {
@@ -83,137 +74,6 @@ TEST(CudaNorm, AgreesWithFloat64OnRandomShapes) {
   }
 }
 
-struct AppendCase {
-  int64_t rows;
-  cuda::KvAppendArgs args;
-  std::vector<float> fused;    // q, k and v of a row side by side
-  std::vector<float> cos_sin;  // as ops/kv_append.h computes it
-  std::vector<float> norms[4];
-  std::vector<int64_t> slots;
-  std::vector<cuda::Bf16> q_out;
-  std::vector<cuda::Bf16> pages;
-
-  int64_t head_dim() const { return args.head_dim; }
-  int64_t width() const { return (args.num_q_heads + 2 * args.num_kv_heads) * head_dim(); }
-};
-
-constexpr int kNumPages = 5;
-
-AppendCase make_append_case(Random& random) {
-  AppendCase test;
-  cuda::KvAppendArgs& args = test.args;
-  test.rows = random.below(6);
-  args.head_dim = static_cast<int32_t>(16 * (1 + random.below(16)));
-  args.num_kv_heads = static_cast<int32_t>(1 + random.below(3));
-  args.num_q_heads = static_cast<int32_t>(args.num_kv_heads * (1 + random.below(4)));
-  args.rotary_dim =
-      static_cast<int32_t>(random.below(3) == 0 ? args.head_dim : 2 * random.below(args.head_dim / 2 + 1));
-  args.rope_style = random.below(2) == 0 ? RopeStyle::interleaved : RopeStyle::half_split;
-  args.q_scale = 0.3f;
-  args.qk_norm_kind = random.below(2) == 0 ? NormKind::rms : NormKind::layer;
-  args.qk_norm_epsilon = 1e-6f;
-  args.qk_norm_has_unit_offset = random.below(2) == 0;
-  args.num_rows = static_cast<int32_t>(test.rows);
-  test.fused = random.normals(test.rows * test.width());
-  for (int64_t i = 0; i < test.rows * args.rotary_dim; ++i) {
-    const int64_t half = args.rotary_dim / 2;
-    const double angle = static_cast<double>(random.below(5000)) * std::pow(1e4, -double(i % half) / half);
-    test.cos_sin.push_back(
-        static_cast<float>(i % args.rotary_dim < half ? std::cos(angle) : std::sin(angle)));
-  }
-  for (std::vector<float>& norm : test.norms) norm = random.normals(args.head_dim);
-  for (int64_t row = 0; row < test.rows; ++row) {  // any places, each once; some rows go nowhere
-    test.slots.push_back(random.below(6) == 0 ? -1 : row * 13 + random.below(13));
-  }
-  test.q_out.assign(test.rows * args.num_q_heads * args.head_dim, cuda::Bf16{0xffff});
-  test.pages.assign(kNumPages * cuda::page_elements(args.num_kv_heads, args.head_dim), cuda::Bf16{0xffff});
-  args.q = test.fused.data();
-  args.k = args.q + args.num_q_heads * args.head_dim;
-  args.v = args.k + args.num_kv_heads * args.head_dim;
-  args.q_stride = args.k_stride = args.v_stride = test.width();
-  args.cos_sin = test.cos_sin.data();
-  args.slots = test.slots.data();
-  if (random.below(2) == 0) {
-    args.q_norm = test.norms[0].data();
-    args.k_norm = test.norms[1].data();
-    if (random.below(2) == 0) args.q_norm_bias = test.norms[2].data();
-    if (random.below(2) == 0) args.k_norm_bias = test.norms[3].data();
-  }
-  args.q_out = test.q_out.data();
-  args.pages = test.pages.data();
-  return test;
-}
-
-// Head `index` of one row (q heads, then k, then v), normed, rotated and scaled in float64.
-std::vector<double> expected_head(const AppendCase& test, int64_t row, int64_t index) {
-  const cuda::KvAppendArgs& args = test.args;
-  const float* in = &test.fused[row * test.width() + index * args.head_dim];
-  std::vector<double> head(in, in + args.head_dim);
-  const bool is_query = index < args.num_q_heads;
-  if (index >= args.num_q_heads + args.num_kv_heads) return head;
-  const float* weight = is_query ? args.q_norm : args.k_norm;
-  const float* bias = is_query ? args.q_norm_bias : args.k_norm_bias;
-  if (weight != nullptr) {
-    head = normed(in, args.head_dim, args.qk_norm_kind, args.qk_norm_epsilon);
-    for (int64_t i = 0; i < args.head_dim; ++i) {
-      head[i] *= double{weight[i]} + (args.qk_norm_has_unit_offset ? 1 : 0);
-      if (bias != nullptr) head[i] += bias[i];
-    }
-  }
-  const int64_t half = args.rotary_dim / 2;
-  const float* cos_sin = &test.cos_sin[row * args.rotary_dim];
-  for (int64_t i = 0; i < half; ++i) {
-    const bool is_split = args.rope_style == RopeStyle::half_split;
-    double& first = head[is_split ? i : 2 * i];
-    double& second = head[is_split ? i + half : 2 * i + 1];
-    const double turned = first * cos_sin[i] - second * cos_sin[half + i];
-    second = first * cos_sin[half + i] + second * cos_sin[i];
-    first = turned;
-  }
-  if (is_query) {
-    for (double& each : head) each *= double{args.q_scale};
-  }
-  return head;
-}
-
-TEST(CudaKvAppend, AgreesWithFloat64AndTouchesNoOtherSlot) {
-  for (int shape = 0; shape < kNumShapes; ++shape) {
-    SCOPED_TRACE("shape " + std::to_string(shape));
-    Random random(2000 + shape);
-    AppendCase test = make_append_case(random);
-    const cuda::KvAppendArgs& args = test.args;
-    launch(kv_append_launch(args), args, schedule_of(shape));
-
-    std::vector<float> found;
-    std::vector<double> expected;
-    int64_t num_written = 0;
-    for (int64_t row = 0; row < test.rows; ++row) {
-      for (int64_t index = 0; index < args.num_q_heads + 2 * args.num_kv_heads; ++index) {
-        const bool is_query = index < args.num_q_heads;
-        const int64_t slot = test.slots[row];
-        if (!is_query && slot < 0) continue;
-        const std::vector<double> head = expected_head(test, row, index);
-        expected.insert(expected.end(), head.begin(), head.end());
-        const int64_t kv_index = index - args.num_q_heads;
-        const int64_t page = cuda::page_elements(args.num_kv_heads, args.head_dim) * (slot / 16);
-        const int64_t tile = kv_index % args.num_kv_heads * 2 + kv_index / args.num_kv_heads;
-        for (int dim = 0; dim < args.head_dim; ++dim) {
-          const int64_t in_pages = page + tile * 16 * args.head_dim +
-                                   cuda::offset_in_tile(static_cast<int>(slot & 15), dim, args.head_dim);
-          found.push_back(to_float(is_query
-                                       ? test.q_out[(row * args.num_q_heads + index) * args.head_dim + dim]
-                                       : test.pages[in_pages]));
-          num_written += is_query ? 0 : 1;
-        }
-      }
-    }
-    EXPECT_LE(relative_distance(found, expected), kBf16Tolerance);
-    const auto is_untouched = [](cuda::Bf16 each) { return each.bits == 0xffff; };
-    EXPECT_EQ(std::ranges::count_if(test.pages, is_untouched),
-              static_cast<int64_t>(test.pages.size()) - num_written);
-  }
-}
-
 TEST(CudaEmbedding, AgreesWithFloat64OnRandomShapes) {
   for (int shape = 0; shape < kNumShapes; ++shape) {
     SCOPED_TRACE("shape " + std::to_string(shape));
@@ -251,6 +111,80 @@ TEST(CudaEmbedding, AgreesWithFloat64OnRandomShapes) {
       }
     }
     EXPECT_LE(relative_distance(out, expected), kF32Tolerance);
+  }
+}
+
+TEST(CudaRopeAngles, AgreeWithFloat64AtAnyPosition) {
+  for (int shape = 0; shape < kNumShapes; ++shape) {
+    SCOPED_TRACE("shape " + std::to_string(shape));
+    Random random(3500 + shape);
+    const int64_t positions_below[] = {2, 5000, 1 << 20, int64_t{1} << 31};
+    const int64_t rows = random.below(7);
+    const int64_t pairs = 1 + random.below(130);
+    const int64_t num_tables = 1 + random.below(3);
+    std::vector<int32_t> positions;
+    std::vector<int32_t> tables;
+    for (int64_t row = 0; row < rows; ++row) {
+      positions.push_back(static_cast<int32_t>(random.below(positions_below[random.below(4)])));
+      tables.push_back(static_cast<int32_t>(random.below(num_tables)));
+    }
+    std::vector<double> frequencies;
+    std::vector<float> factors;
+    for (int64_t i = 0; i < num_tables * pairs; ++i) {
+      frequencies.push_back(std::pow(1e4, -static_cast<double>(random.below(1000)) / 1000));
+    }
+    for (int64_t i = 0; i < num_tables; ++i) factors.push_back(random.uniform(0.5f, 1.5f));
+    const bool has_tables = random.below(2) == 0;
+    std::vector<float> out(rows * pairs * 2, NAN);
+    cuda::RopeAnglesArgs args;
+    args.positions = positions.data();
+    if (has_tables) args.tables = tables.data();
+    args.frequencies = frequencies.data();
+    args.attention_factors = factors.data();
+    args.cos_sin = out.data();
+    args.num_rows = static_cast<int32_t>(rows);
+    args.num_pairs = static_cast<int32_t>(pairs);
+    launch(rope_angles_launch(args), args, schedule_of(shape));
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t table = has_tables ? tables[row] : 0;
+      for (int64_t i = 0; i < pairs; ++i) {
+        // Rounded as on the CPU: ops/kv_append.cpp.
+        const double angle = positions[row] * frequencies[table * pairs + i];
+        EXPECT_NEAR(out[row * pairs * 2 + i], factors[table] * std::cos(angle), 1e-7);
+        EXPECT_NEAR(out[row * pairs * 2 + pairs + i], factors[table] * std::sin(angle), 1e-7);
+      }
+    }
+  }
+}
+
+TEST(CudaGatherRows, CopiesTheRowsThatAreNamed) {
+  for (int shape = 0; shape < kNumShapes; ++shape) {
+    SCOPED_TRACE("shape " + std::to_string(shape));
+    Random random(3700 + shape);
+    const int64_t in_rows = 1 + random.below(6);
+    const int64_t rows = random.below(6);
+    const int64_t row_bytes = 16 * (1 + random.below(300));
+    cuda::GatherRowsArgs args;
+    args.in_stride = row_bytes + 16 * random.below(3);
+    args.out_stride = row_bytes + 16 * random.below(3);
+    // 16-byte aligned as whatever std::allocator gives.
+    const std::vector<uint8_t> in = random.bytes(in_rows * args.in_stride);
+    std::vector<uint8_t> expected(rows * args.out_stride, 0xff);
+    std::vector<uint8_t> out = expected;
+    std::vector<int32_t> chosen;
+    for (int64_t i = 0; i < rows; ++i) {
+      chosen.push_back(static_cast<int32_t>(random.below(in_rows + 1)) - 1);
+      if (chosen.back() < 0) continue;
+      std::copy_n(in.begin() + chosen.back() * args.in_stride, row_bytes,
+                  expected.begin() + i * args.out_stride);
+    }
+    args.in = in.data();
+    args.rows = chosen.data();
+    args.out = out.data();
+    args.row_bytes = static_cast<int32_t>(row_bytes);
+    args.num_rows = static_cast<int32_t>(rows);
+    launch(gather_rows_launch(args), args, schedule_of(shape));
+    EXPECT_EQ(out, expected);
   }
 }
 

@@ -28,12 +28,11 @@ constexpr PhiloxBlock philox4x32(PhiloxBlock counter, uint64_t key) {
   return counter;
 }
 
-// Uniform in [0, 1), 53 bits.
-constexpr double uniform_draw(uint64_t seed, uint64_t position) {
+// 64 uniform bits.
+constexpr uint64_t random_bits(uint64_t seed, uint64_t position) {
   const PhiloxBlock block =
       philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0}, seed);
-  const uint64_t bits = (uint64_t{block[0]} << 32 | block[1]) >> 11;
-  return static_cast<double>(bits) * 0x1p-53;
+  return uint64_t{block[0]} << 32 | block[1];
 }
 
 }  // namespace autoglm

@@ -1,0 +1,11 @@
+// Entries of attention_prefill.cuh for pages of fp8.
+#include "cuda/attention/attention_prefill.cuh"
+
+using namespace autoglm::cuda;
+
+#define AUTOGLM_HEAD_DIM(dim)                                                   \
+  extern "C" __global__ void __launch_bounds__(prefill_threads(dim, false))     \
+      attention_prefill_fp8_##dim(const __grid_constant__ AttentionArgs args) { \
+    attend_all<DenseShape<dim, KvType::fp8>>(args);                             \
+  }
+#include "cuda/attention/head_dims.def"

@@ -1,0 +1,94 @@
+// A model on a GPU: BackEnd over a GpuDecoder. Steps of single tokens are recorded as graphs and replayed.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "cuda/driver/context.h"
+#include "cuda/driver/graph.h"
+#include "cuda/driver/memory.h"
+#include "cuda/driver/stream.h"
+#include "memory/region.h"
+#include "model/back_end.h"
+#include "model/gpu/device_choice.h"
+#include "model/gpu/device_step.h"
+#include "model/gpu/gpu_decoder.h"
+#include "model/gpu/gpu_sampler.h"
+#include "model/load_control.h"
+#include "model/pooled_layers.h"
+
+namespace autoglm::gpu {
+
+// The device, once the model's settings have been found to suit it. Throws unsupported_model, and what
+// cuda::open_device throws.
+std::shared_ptr<cuda::Context> open_gpu(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype,
+                                        const DeviceChoice& choice);
+
+class GpuBackEnd final : public BackEnd {
+ public:
+  struct Settings {
+    KvDtype kv_dtype = KvDtype::bf16;
+    GpuLimits limits;
+    bool keeps_packed_weights = false;
+  };
+
+  // Uploads the weights. Throws unsupported_model, out_of_memory, device_lost, and what control.check throws.
+  GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
+             std::unique_ptr<DecoderWeights> weights, const Settings& settings, ThreadPool& pool,
+             LoadControl& control);
+  ~GpuBackEnd() override;
+
+  const DecoderSpec& spec() const override { return spec_; }
+  const DecoderWeights& weights() const override { return *weights_; }
+  ModelMemory memory() const override;
+  int64_t num_pages() const override { return limits_.num_pages; }
+  int64_t num_row_rope_tables() const override { return planner_.num_row_rope_tables(); }
+  int64_t max_logit_rows() const override { return limits_.max_logit_rows; }
+
+  void forward(const Execution& execution, std::span<const SequenceChunk> chunks) override;
+  TensorView<float> compute_logits(const Execution& execution, std::span<const int32_t> rows) override;
+  bool can_draw() const override { return sampler_.has_value(); }
+  void draw(std::span<const DrawRequest> requests, std::span<DrawnToken> drawn) override;
+  TensorView<const float> final_hidden(const Execution& execution) override;
+  TensorView<const float> apply_pooled_layers(const Execution& execution,
+                                              TensorView<const float> vectors) override;
+  void finish(const Execution& execution) override;
+  void release_packed_weights() override { weights_->arena = {}; }
+  void forget_adapter(const Adapter& adapter) override { planner_.forget_adapter(adapter); }
+
+ private:
+  void run_graph();
+  template <typename RowOf>
+  float* queue_logits(size_t num_rows, const RowOf& row_of);
+  void note_growth();
+  void wait();
+
+  DecoderSpec spec_;
+  GpuLimits limits_;
+  std::unique_ptr<DecoderWeights> weights_;
+  MemoryRegion pooled_arena_;  // weights of the pooled layers, which the host computes
+  MemoryRegion pooled_scratch_;
+  PooledLayers pooled_layers_;
+
+  cuda::Stream stream_;
+  cuda::Event is_done_;
+  StepPlanner planner_;
+  GpuDecoder decoder_;
+  std::map<std::vector<int32_t>, cuda::GraphExec> graphs_;  // by the numbers that decide the launches
+  bool is_under_way_ = false;                               // work was queued that nobody has waited for
+
+  std::optional<GpuSampler> sampler_;  // of models with a head
+  cuda::PinnedMemory logits_;          // [max_logit_rows, logits_stride]
+  cuda::PinnedMemory logit_rows_;      // [max_logit_rows]
+  cuda::PinnedMemory hidden_;          // [rows of a step, hidden], once somebody asked
+  std::vector<float> gathered_hidden_;
+  std::atomic<int64_t> device_scratch_bytes_{0};  // memory grows while other threads ask
+};
+
+}  // namespace autoglm::gpu

@@ -1,0 +1,148 @@
+// The decoder on a GPU: executes a DecoderSpec over the rows of a step by queueing kernels. What is computed
+// is what model/decoder.h computes, with bfloat16 activations.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cuda/attention/page_layout.h"
+#include "cuda/driver/memory.h"
+#include "cuda/driver/stream.h"
+#include "model/decoder_spec.h"
+#include "model/gpu/device_step.h"
+#include "model/gpu/device_weights.h"
+#include "model/gpu/gpu_scratch.h"
+
+namespace autoglm::gpu {
+
+struct GpuLimits {
+  int64_t num_pages = 0;
+  int64_t max_step_tokens = 0;
+  int64_t max_logit_rows = 0;
+};
+
+// The KV pages of all layers; page p of a layer is at layer(l) + p * its page_bytes.
+class DeviceKvPool {
+ public:
+  DeviceKvPool(std::shared_ptr<cuda::Context> context, std::span<const int64_t> page_bytes,
+               int64_t num_pages);
+  std::byte* layer(size_t index) const { return layers_[index]; }
+  int64_t num_bytes() const { return static_cast<int64_t>(arena_.size()); }
+
+ private:
+  cuda::Arena arena_;
+  std::vector<std::byte*> layers_;
+};
+
+// The rope tables that layers name, each with those that rows may take in its place.
+class DeviceRope {
+ public:
+  DeviceRope(const DecoderSpec& spec, int64_t num_row_tables, int64_t max_rows, cuda::Stream& stream);
+  // Queues the angles of all rows of a step.
+  void compute(const DeviceStep& step, cuda::Stream& stream) const;
+  const float* angles(size_t table) const { return tables_[table].cos_sin; }
+
+ private:
+  struct Table {
+    const double* frequencies = nullptr;
+    const float* factors = nullptr;
+    float* cos_sin = nullptr;
+    int32_t num_pairs = 0;
+  };
+  cuda::Arena arena_;
+  std::vector<Table> tables_;
+  bool has_row_tables_;
+};
+
+class GpuDecoder {
+ public:
+  // `spec` has passed check_gpu_spec; it and the stream outlive the decoder.
+  GpuDecoder(const DecoderSpec& spec, DeviceWeights weights, cuda::KvType kv_type, cuda::Stream& stream,
+             const GpuLimits& limits, int64_t num_row_rope_tables);
+
+  // All layers. Outputs are read with the calls below until the next step; the step lives until then.
+  void run_layers(const DeviceStep& step, const StepPlanner& planner);
+  // The same for layers that a graph runs.
+  void take_step(const DeviceStep& step, const StepPlanner& planner) {
+    step_ = &step;
+    planner_ = &planner;
+  }
+  // Makes room for what the step's attention splits and its adapters add; true when that has moved.
+  bool make_room(const DeviceStep& step, const GpuAdapters& adapters);
+
+  // Logits after rows `rows` of the step, on the device: num_rows rows, logits_stride() floats apart. No soft
+  // cap yet.
+  float* compute_logits(const int32_t* rows, int64_t num_rows);
+  // All rows of the step with the final norm applied, [rows, hidden] on the device. The last call of a step:
+  // it overwrites what logits are made of.
+  float* final_hidden();
+
+  int32_t* logit_rows() const { return scratch_.logit_rows; }
+  int64_t logits_stride() const { return scratch_.logits_stride; }
+  int64_t weight_bytes() const { return static_cast<int64_t>(weights_.arena.size()); }
+  int64_t kv_bytes() const { return kv_pool_.num_bytes(); }
+  int64_t scratch_bytes() const {
+    return scratch_.num_bytes() +
+           static_cast<int64_t>(partials_.size() + tickets_.size() + low_.size() + gate_up_.size());
+  }
+
+ private:
+  struct AddedTo {
+    float* out;
+    const float* residual;
+    float scale;
+  };
+
+  void embed();
+  void run_attention(size_t layer);
+  void append_and_attend(size_t layer, const float* q, int64_t q_stride, const float* kv, int64_t kv_stride);
+  void project_latent(size_t layer);
+  void expand_latent(size_t layer);
+  void run_mlp(size_t layer);
+  void run_experts(size_t layer);
+  void choose_experts(const MoeSpec& moe, const DeviceMoe& weights);
+  void run_shared_expert(const MoeSpec& moe, const DeviceMoe& weights);
+  void make_input(const LayerSpec& layer, const DeviceNorm& norm);
+  void to_bf16(const float* in, cuda::Bf16* out, int64_t num_cols);
+  // The additions of the step's adapters to `out`, which a product has written. `gated_cols`: LoraArgs.
+  void add_adapters(size_t layer, Product product, const cuda::Bf16* in, float* out, float scale,
+                    int64_t gated_cols = 0);
+  bool has_additions(size_t layer, Product product) const;
+  AddedTo begin_add(const LayerSpec& layer) const;
+  void end_add(const LayerSpec& layer, const DeviceNorm& pre, const DeviceNorm& post);
+  void add_product(size_t layer, Product product, const DeviceLinear& linear, const cuda::Bf16* in);
+  void multiply(const DeviceLinear& linear, cuda::ProductArgs args);
+  void multiply_stacked(const std::vector<DeviceLinear>& parts, const cuda::Bf16* in, float* out,
+                        int64_t out_stride);
+  template <typename Args>
+  void launch(const cuda::LaunchShape& shape, const Args& args) {
+    cuda::launch(stream_, shape, args);
+  }
+
+  const DecoderSpec& spec_;
+  DeviceWeights weights_;
+  cuda::KvType kv_type_;
+  cuda::Stream& stream_;
+  DeviceKvPool kv_pool_;
+  GpuScratch scratch_;
+  DeviceRope rope_;
+  cuda::DeviceMemory partials_;  // of split attention
+  cuda::DeviceMemory tickets_;   // zero between launches
+  cuda::DeviceMemory low_;       // of adapters, once a step has had one
+  cuda::DeviceMemory gate_up_;   // the same: what they add to before the nonlinearity
+  int64_t max_step_tokens_;
+  int64_t max_partial_floats_ = 0;  // of one partial, in the widest layer
+  int64_t max_kv_heads_ = 0;
+
+  // The step in progress.
+  const DeviceStep* step_ = nullptr;
+  const StepPlanner* planner_ = nullptr;
+};
+
+// The pages of a layer on the device.
+cuda::KvLayout kv_layout(const AttentionSpec& attention, cuda::KvType type);
+std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type);
+
+}  // namespace autoglm::gpu

@@ -1,0 +1,36 @@
+// Quantized weights into a matrix on the device: what the kernel of cuda/quantized/repack.h is told.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/packed_matrix.h"
+#include "cuda/device_matrix.h"
+#include "cuda/driver/stream.h"
+
+namespace autoglm::gpu {
+
+// Where the rows of a part go: first_row + r, or gated_row(first_row + r).
+enum class PartRows : uint8_t { plain, gate, up };
+
+// Panels [first_panel, ...) of a part, in the memory of the device, num_rows rows of it.
+struct QuantizedPiece {
+  const std::byte* panels = nullptr;
+  const float* panel_factors = nullptr;
+  PackedFormat format;
+  int64_t first_panel = 0;
+  int64_t num_rows = 0;
+  int64_t first_row = 0;
+  PartRows rows = PartRows::plain;
+};
+
+// Queues the piece's way into `destination`, which held zeros before the first of its pieces.
+void repack_quantized(const QuantizedPiece& piece, const cuda::DeviceMatrix& destination,
+                      cuda::Stream& stream);
+
+// Takes a part's factors into those of the destination, zeros before the first part.
+void merge_factors(const float* panel_factors, int64_t num_rows, PartRows rows, int64_t first_row,
+                   std::span<float> row_factors);
+
+}  // namespace autoglm::gpu

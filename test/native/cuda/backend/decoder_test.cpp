@@ -1,0 +1,235 @@
+// What a GPU computes, beside what the CPU computes from the same file: the same steps through
+// runtime::Model.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "step_runner.h"
+
+namespace autoglm::test {
+namespace {
+
+constexpr size_t kNumTokens = 45;
+
+// Beside the CPU without rounded activations, from which both back ends differ by roundings of their own.
+// `num_spared` rows may differ by more.
+void expect_equal_logits(const DecoderSpec& spec, StoredFormat format = StoredFormat::bf16,
+                         size_t num_spared = 0, KvDtype kv_dtype = KvDtype::bf16) {
+  const RandomModel model(spec, format);
+  const std::vector<int32_t> tokens = random_tokens(kNumTokens, spec.vocab_size, 3);
+  LoadRequest request = model.request();
+  request.is_exact = true;
+  request.kv_dtype = KvDtype::f32;
+  const std::vector<float> expected = StepRunner(request).logits(tokens, 64);
+  ASSERT_FALSE(expected.empty());
+  StepRunner gpu(model, Place::gpu, kv_dtype);
+  // Whole, then in pieces that end within pages and token by token, which replays graphs.
+  for (const bool is_whole : {true, false}) {
+    const std::vector<float> found = is_whole ? gpu.logits(tokens, 64) : gpu.logits(tokens, 13, 9);
+    const std::vector<double> distances =
+        row_distances(found, expected, static_cast<size_t>(spec.vocab_size));
+    ASSERT_GT(distances.size(), num_spared) << (is_whole ? "the whole fails" : "pieces fail");
+    EXPECT_LE(distances[num_spared], kLogitTolerance)
+        << (is_whole ? "whole: " : "in pieces: ") << testing::PrintToString(distances);
+  }
+}
+
+DecoderSpec with_every_layer(DecoderSpec spec, const std::function<void(LayerSpec&)>& change) {
+  for (LayerSpec& layer : spec.layers) change(layer);
+  return spec;
+}
+
+TEST(GpuDecoder, ComputesTheLogitsOfTheCpu) { expect_equal_logits(small_spec()); }
+
+class GpuDecoderFormats : public testing::TestWithParam<StoredFormat> {};
+
+TEST_P(GpuDecoderFormats, ComputeTheLogitsOfTheCpu) {
+  DecoderSpec spec = small_spec();
+  if (GetParam() == StoredFormat::q6_k || GetParam() == StoredFormat::q4_k) {  // blocks of 256
+    spec = small_spec(1);
+    spec.hidden_size = 256;
+    spec = with_every_layer(spec, [](LayerSpec& layer) {
+      layer.mlp.intermediate_size = 256;
+      layer.attention.num_q_heads = 16;
+    });
+  }
+  // Random scales beside random mins cancel in some rows.
+  expect_equal_logits(spec, GetParam(), GetParam() == StoredFormat::q4_k ? 4 : 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GpuDecoderFormats,
+                         testing::Values(StoredFormat::f32, StoredFormat::f16, StoredFormat::q8_0,
+                                         StoredFormat::q4_0, StoredFormat::q4_1, StoredFormat::iq4_nl,
+                                         StoredFormat::q6_k, StoredFormat::q4_k),
+                         [](const auto& info) { return std::string(info_of(info.param).name); });
+
+TEST(GpuDecoder, SharesTheMatrixOfATiedHead) {
+  DecoderSpec spec = small_spec(1);
+  spec.head->is_tied = true;
+  spec.embedding.scale = 0.5F;
+  expect_equal_logits(spec);
+  expect_equal_logits(spec, StoredFormat::q4_0);
+}
+
+TEST(GpuDecoder, AppliesBiasesScalesAndSoftCaps) {
+  DecoderSpec spec = with_every_layer(small_spec(), [](LayerSpec& layer) {
+    layer.attention.has_qkv_bias = layer.attention.has_output_bias = layer.mlp.has_bias = true;
+    layer.attention.soft_cap = 20.0F;
+    layer.residual_scale = 0.7F;
+  });
+  spec.head->has_bias = true;
+  spec.head->scale = 0.25F;
+  spec.head->soft_cap = 5.0F;
+  expect_equal_logits(spec);
+}
+
+// A panel of gate's rows ends within one of up's, which no device kernel can take apart.
+TEST(GpuDecoder, TakesIntermediateSizesThatEndWithinAPanel) {
+  const DecoderSpec spec =
+      with_every_layer(small_spec(), [](LayerSpec& layer) { layer.mlp.intermediate_size = 72; });
+  expect_equal_logits(spec);
+}
+
+TEST(GpuDecoder, NormsQueriesAndKeys) {
+  expect_equal_logits(with_every_layer(small_spec(), [](LayerSpec& layer) {
+    layer.attention.qk_norm = NormSpec{.kind = NormKind::rms, .epsilon = 1e-6F, .has_unit_offset = true};
+  }));
+}
+
+TEST(GpuDecoder, SlidesWindowsInSomeLayers) {
+  DecoderSpec spec = small_spec(3);
+  spec.layers[1].attention.sliding_window = 7;
+  expect_equal_logits(spec);
+}
+
+TEST(GpuDecoder, NormsBehindSublayers) {
+  for (const NormPlacement placement : {NormPlacement::sandwich, NormPlacement::post}) {
+    expect_equal_logits(with_every_layer(small_spec(), [&](LayerSpec& layer) {
+      layer.norm_placement = placement;
+      layer.residual_scale = 0.8F;
+    }));
+  }
+}
+
+TEST(GpuDecoder, ComputesUngatedLayersWithLayerNormsAndPositions) {
+  DecoderSpec spec = with_every_layer(small_spec(), [](LayerSpec& layer) {
+    layer.norm = {.kind = NormKind::layer, .epsilon = 1e-5F, .has_bias = true};
+    layer.mlp.is_gated = false;
+    layer.mlp.activation = Activation::gelu_tanh;
+    layer.mlp.has_bias = true;
+    layer.attention.rope_table = std::nullopt;
+  });
+  spec.rope_tables.clear();
+  spec.embedding.has_positions = true;
+  spec.embedding.norm = NormSpec{.kind = NormKind::layer, .epsilon = 1e-5F, .has_bias = true};
+  spec.final_norm = std::nullopt;
+  spec.head->scale = 0.3F;
+  expect_equal_logits(spec);
+}
+
+TEST(GpuDecoder, RotatesPartOfAHeadInEitherStyle) {
+  DecoderSpec spec = with_every_layer(small_spec(), [](LayerSpec& layer) {
+    layer.attention.head_dim = 32;
+    layer.attention.value_dim = 32;
+  });
+  spec.rope_tables[0].style = RopeStyle::interleaved;
+  expect_equal_logits(spec);
+}
+
+MoeSpec some_experts() {
+  return {.num_experts = 6, .num_experts_per_token = 2, .intermediate_size = 64, .router = {}};
+}
+
+// A row whose experts are almost equally good may get another one.
+constexpr size_t kRowsOnTheFence = 6;
+
+TEST(GpuDecoder, MixesExperts) {
+  const DecoderSpec spec = with_every_layer(small_spec(), [](LayerSpec& layer) {
+    layer.moe = some_experts();
+    layer.moe->router.normalizes_top_k = true;
+  });
+  expect_equal_logits(spec, StoredFormat::bf16, kRowsOnTheFence);
+}
+
+TEST(GpuDecoder, MixesGroupedExpertsWithASharedOne) {
+  DecoderSpec spec = small_spec(3);
+  for (size_t i = 1; i < spec.layers.size(); ++i) {
+    MoeSpec& moe = spec.layers[i].moe.emplace(some_experts());
+    moe.num_experts = 8;
+    moe.shared_intermediate_size = 32;
+    moe.has_shared_gate = i == 1;
+    moe.router = {.score = RouterScore::sigmoid,
+                  .has_correction_bias = true,
+                  .num_groups = 4,
+                  .top_groups = 2,
+                  .scale = 1.5F};
+  }
+  expect_equal_logits(spec, StoredFormat::bf16, kRowsOnTheFence);
+  expect_equal_logits(spec, StoredFormat::q4_0, kRowsOnTheFence);
+}
+
+TEST(GpuDecoder, KeepsKeysAndValuesInInt8) {
+  expect_equal_logits(small_spec(), StoredFormat::bf16, 0, KvDtype::int8);
+}
+
+TEST(GpuDecoder, AttendsToLatents) {
+  for (const bool is_low_rank : {false, true}) {
+    DecoderSpec spec = with_every_layer(small_spec(), [&](LayerSpec& layer) {
+      LatentSpec latent{.query_rank = std::nullopt,
+                        .rank = 48,
+                        .nope_dim = 24,
+                        .rope_dim = 16,
+                        .output_dim = 16,
+                        .norm = {.kind = NormKind::rms, .epsilon = 1e-6F}};
+      if (is_low_rank) latent.query_rank = 40;
+      layer.attention.num_kv_heads = 1;
+      layer.attention.head_dim = 64;
+      layer.attention.value_dim = 48;
+      layer.attention.scale = 0.16F;
+      layer.attention.latent = latent;
+    });
+    expect_equal_logits(spec);
+  }
+}
+
+// Sees every token from every token; answers with the mean of the hidden states through two dense layers.
+TEST(GpuDecoder, AnswersPooledRequestsOfAnEncoder) {
+  DecoderSpec spec = with_every_layer(small_spec(), [](LayerSpec& layer) {
+    layer.attention.is_causal = false;
+    layer.norm = {.kind = NormKind::layer, .epsilon = 1e-5F, .has_bias = true};
+    layer.norm_placement = NormPlacement::post;
+    layer.mlp.is_gated = false;
+    layer.mlp.activation = Activation::gelu_tanh;
+  });
+  spec.head = std::nullopt;
+  spec.final_norm = std::nullopt;
+  spec.embedding.num_token_types = 2;
+  spec.embedding.norm = NormSpec{.kind = NormKind::layer, .epsilon = 1e-5F, .has_bias = true};
+  spec.pooled_layers = {{.out_size = 64, .has_bias = true, .has_tanh = true}, {.out_size = 3}};
+  const RandomModel model(spec, StoredFormat::bf16);
+  StepRunner cpu(model, Place::cpu);
+  StepRunner gpu(model, Place::gpu);
+  const Request request{.tokens = random_tokens(kNumTokens, spec.vocab_size, 5),
+                        .pooling = Pooling::mean,
+                        .second_segment = 20};
+  const std::vector<float> expected = cpu.pooled(request, 64);
+  ASSERT_FALSE(expected.empty());
+  EXPECT_LE(worst_row(gpu.pooled(request, 64), expected, expected.size()), kLogitTolerance);
+}
+
+TEST(GpuDecoder, PoolsHiddenStatesOfADecoderInChunks) {
+  const RandomModel model(small_spec(), StoredFormat::bf16);
+  StepRunner cpu(model, Place::cpu);
+  StepRunner gpu(model, Place::gpu);
+  for (const Pooling pooling : {Pooling::first, Pooling::mean, Pooling::last}) {
+    const Request request{.tokens = random_tokens(kNumTokens, 96, 6), .pooling = pooling};
+    const std::vector<float> expected = cpu.pooled(request, 64);
+    EXPECT_LE(worst_row(gpu.pooled(request, 64), expected, expected.size()), kLogitTolerance);
+    EXPECT_LE(worst_row(gpu.pooled(request, 17), expected, expected.size()), kLogitTolerance);
+  }
+}
+
+}  // namespace
+}  // namespace autoglm::test

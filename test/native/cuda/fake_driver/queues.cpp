@@ -1,0 +1,55 @@
+#include "queues.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace autoglm::cuda::fake {
+namespace {
+
+void run_one(CUstream_st& stream) {
+  const Operation operation = std::move(stream.queue.front());
+  stream.queue.pop_front();
+  ++stream.num_done;
+  const DeviceMemoryRange::Access access(state().memory);
+  operation.run();
+}
+
+}  // namespace
+
+CUresult queue(CUstream stream, Operation operation) {
+  if (!state().streams.has(stream)) return CUDA_ERROR_INVALID_HANDLE;
+  if (stream->is_capturing) {
+    stream->captured.push_back(std::move(operation));
+    return CUDA_SUCCESS;
+  }
+  if (operation.queue) operation.queue();
+  stream->queue.push_back(std::move(operation));
+  ++stream->num_queued;
+  if (state().settings.runs_at_once != 0) run_until(stream, stream->num_queued);
+  return CUDA_SUCCESS;
+}
+
+void run_until(CUstream stream, uint64_t position) {
+  while (stream->num_done < std::min(position, stream->num_queued)) run_one(*stream);
+}
+
+void run_all(CUctx_st& context) {
+  for (const auto& [handle, stream] : state().streams) {
+    if (stream->context == &context) run_until(handle, std::numeric_limits<uint64_t>::max());
+  }
+}
+
+bool advance(CUstream stream, uint64_t position) {
+  if (stream->num_done >= position) return true;
+  run_one(*stream);
+  return false;
+}
+
+CUstream find_stream(uint64_t id) {
+  for (const auto& [handle, stream] : state().streams) {
+    if (stream->id == id) return handle;
+  }
+  return nullptr;
+}
+
+}  // namespace autoglm::cuda::fake

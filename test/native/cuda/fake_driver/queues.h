@@ -1,0 +1,20 @@
+// Queues of streams: work enters in order and is done when somebody waits.
+#pragma once
+
+#include <cstdint>
+
+#include "state.h"
+
+namespace autoglm::cuda::fake {
+
+// Adds to the queue, or to the recording.
+CUresult queue(CUstream stream, Operation operation);
+// Does what the stream holds up to this position.
+void run_until(CUstream stream, uint64_t position);
+void run_all(CUctx_st& context);
+// True when there is nothing left before this position; else does one operation, so that polling ends.
+bool advance(CUstream stream, uint64_t position);
+// Null when it is gone, and with it all its work done.
+CUstream find_stream(uint64_t id);
+
+}  // namespace autoglm::cuda::fake

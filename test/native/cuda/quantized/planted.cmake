@@ -1,0 +1,23 @@
+# Faults planted in the products with quantized weights. Tests run one of the ten entry points of a kernel file.
+function(plant_quantized name file from to)
+  set(renames quantized_w4_32_mins_16=planted_${name})
+  foreach(entry 8 16 32 64 128 mins_8 mins_32 mins_64 mins_128)
+    list(APPEND renames quantized_w4_32_${entry}=planted_${name}_${entry})
+  endforeach()
+  plant(quantized ${name} quantized/quantized_w4_32.cu quantized/${file} "${from}" "${to}" ${renames})
+endfunction()
+
+if(NOT AUTOGLM_SANITIZE)
+  target_sources(autoglm_cuda_quantized_tests PRIVATE quantized/planted_entries.cpp)
+  target_compile_definitions(autoglm_cuda_quantized_tests PRIVATE AUTOGLM_HAS_PLANTED_FAULTS)
+  plant_quantized(no_barrier_for_slabs quantized_product.cuh
+    "wait_for_copies<kStages - 2>();\n      sync_threads();" "wait_for_copies<kStages - 2>();")
+  plant_quantized(early_slab quantized_product.cuh "wait_for_copies<kStages - 2>" "wait_for_copies<kStages - 1>")
+  plant_quantized(early_band quantized_product.cuh "take_ticket(ticket) ==" "take_ticket(ticket) + 1 ==")
+  plant_quantized(ticket_left quantized_product.cuh "if (is_last != 0) *ticket = 0;" "")
+  plant_quantized(scale_of_next_lane dequantize.cuh "lane / 4 * kCount + span" "(lane + 1) % 32 / 4 * kCount + span")
+  plant_quantized(min_of_other_token quantized_tile.cuh "in_sums[i % 2]" "in_sums[i / 2]")
+  plant_quantized(beyond_k quantized_tile.cuh "piece * 8 < args.w.k" "piece * 8 < args.w.k + 32")
+  plant_quantized(nibbles_of_zero dequantize.cuh "kHasMins ? kMinus128 : kMinus136" "kMinus136")
+  plant_quantized(wrong_piece quantized_tile.cuh "4 * i + lane / 8" "4 * i + lane / 8 % 2")
+endif()
