@@ -75,6 +75,22 @@ function arm64Test(step) {
   );
 }
 
+/** The CUDA kernels and their addon, compiled and looked at; running them takes a GPU. */
+function cudaGate(step) {
+  for (const [name, script] of [
+    ['gate', 'gate.mjs'],
+    ['addon', 'addon-checks.mjs'],
+  ]) {
+    if (name === 'addon' && !check(`${step} addon (build)`, ...node('build-cuda.mjs'))) return;
+    const file = join(results, `${step}-${name}.json`);
+    run(process.execPath, [join(root, 'scripts', 'cuda', script), `--report=${file}`], {
+      allowFailure: true,
+    });
+    count(`${step} ${name}`, existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : { failed: 1 });
+  }
+  vitest(step, ['test/cuda-gate']);
+}
+
 function isInstalled(program) {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));
 }
@@ -132,6 +148,7 @@ const steps = {
   package: () => vitest('package', ['test/package']),
   native: () => googleTest('native', '', /_tests$/),
   arm64: () => arm64Test('arm64'),
+  cuda: () => cudaGate('cuda'),
   asan: () => {
     googleTest('asan', 'address,undefined', /_tests$/, { UBSAN_OPTIONS: 'halt_on_error=1' });
     if (check('asan addon (build)', ...node('build-native.mjs', '--sanitize=address,undefined'))) {

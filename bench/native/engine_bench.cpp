@@ -257,7 +257,7 @@ class EngineBench {
   }
 
   void read_arena() {
-    const MemoryRegion& arena = model_->decoder().weights().arena;
+    const MemoryRegion& arena = model_->weights().arena;
     const std::span<const uint64_t> words(reinterpret_cast<const uint64_t*>(arena.data()),
                                           static_cast<size_t>(arena.size()) / 8);
     constexpr size_t kPiece = 1 << 14;
