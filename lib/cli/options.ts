@@ -1,12 +1,13 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { LoadSpeculation, Speculation } from '../engine/speculation-types';
-import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
+import type { Device, EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
 import { AutoglmError } from '../errors';
 import type { KvDtype } from '../native/abi';
 import type { AdapterFlag } from './adapters';
 
 /** Options of every command that loads a model, as Commander gives them. */
 export interface ModelFlags {
+  readonly device?: Device;
   readonly threads?: number;
   readonly context?: number;
   readonly kvMemory?: string;
@@ -110,6 +111,7 @@ export function addNetworkOptions(command: Command): Command {
 
 export function addModelOptions(command: Command): Command {
   addNetworkOptions(command)
+    .option('--device <name>', 'what computes: cpu, cuda, or cuda:N for the GPU of that number')
     .option('-t, --threads <n>', 'compute threads', parseCount)
     .option('-c, --context <tokens>', 'tokens a sequence may reach', parseCount)
     .option('--kv-memory <size>', 'memory for the KV cache, such as 512MiB or 8GiB')
@@ -161,8 +163,8 @@ function defined<T extends object>(values: T): Defined<T> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>;
 }
 
-export function engineOptions({ threads }: ModelFlags): EngineOptions {
-  return defined({ threads });
+export function engineOptions({ device, threads }: ModelFlags): EngineOptions {
+  return defined({ device, threads });
 }
 
 export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions {

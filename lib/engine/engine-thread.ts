@@ -2,7 +2,13 @@ import { join } from 'node:path';
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../errors';
 import type { BinaryInfo, Logger } from './types';
-import type { EngineAnswers, EngineCommand, EngineReport, EngineWorkerData } from './worker/protocol';
+import type {
+  DeviceSettings,
+  EngineAnswers,
+  EngineCommand,
+  EngineReport,
+  EngineWorkerData,
+} from './worker/protocol';
 
 type Started = Extract<EngineReport, { type: 'started' }>;
 
@@ -62,8 +68,8 @@ export class EngineThread {
   }
 
   /** Rejects with what the loader says, e.g. `no_binary`. */
-  static start(threads: number | null, logger: Logger): Promise<EngineThread> {
-    const workerData: EngineWorkerData = { threads };
+  static start(device: DeviceSettings, threads: number | null, logger: Logger): Promise<EngineThread> {
+    const workerData: EngineWorkerData = { device, threads };
     // Flags of the host (loaders, inspectors) are not for this thread.
     const worker = new Worker(join(__dirname, 'worker', 'main.js'), { workerData, execArgv: [] });
     return new Promise((resolve, reject) => {

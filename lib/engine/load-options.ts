@@ -18,16 +18,32 @@ import {
   text,
 } from './parameters';
 import { type LoadSpeculationSettings, parseLoadSpeculation } from './speculation-options';
-import type { EngineOptions, LoadModelOptions, Logger } from './types';
-import type { LoadSettings, WeightCacheSettings } from './worker/protocol';
+import type { Device, EngineOptions, LoadModelOptions, Logger } from './types';
+import type { DeviceSettings, LoadSettings, WeightCacheSettings } from './worker/protocol';
 
 export interface EngineSettings {
+  readonly device: DeviceSettings;
   readonly threads: number | null;
   readonly logger: Logger;
 }
 
+const device: Check<Device> = {
+  allowed: '"auto", "cpu", "cuda" or "cuda:N" with N from 0 to 1023',
+  accepts: (value): value is Device =>
+    typeof value === 'string' &&
+    /^(auto|cpu|cuda(:(0|[1-9]\d{0,3}))?)$/.test(value) &&
+    gpuIndexOf(value) <= 1023,
+};
+
+const gpuIndexOf = (name: string): number => Number(name.split(':')[1] ?? 0);
+
+function parseDevice(name: Device): DeviceSettings {
+  if (name === 'auto' || name === 'cpu') return { variant: 'cpu', gpuIndex: null };
+  return { variant: 'cuda', gpuIndex: name === 'cuda' ? null : gpuIndexOf(name) };
+}
+
 const ENGINE_OPTIONS = {
-  device: oneOf('auto', 'cpu'),
+  device,
   threads: integer(1, 256),
   logger: callback,
 };
@@ -46,8 +62,12 @@ function sparing(logger: Logger): Logger {
 }
 
 export function parseEngineOptions(options: EngineOptions): EngineSettings {
-  const { threads = null, logger = silent } = parseObject('options', options, ENGINE_OPTIONS);
-  return { threads, logger: sparing(logger as Logger) };
+  const {
+    device = 'auto',
+    threads = null,
+    logger = silent,
+  } = parseObject('options', options, ENGINE_OPTIONS);
+  return { device: parseDevice(device), threads, logger: sparing(logger as Logger) };
 }
 
 export interface ParsedLoadOptions extends LoadSpeculationSettings {

@@ -36,11 +36,11 @@ export class LocalEngine implements Engine {
     dropped.register(this, close, this);
   }
 
-  static async start({ threads, logger }: EngineSettings): Promise<LocalEngine> {
+  static async start({ device, threads, logger }: EngineSettings): Promise<LocalEngine> {
     const text = new TextWorkers();
     text.start(); // beside the engine worker: the first load waits for both
     try {
-      return new LocalEngine(await EngineThread.start(threads, logger), text, logger);
+      return new LocalEngine(await EngineThread.start(device, threads, logger), text, logger);
     } catch (error) {
       await text.close();
       throw error;

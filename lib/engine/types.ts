@@ -16,9 +16,15 @@ export interface LogRecord {
 }
 export type Logger = (record: LogRecord) => void;
 
+export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+
 export interface EngineOptions {
-  /** `cuda` is not available in this version; `auto` and `cpu` are the same. */
-  readonly device?: 'auto' | 'cpu';
+  /**
+   * What models are computed on: `cpu`, `cuda` (the first GPU that can be used), or `cuda:N` (the driver's GPU N). A GPU that
+   * cannot be used rejects with `no_binary` or `invalid_parameter`; nothing falls back. `auto`, the default, is `cpu`: the
+   * CUDA kernels have been proved on an emulator only.
+   */
+  readonly device?: Device;
   /**
    * Compute threads, 1..256. Default: the processors this process may use (affinity and cgroup considered); the logger is
    * warned of more.
@@ -30,12 +36,24 @@ export interface EngineOptions {
 /** Which native binary was loaded and why. */
 export interface BinaryInfo {
   readonly path: string;
-  readonly variant: 'cpu';
+  readonly variant: 'cpu' | 'cuda';
+  /** The GPU that computes; null for the processor. */
+  readonly gpu: GpuInfo | null;
   readonly isa: string;
   readonly supportedIsas: readonly string[];
   readonly abiVersion: number;
   /** Every file looked at, with its verdict in words. */
   readonly candidates: readonly { readonly path: string; readonly verdict: string }[];
+}
+
+export interface GpuInfo {
+  /** The driver's own number. */
+  readonly index: number;
+  readonly name: string;
+  readonly uuid: string;
+  /** 10 * major + minor. */
+  readonly computeCapability: number;
+  readonly totalBytes: number;
 }
 
 export interface KvCacheOptions {

@@ -12,6 +12,46 @@ export interface CpuDescription {
   readonly model: string;
 }
 
+/** A GPU as the driver describes it. */
+export interface GpuDescription {
+  /** The driver's own number. */
+  readonly index: number;
+  readonly name: string;
+  readonly uuid: string;
+  /** 10 * major + minor. */
+  readonly computeCapability: number;
+  readonly totalBytes: number;
+  readonly numMultiprocessors: number;
+  /** There are kernels for it. */
+  readonly isSupported: boolean;
+}
+
+/** What the CUDA driver offers here, or what is missing. */
+export interface DriverReport {
+  readonly status:
+    | 'ready'
+    | 'library_missing'
+    | 'driver_too_old'
+    | 'library_incomplete'
+    | 'initialization_failed'
+    | 'no_device'
+    | 'no_supported_device';
+  /** Empty when ready. */
+  readonly problem: string;
+  readonly remedy: string;
+  readonly library: string;
+  /** 1000 * major + 10 * minor; 0 where it could not be asked. */
+  readonly driverVersion: number;
+  readonly devices: readonly GpuDescription[];
+}
+
+/** Where a model is computed. */
+export interface NativeDevice {
+  readonly index: number;
+  /** The driver's name or path; null for the usual one. */
+  readonly library: string | null;
+}
+
 export interface NativeTensor {
   /** Role in the decoder, e.g. `layers.0.attention.q`; the list is in decoder-spec.ts. */
   readonly role: string;
@@ -69,6 +109,8 @@ export interface NativeLoadRequest {
   readonly packed: NativePackedFile | null;
   readonly precision: 'fast' | 'exact';
   readonly kvDtype: KvDtype;
+  /** The GPU; null for the processor. */
+  readonly device: NativeDevice | null;
   readonly numPages: number;
   /** Requests that run at once, 1..1024. */
   readonly maxRows: number;
@@ -127,6 +169,13 @@ export interface NativeAddon {
   readonly abiVersion: number;
   /** `isa` forces one (the OPEN_AUTOGLM_ISA setting); unknown or unsupported names throw `invalid_parameter`. */
   describeCpu(isa: string | null): CpuDescription;
+  /** Only in binaries with CUDA code. Never throws for what is not there. `library` as in NativeDevice. */
+  describeGpus?(library: string | null): DriverReport;
+  /** Only in binaries with CUDA code. Throws `invalid_parameter` for a GPU that cannot be used, and `device_lost`. */
+  gpuMemory?(
+    index: number,
+    library: string | null,
+  ): { readonly freeBytes: number; readonly totalBytes: number };
   /**
    * Starts the engine thread and its compute pool. `onStep` is called once per finished step, for the whole batch;
    * `slot` is the plan's and result's index.

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { path as findBuild } from 'node-gyp-build';
 import { AutoglmError } from '../errors';
 import { Abi } from './abi';
@@ -22,31 +22,38 @@ export interface LoadedAddon {
   readonly cpu: CpuDescription;
 }
 
+/** `cuda` is the same engine with the kernels of GPUs. */
+export type BinaryVariant = 'cpu' | 'cuda';
+
 export interface LoaderSettings {
+  readonly variant: BinaryVariant;
   /** Folder of package.json. */
   readonly root: string;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 const PACKAGE_ROOT = join(__dirname, '..', '..');
+/** The package that carries the CUDA binary of this platform. */
+const CUDA_PACKAGE = `@open-autoglm/${process.platform}-${process.arch}-cuda13`;
 const PREBUILD = join('prebuilds', `${process.platform}-${process.arch}`, 'node.napi.node');
 
 /**
- * Finds, loads and checks the addon. A file named by OPEN_AUTOGLM_BINARY is the only candidate: a setting that cannot be
- * followed is an error, never a reason to take another file. Throws `no_binary` with every verdict, and
+ * Finds, loads and checks the addon. A file named by OPEN_AUTOGLM_BINARY (of the CUDA variant: OPEN_AUTOGLM_CUDA_BINARY) is
+ * the only candidate: a setting that cannot be followed is an error, never a reason to take another file. Throws `no_binary` with every verdict, and
  * `invalid_parameter` when OPEN_AUTOGLM_ISA names an instruction set this processor or build lacks.
  */
 export function loadAddon(settings: Partial<LoaderSettings> = {}): LoadedAddon {
-  const { root = PACKAGE_ROOT, env = process.env } = settings;
+  const { variant = 'cpu', root = PACKAGE_ROOT, env = process.env } = settings;
   const candidates: BinaryCandidate[] = [];
-  for (const path of listCandidates(root, env)) {
-    const { addon, verdict } = tryCandidate(path);
+  const paths = variant === 'cuda' ? listCudaCandidates(root, env) : listCandidates(root, env);
+  for (const path of paths) {
+    const { addon, verdict } = tryCandidate(path, variant);
     candidates.push({ path, verdict });
     if (addon === null) continue;
     const isa = env.OPEN_AUTOGLM_ISA || null;
     return { addon, path, candidates, isa, cpu: describeCpu(addon, isa) };
   }
-  throw noBinary(candidates, env);
+  throw noBinary(variant, candidates, env);
 }
 
 /** Files to try, in order. Nothing is opened yet, and a file may be absent. */
@@ -64,12 +71,27 @@ function listCandidates(root: string, env: LoaderSettings['env']): string[] {
   return [...new Set(paths)];
 }
 
+/** A checkout's build, then the package of this platform beside this one. */
+function listCudaCandidates(root: string, env: LoaderSettings['env']): string[] {
+  const explicit = env.OPEN_AUTOGLM_CUDA_BINARY;
+  if (explicit) return [outsideArchive(resolve(explicit))];
+  const folder = resolve(root);
+  const paths = [join(folder, 'build', 'Release-cuda', 'open_autoglm_cuda.node')];
+  try {
+    const manifest = createRequire(join(folder, 'package.json')).resolve(`${CUDA_PACKAGE}/package.json`);
+    paths.push(join(dirname(manifest), PREBUILD));
+  } catch {
+    paths.push(join(folder, 'node_modules', CUDA_PACKAGE, PREBUILD)); // carries the verdict "not found"
+  }
+  return paths.map(outsideArchive);
+}
+
 /** A library inside an Electron archive cannot be opened by the system; packagers put native files beside it. */
 function outsideArchive(path: string): string {
   return path.replace(/\.asar([\\/]|$)/, '.asar.unpacked$1');
 }
 
-function tryCandidate(path: string): { addon: NativeAddon | null; verdict: string } {
+function tryCandidate(path: string, variant: BinaryVariant): { addon: NativeAddon | null; verdict: string } {
   if (!existsSync(path)) {
     const isUnpacked = /\.asar\.unpacked[\\/]/.test(path);
     return {
@@ -93,7 +115,10 @@ function tryCandidate(path: string): { addon: NativeAddon | null; verdict: strin
   if (version !== Abi.version) {
     return { addon: null, verdict: `has ABI version ${String(version)}, this package needs ${Abi.version}` };
   }
-  return { addon: loaded as NativeAddon, verdict: `loaded, ABI version ${Abi.version}` };
+  const addon = loaded as NativeAddon;
+  if (variant === 'cuda' && addon.describeGpus === undefined)
+    return { addon: null, verdict: 'has no CUDA code' };
+  return { addon, verdict: `loaded, ABI version ${Abi.version}` };
 }
 
 function describeCpu(addon: NativeAddon, isa: string | null): CpuDescription {
@@ -110,13 +135,24 @@ function describeCpu(addon: NativeAddon, isa: string | null): CpuDescription {
   }
 }
 
-function noBinary(candidates: readonly BinaryCandidate[], env: LoaderSettings['env']): AutoglmError {
+function noBinary(
+  variant: BinaryVariant,
+  candidates: readonly BinaryCandidate[],
+  env: LoaderSettings['env'],
+): AutoglmError {
   const lines = candidates.map(({ path, verdict }) => `  ${path}: ${verdict}`);
   const platform = `${process.platform}-${process.arch}`;
-  return new AutoglmError('no_binary', `no usable native binary for ${platform}:\n${lines.join('\n')}`, {
-    hint: env.OPEN_AUTOGLM_BINARY
-      ? 'Let OPEN_AUTOGLM_BINARY name a binary built for this version of the package, or unset it.'
-      : 'Install the package again, run `npm run build:native` in a checkout, or let OPEN_AUTOGLM_BINARY name a binary.',
+  const what = variant === 'cuda' ? 'native binary with CUDA code' : 'native binary';
+  return new AutoglmError('no_binary', `no usable ${what} for ${platform}:\n${lines.join('\n')}`, {
+    hint: hintFor(variant, env),
     details: { platform, candidates },
   });
+}
+
+function hintFor(variant: BinaryVariant, env: LoaderSettings['env']): string {
+  const setting = variant === 'cuda' ? 'OPEN_AUTOGLM_CUDA_BINARY' : 'OPEN_AUTOGLM_BINARY';
+  if (env[setting]) return `Let ${setting} name a binary built for this version of the package, or unset it.`;
+  if (variant === 'cuda')
+    return `Install ${CUDA_PACKAGE}, run \`npm run build:cuda\` in a checkout, or let ${setting} name a binary.`;
+  return `Install the package again, run \`npm run build:native\` in a checkout, or let ${setting} name a binary.`;
 }

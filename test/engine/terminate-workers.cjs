@@ -118,6 +118,7 @@ async function work({ spec, tensors, path, way, delay }) {
       packed: null,
       precision: 'fast',
       kvDtype: 'bf16',
+      device: null,
       numPages: STEP_TOKENS / Limits.pageSize,
       maxRows: 1,
       maxStepTokens: STEP_TOKENS,

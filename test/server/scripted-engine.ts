@@ -298,6 +298,7 @@ export class ScriptedEngine implements Engine {
   readonly binary: Engine['binary'] = {
     path: 'none',
     variant: 'cpu',
+    gpu: null,
     isa: 'scripted',
     supportedIsas: [],
     abiVersion: 1,

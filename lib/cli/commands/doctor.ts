@@ -4,6 +4,7 @@ import { cpus } from 'node:os';
 import { promisify } from 'node:util';
 import { createEngine } from '../../engine/create-engine';
 import { freeMemory } from '../../engine/worker/free-memory';
+import { driverLibrary } from '../../engine/worker/gpu';
 import { AutoglmError } from '../../errors';
 import { cacheFolder, hubCacheFolder, isOfflineByEnvironment } from '../../model/source/cache-folders';
 import { listCached } from '../../model/source/cached-models';
@@ -27,7 +28,7 @@ interface Finding {
 
 /** Checks what this package needs on this machine. Fails when no model could run. */
 export async function doctor(flags: DoctorFlags): Promise<number> {
-  const checks = [checkNode, checkBinary, checkMemory, checkCaches, checkModels, checkPip];
+  const checks = [checkNode, checkBinary, checkGpus, checkMemory, checkCaches, checkModels, checkPip];
   const findings: Finding[] = [];
   for (const check of checks) findings.push(...(await check()));
   if (flags.json === true) answerJson(findings);
@@ -63,6 +64,28 @@ async function checkBinary(): Promise<Finding[]> {
     ];
   } catch (error) {
     return [failed(what, error)];
+  }
+}
+
+/** GPUs are a choice: nothing that is missing here keeps a model from running. */
+async function checkGpus(): Promise<Finding[]> {
+  const what = 'GPU';
+  try {
+    const { addon, path } = loadAddon({ variant: 'cuda' });
+    const report = addon.describeGpus?.(driverLibrary());
+    if (report === undefined) return [];
+    const lines = [
+      `${path}: loaded`,
+      ...report.devices.map(
+        ({ index, name, computeCapability, totalBytes, isSupported }) =>
+          `cuda:${index} ${name}, compute capability ${computeCapability / 10}, ${formatBytes(totalBytes)}${isSupported ? '' : ': not supported'}`,
+      ),
+    ];
+    if (report.status !== 'ready')
+      return [{ what, state: 'limited', text: report.problem, lines, hint: report.remedy }];
+    return [{ what, state: 'good', text: `CUDA driver ${report.driverVersion / 1000}`, lines }];
+  } catch (error) {
+    return [{ ...failed(what, error), state: 'limited' }];
   }
 }
 

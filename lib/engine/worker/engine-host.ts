@@ -2,10 +2,11 @@ import { AutoglmError, serializeError } from '../../errors';
 import type { ModelHandle } from '../../native/addon';
 import { loadAddon } from '../../native/loader';
 import { Scheduler } from '../../scheduler/scheduler';
+import { chooseGpu, gpuInfo } from './gpu';
 import { loadModel, type NativeEngine } from './model-loading';
 import { ModelRunner } from './model-runner';
 import type { PackedWeights } from './packed-weights';
-import type { EngineAnswers, EngineCommand, EngineReport, LoadCommand } from './protocol';
+import type { EngineAnswers, EngineCommand, EngineReport, EngineWorkerData, LoadCommand } from './protocol';
 
 type Post = (report: EngineReport, transfer?: ArrayBuffer[]) => void;
 
@@ -21,9 +22,10 @@ export class EngineHost {
   readonly #packedWeights = new Map<number, readonly PackedWeights[]>();
   #isClosed = false;
 
-  /** Throws what the loader throws, and `invalid_parameter` for an instruction set the processor lacks. */
-  constructor(threads: number | null, post: Post) {
-    const { addon, path, candidates, isa, cpu } = loadAddon();
+  /** Throws what the loader throws, and `invalid_parameter` for an instruction set the processor lacks or a GPU of no use. */
+  constructor({ device, threads }: EngineWorkerData, post: Post) {
+    const { addon, path, candidates, isa, cpu } = loadAddon({ variant: device.variant });
+    const gpu = device.variant === 'cuda' ? chooseGpu(addon, device.gpuIndex) : null;
     const numThreads = threads ?? cpu.numCores;
     this.#post = post;
     const handle = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
@@ -36,14 +38,15 @@ export class EngineHost {
         });
       }
     });
-    this.#engine = { addon, handle, cpu, threads: numThreads };
+    this.#engine = { addon, handle, cpu, gpu, threads: numThreads };
     post({
       type: 'started',
       threads: numThreads,
       numCores: cpu.numCores,
       binary: {
         path,
-        variant: 'cpu',
+        variant: device.variant,
+        gpu: gpu === null ? null : gpuInfo(gpu),
         isa: cpu.isa,
         supportedIsas: cpu.supported,
         abiVersion: addon.abiVersion,
@@ -108,7 +111,8 @@ export class EngineHost {
         model,
         natives.map(({ packedWeights }) => packedWeights),
       );
-      for (const { handle, packedWeights } of natives) {
+      // A GPU's load uses what is kept, but the packed weights themselves are gone from the host's memory.
+      for (const { handle, packedWeights } of this.#engine.gpu === null ? natives : []) {
         packedWeights.keep(this.#engine.addon, handle, this.#engine.threads, (record) =>
           this.#post({ type: 'log', record }),
         );

@@ -11,7 +11,7 @@ function start(): void {
   const post = (report: EngineReport, transfer: ArrayBuffer[] = []): void =>
     port.postMessage(report, transfer);
   try {
-    const host = new EngineHost((workerData as EngineWorkerData).threads, post);
+    const host = new EngineHost(workerData as EngineWorkerData, post);
     port.on('message', (command: EngineCommand) => host.handle(command));
   } catch (error) {
     post({ type: 'startFailed', error: serializeError(error) });

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
+import { gpuWeightBytes } from '../../model/gpu-estimate';
 import { estimateMemory, type MemoryEstimate } from '../../model/memory-estimate';
 import type { ComputeLayout, KvDtype } from '../../native/abi';
 import type {
@@ -17,6 +18,7 @@ import { monotonicMs } from '../clock';
 import type { DecoderMessage } from '../text/types';
 import type { Warning } from '../types';
 import { freeMemory } from './free-memory';
+import { type Gpu, gpuFreeMemory } from './gpu';
 import { type KvSizing, sizeKvCache } from './kv-sizing';
 import { PackedWeights } from './packed-weights';
 import { draftModelConfig, planCapacity, schedulerConfig } from './plan-capacity';
@@ -50,6 +52,8 @@ export interface NativeEngine {
   readonly addon: NativeAddon;
   readonly handle: EngineHandle;
   readonly cpu: CpuDescription;
+  /** What models are computed on; null for the processor. */
+  readonly gpu: Gpu | null;
   readonly threads: number;
 }
 
@@ -83,7 +87,7 @@ export async function loadModel(
           kvDtype: precision === 'exact' ? 'f32' : 'bf16',
           maxStepTokens: maxChunkTokens,
         });
-  const sizing = sizeModels(settings, target, draft);
+  const sizing = sizeModels(engine, settings, target, draft);
   const scheduler = schedulerConfig(settings, sizing, !isBidirectional(decoder.spec));
   const draftModel =
     draft === null
@@ -152,6 +156,7 @@ function assess(
 
 /** `kvCache.memory` is the target's; a draft model's pages come on top, for as many tokens at most. */
 function sizeModels(
+  { addon, gpu }: NativeEngine,
   { contextLength, kvMemory }: LoadSettings,
   { decoder, estimate }: AssessedDecoder,
   draft: AssessedDecoder | null,
@@ -160,13 +165,15 @@ function sizeModels(
   const draftPerToken = draft?.estimate.kvBytesPerToken ?? 0;
   const draftKvMemory = ((kvMemory ?? 0) / kvBytesPerToken) * draftPerToken;
   const weights = [estimate, ...(draft === null ? [] : [draft.estimate])];
-  const taken = weights.reduce((sum, { weightBytes, scratchBytes }) => sum + weightBytes + scratchBytes, 0);
+  const bytesOf = gpu === null ? ({ weightBytes }: MemoryEstimate) => weightBytes : gpuWeightBytes;
+  const taken = weights.reduce((sum, each) => sum + bytesOf(each) + each.scratchBytes, 0);
+  const free = gpu === null ? freeMemory() : gpuFreeMemory(addon, gpu);
   return sizeKvCache({
     modelContextLength: decoder.spec.contextLength,
     contextLength,
     kvMemory,
     kvBytesPerToken: kvMemory === null ? kvBytesPerToken + draftPerToken : kvBytesPerToken,
-    freeBytes: Math.max(0, Math.floor(freeMemory() - taken - draftKvMemory)),
+    freeBytes: Math.max(0, Math.floor(free - taken - draftKvMemory)),
   });
 }
 
@@ -190,6 +197,7 @@ async function readWeights(
     packed: await packedWeights.find(decoder),
     precision,
     kvDtype,
+    device: engine.gpu === null ? null : { index: engine.gpu.description.index, library: engine.gpu.library },
     numPages,
     maxRows,
     maxStepTokens,
@@ -202,7 +210,7 @@ async function readWeights(
   });
   packedWeights.loaded(addon.weightsOrigin(handle));
   const { layouts } = addon.modelMemory(handle);
-  const { tuningFolder } = command.settings;
+  const tuningFolder = engine.gpu === null ? command.settings.tuningFolder : null; // it cuts work for threads
   const { tuning, warnings } = await tuningOf(engine, tuningFolder, { spec, layouts, precision, kvDtype });
   const { ropeSwitchLength, vocabSize } = spec;
   return {

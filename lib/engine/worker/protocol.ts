@@ -2,13 +2,21 @@ import type { MessagePort } from 'node:worker_threads';
 import type { SerializedError } from '../../errors';
 import type { ComputeLayout, KvDtype } from '../../native/abi';
 import type { NativeAdapter, NativeAdapterRequest } from '../../native/addon';
+import type { BinaryVariant } from '../../native/loader';
 import type { ModelStats } from '../stats-types';
 import type { BinaryInfo, LogRecord, Warning } from '../types';
 
 /** What the engine worker is started with. */
 export interface EngineWorkerData {
+  readonly device: DeviceSettings;
   /** Null lets the worker take the processors this process may use. */
   readonly threads: number | null;
+}
+
+export interface DeviceSettings {
+  readonly variant: BinaryVariant;
+  /** The driver's number; null for the first GPU that can be used. Of no meaning for `cpu`. */
+  readonly gpuIndex: number | null;
 }
 
 /** Sampling settings with every default filled in. */

@@ -193,6 +193,7 @@ export class TestModel {
       packed: null,
       precision: 'exact',
       kvDtype: 'f32',
+      device: null,
       numPages: 64,
       maxRows,
       maxStepTokens: 128,

@@ -1,0 +1,89 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Engine, Model } from '../../lib/engine/types';
+import {
+  answer,
+  createEngine,
+  endless,
+  Fixture,
+  randomTokens,
+  seededRandom,
+} from '../engine/engine-under-test';
+import { FIXTURES, fixturePath, fixtureReference, relativeError } from '../parity/fixtures';
+import { useFakeDriver } from './cuda-binary';
+
+// Goal: the whole package computes on a GPU what it computes on the processor. Method: the addon with CUDA code on a driver
+// whose device is the SIMT emulator; every kernel is the one that a GPU gets.
+
+/** bf16 activations and weights of few layers; the largest error as a share of the reference's largest logit. */
+const MAX_RELATIVE_ERROR = 0.05;
+
+let engine: Engine;
+beforeAll(async () => {
+  useFakeDriver();
+  engine = await createEngine({ device: 'cuda', threads: 1 });
+});
+afterAll(() => engine.close());
+
+const SIZE = {
+  contextLength: 176,
+  kvCache: { memory: '4MiB' },
+  maxStepTokens: 64,
+  maxConcurrency: 8,
+} as const;
+
+async function withFixture<T>(source: string, body: (model: Model) => Promise<T>): Promise<T> {
+  const model = await engine.loadModel({ source, ...SIZE });
+  try {
+    return await body(model);
+  } finally {
+    await model.close();
+  }
+}
+
+test('says which GPU computes', () => {
+  const { variant, gpu } = engine.binary;
+  expect(variant).toBe('cuda');
+  expect(gpu).toMatchObject({ index: 0, computeCapability: 90 });
+});
+
+describe.each(FIXTURES)('%s', (name) => {
+  test('logits are those of the reference implementation', async () => {
+    await withFixture(fixturePath(name), async (model) => {
+      const { vocabSize, prompts } = fixtureReference(name);
+      const [{ tokens, positions, logits }] = prompts as [(typeof prompts)[number]];
+      const actual = await model.logits(tokens, { positions });
+      for (const [i, position] of positions.entries()) {
+        const row = actual.subarray(i * vocabSize, (i + 1) * vocabSize);
+        const error = relativeError(row, logits[i] as Float32Array);
+        expect(error, `position ${position}`).toBeLessThanOrEqual(MAX_RELATIVE_ERROR);
+      }
+    });
+  });
+});
+
+test('requests get the same tokens together as alone, sampled ones too', async () => {
+  await withFixture(Fixture.q4, async (model) => {
+    const random = seededRandom(5);
+    const requests = [3, 20, 40].map((length, i) =>
+      endless(randomTokens(length, random), {
+        maxTokens: 6,
+        seed: i,
+        temperature: i === 0 ? 0 : 0.8,
+        logprobs: 0,
+      }),
+    );
+    const alone = [];
+    for (const request of requests) alone.push((await answer(model, request)).map(([token]) => token));
+    const together = await Promise.all(requests.map((request) => answer(model, request)));
+    expect(together.map((tokens) => tokens.map(([token]) => token))).toEqual(alone);
+  });
+});
+
+test('what no kernel executes is refused before anything is read', async () => {
+  await expect(
+    engine.loadModel({ source: Fixture.float32, ...SIZE, precision: 'exact' }),
+  ).rejects.toMatchObject({
+    code: 'unsupported_model',
+    message: expect.stringContaining('exact'),
+  });
+});
