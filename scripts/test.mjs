@@ -88,7 +88,26 @@ function cudaGate(step) {
     });
     count(`${step} ${name}`, existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : { failed: 1 });
   }
-  vitest(step, ['test/cuda-gate']);
+  const folder = join(root, 'build-cmake', 'tests');
+  const built =
+    check(`${step} (fake driver)`, 'cmake', [
+      '-S',
+      root,
+      '-B',
+      folder,
+      '-G',
+      'Ninja',
+      '-DAUTOGLM_TESTS=ON',
+    ]) &&
+    check(`${step} (fake driver)`, 'cmake', [
+      '--build',
+      folder,
+      '--parallel',
+      '2',
+      '--target',
+      'autoglm_fake_cuda',
+    ]);
+  vitest(step, built ? ['test/cuda-gate', 'test/cuda'] : ['test/cuda-gate']);
 }
 
 function isInstalled(program) {
