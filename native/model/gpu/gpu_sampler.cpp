@@ -105,8 +105,8 @@ void GpuSampler::write_rows(std::span<const DrawRequest> requests) {
     std::ranges::transform(request.logit_bias, biases.begin() + next_bias, [](const auto& bias) {
       return cuda::LogitBias{.token = bias.first, .value = bias.second};
     });
-    std::ranges::sort(biases.subspan(static_cast<size_t>(next_bias), request.logit_bias.size()), {},
-                      &cuda::LogitBias::token);
+    std::ranges::stable_sort(biases.subspan(static_cast<size_t>(next_bias), request.logit_bias.size()), {},
+                             &cuda::LogitBias::token);
     next_bias += static_cast<int32_t>(request.logit_bias.size());
   }
   args_.rows = memory_.device(row_section);
