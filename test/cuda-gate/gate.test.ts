@@ -64,6 +64,36 @@ describe('the compile gate on planted kernels', () => {
     expect(report.details).toContain('gone: is in the budget, but there is no such kernel');
   });
 
+  test('lets a kernel have the frame that its budget names for a target, and no larger one', async () => {
+    const { compareWithBudget } = await import(join(root, 'scripts', 'cuda', 'budget.mjs'));
+    const facts = {
+      registers: 8,
+      stackBytes: 16,
+      sharedBytes: 0,
+      threads: 32,
+      operations: { LDL: 1, STL: 2 },
+    };
+    const measured = new Map([['spilling', { targets: { sm_80: facts, sm_90: facts } }]]);
+    const budgetOf = (stackBytes: Record<string, number>) => ({
+      kernels: {
+        spilling: {
+          threads: 32,
+          sharedBytes: 0,
+          registers: { sm_80: 8, sm_90: 8 },
+          stackBytes,
+          required: [],
+          forbidden: ['LDL', 'STL'],
+        },
+      },
+    });
+    const problem = 'spilling sm_90: a stack frame of 16 bytes';
+    expect(compareWithBudget(measured, budgetOf({ sm_80: 16, sm_90: 16 })).details).toEqual([]);
+    expect(compareWithBudget(measured, budgetOf({ sm_80: 16, sm_90: 8 })).details).toEqual([problem]);
+    expect(compareWithBudget(measured, budgetOf({ sm_80: 16 })).details).toEqual([
+      `${problem}; 1 LDL; 2 STL`,
+    ]);
+  });
+
   test('finds nothing else, and lets the sound kernel pass on every target', () => {
     expect(report.passed).toBe(TARGETS.length);
     expect(report.failed).toBe(Object.keys(FAULTS).length * TARGETS.length + 1);
