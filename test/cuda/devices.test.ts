@@ -1,18 +1,36 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import type { LoadModelOptions } from '../../lib/engine/types';
 import { createEngine, Fixture } from '../engine/engine-under-test';
-import { FAKE_DRIVER, useFakeDriver } from './cuda-binary';
+import { FAKE_DRIVER } from './cuda-binary';
 
 // Goal: a GPU that cannot be used is an error that says what is wrong and what to do, and nothing falls back.
 
-afterEach(() => useFakeDriver());
+interface Outcome {
+  readonly device?: string;
+  readonly library?: string;
+  /** Of the fake driver: test/native/cuda/fake_driver/control.h. */
+  readonly settings?: string;
+  readonly load?: LoadModelOptions;
+}
 
-const start = (device: 'cuda' | `cuda:${number}` = 'cuda') => createEngine({ device, threads: 1 });
+function outcomeOf({ device = 'cuda', library = FAKE_DRIVER, settings = '', load }: Outcome): unknown {
+  const script = join(__dirname, 'one-engine.cjs');
+  const args = [script, device, ...(load === undefined ? [] : [JSON.stringify(load)])];
+  const env = { ...process.env, OPEN_AUTOGLM_CUDA_DRIVER: library, AUTOGLM_FAKE_CUDA: settings };
+  return JSON.parse(execFileSync(process.execPath, args, { env, encoding: 'utf8' }));
+}
 
-test('no driver', async () => {
-  process.env.OPEN_AUTOGLM_CUDA_DRIVER = '/nonexistent/libcuda.so.1';
-  await expect(start()).rejects.toMatchObject({
+test('a GPU that can be used is named', () => {
+  expect(outcomeOf({})).toMatchObject({ gpu: { index: 0, computeCapability: 90 } });
+});
+
+test('no driver', () => {
+  const library = '/nonexistent/libcuda.so.1';
+  expect(outcomeOf({ library })).toMatchObject({
     code: 'invalid_parameter',
-    message: expect.stringContaining('/nonexistent/libcuda.so.1'),
+    message: expect.stringContaining(library),
     details: { path: 'device', status: 'library_missing' },
   });
 });
@@ -22,34 +40,25 @@ describe.each([
   ['num_devices=0', 'no_device'],
   ['compute_capability=75', 'no_supported_device'],
 ])('a driver with %s', (settings, status) => {
-  test(`is ${status}`, async () => {
-    useFakeDriver(settings);
-    await expect(start()).rejects.toMatchObject({ code: 'invalid_parameter', details: { status } });
+  test(`is ${status}`, () => {
+    expect(outcomeOf({ settings })).toMatchObject({ code: 'invalid_parameter', details: { status } });
   });
 });
 
-test('a GPU that is not there is named beside those that are', async () => {
-  useFakeDriver();
-  await expect(start('cuda:7')).rejects.toMatchObject({
+test('a GPU that is not there is named beside those that are', () => {
+  expect(outcomeOf({ device: 'cuda:7' })).toMatchObject({
     code: 'invalid_parameter',
     message: expect.stringContaining('GPU 7'),
     hint: expect.stringContaining('cuda:0'),
   });
 });
 
-test('a KV cache larger than what is left of the GPU is refused with both figures', async () => {
-  useFakeDriver('total_memory=67108864');
-  const engine = await start();
-  try {
-    await expect(
-      engine.loadModel({ source: Fixture.q4, contextLength: 64, kvCache: { memory: '128MiB' } }),
-    ).rejects.toMatchObject({
-      code: 'out_of_memory',
-      message: expect.stringMatching(/128\.0 MiB.*MiB are free/),
-    });
-  } finally {
-    await engine.close();
-  }
+test('a KV cache larger than what is left of the GPU is refused with both figures', () => {
+  const load = { source: Fixture.q4, contextLength: 64, kvCache: { memory: '128MiB' } };
+  expect(outcomeOf({ settings: 'total_memory=67108864', load })).toMatchObject({
+    code: 'out_of_memory',
+    message: expect.stringMatching(/128\.0 MiB.*MiB are free/),
+  });
 });
 
 test.each(['', 'gpu', 'cuda:', 'cuda:-1', 'cuda:1024', 'cuda:01'])('device %j is refused', async (device) => {
@@ -57,12 +66,4 @@ test.each(['', 'gpu', 'cuda:', 'cuda:-1', 'cuda:1024', 'cuda:01'])('device %j is
     code: 'invalid_parameter',
     message: expect.stringContaining('"cuda:N"'),
   });
-});
-
-test('the fake driver is the one that was asked for', async () => {
-  useFakeDriver();
-  const engine = await start();
-  expect(engine.binary.gpu?.name).toMatch(/emulat/i);
-  expect(process.env.OPEN_AUTOGLM_CUDA_DRIVER).toBe(FAKE_DRIVER);
-  await engine.close();
 });
