@@ -134,11 +134,19 @@ describe('options of createEngine', () => {
     expect(parseEngineOptions({ device: 'cpu', threads: 256 }).threads).toBe(256);
   });
 
+  test.each([
+    ['auto', { variant: 'cpu', gpuIndex: null }],
+    ['cuda', { variant: 'cuda', gpuIndex: null }],
+    ['cuda:3', { variant: 'cuda', gpuIndex: 3 }],
+  ] as const)('device %s', (device, settings) => {
+    expect(parseEngineOptions({ device }).device).toEqual(settings);
+  });
+
   test.each<[unknown, RegExp]>([
     [{ threads: 0 }, /threads to be an integer in 1\.\.256, got 0/],
     [{ threads: 257 }, /got 257/],
     [{ threads: '2' }, /got '2'/],
-    [{ device: 'cuda' }, /device to be one of 'auto', 'cpu', got 'cuda'/],
+    [{ device: 'gpu' }, /device to be "auto", "cpu", "cuda" or "cuda:N" with N from 0 to 1023, got 'gpu'/],
     [{ logger: {} }, /logger to be a function/],
     [{ gpu: 1 }, /gpu is not a known option/],
     [7, /options to be an object/],
