@@ -11,6 +11,9 @@
 
 namespace autoglm::cuda {
 
+// thread_x, whose range the compiler knows: divisions by powers of two need no care for negative values then.
+__device__ inline int thread_of_block() { return thread_x() & (kQuantizedThreads - 1); }
+
 inline constexpr int kSlabSteps = kSlabK / kFragmentK;
 inline constexpr uint32_t kOnes = 0x3f803f80;        // 1, twice
 inline constexpr uint32_t kPlus128 = 0x43004300;     // 128

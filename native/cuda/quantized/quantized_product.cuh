@@ -24,7 +24,7 @@ __device__ inline bool find_rows(const ProductArgs& args, int tokens, int index,
     rows.count = args.num_rows - rows.first < tokens ? args.num_rows - rows.first : tokens;
     return rows.count > 0;
   }
-  const int lane = thread_x() % kWarpSize;
+  const int lane = thread_of_block() % kWarpSize;
   int before = 0;  // row tiles of the experts before these 32
   for (int first = 0; first < args.experts.num_experts; first += kWarpSize) {
     const int expert = first + lane;
@@ -114,7 +114,7 @@ template <QuantizedTile kTile>
 __device__ void write_sums(const ProductArgs& args, const RowTile& rows, int panel, int token_warp,
                            QuantizedSums<kTile>& sums) {
   if (panel * static_cast<int>(kPanelRows) >= args.w.n) return;
-  const int lane = thread_x() % kWarpSize;
+  const int lane = thread_of_block() % kWarpSize;
   const float factor = args.w.row_factors == nullptr
                            ? 1.0f
                            : args.w.row_factors[rows.expert * args.experts.row_factor_stride + panel];
@@ -162,7 +162,7 @@ template <QuantizedTile kTile>
 __device__ Floats4* partial_of_thread(const ProductArgs& args, const StripePlan& plan, int partial) {
   constexpr int64_t kWords = int64_t{2 * kTile.token_tiles} * kQuantizedThreads;
   auto* first = reinterpret_cast<Floats4*>(static_cast<uint8_t*>(args.workspace) + kQuantizedTicketBytes);
-  return first + (int64_t{block_y()} * plan.num_partials() + partial) * kWords + thread_x();
+  return first + (int64_t{block_y()} * plan.num_partials() + partial) * kWords + thread_of_block();
 }
 
 template <QuantizedTile kTile>
@@ -201,7 +201,7 @@ __device__ void merge_partials(const ProductArgs& args, const StripePlan& plan, 
 __device__ inline bool is_last_segment(const ProductArgs& args, const StripePlan& plan, int band,
                                        uint32_t& is_last) {
   sync_threads();
-  if (thread_x() == 0) {
+  if (thread_of_block() == 0) {
     const int first = plan.first_stripe(band);
     uint32_t* ticket = static_cast<uint32_t*>(args.workspace) + block_y() * plan.num_stripes + first;
     is_last = take_ticket(ticket) == static_cast<uint32_t>(plan.last_stripe(band) - first) ? 1 : 0;
@@ -247,7 +247,7 @@ __device__ void finish_segment(const ProductArgs& args, QuantizedWork& work, int
     if (is_complete) sums = total;
   }
   if (is_complete) {
-    const int warp = thread_x() / kWarpSize;
+    const int warp = thread_of_block() / kWarpSize;
     write_sums(args, work.rows, tile * kTile.row_warps + warp % kTile.row_warps, warp / kTile.row_warps,
                sums);
   }
@@ -257,13 +257,15 @@ __device__ void finish_segment(const ProductArgs& args, QuantizedWork& work, int
 template <QuantizedForm kForm, QuantizedTile kTile>
 __device__ void multiply_quantized(const ProductArgs& args) {
   constexpr int kStages = num_stages(kForm);
+  // Where the slab is at which so many are left.
+  const auto stage_of = [](int left) { return static_cast<uint32_t>(left) % kStages; };
   auto& storage = shared_storage<QuantizedStorage<kForm, kTile>>();
   QuantizedWork& work = storage.work;
   RowTile rows;
   if (!find_rows(args, kTile.tokens(), block_y(), rows)) return;
   const bool takes_stripe = kTile.is_always_striped || is_striped(problem_of(args), kTile);
   const StripePlan plan = stripes_of(args.w.n, args.w.k);
-  if (thread_x() == 0) work = {rows, plan, evict_first_policy(), takes_stripe ? 1u : 0u, 0};
+  if (thread_of_block() == 0) work = {rows, plan, evict_first_policy(), takes_stripe ? 1u : 0u, 0};
   sync_threads();
 
   const InputPieces<kTile> input = input_of_thread<kTile>(args, rows);
@@ -273,14 +275,13 @@ __device__ void multiply_quantized(const ProductArgs& args) {
   point_to_panel(args, rows.expert, slab_number(plan, takes_stripe, ahead.left) / plan.num_slabs, ahead);
 #pragma unroll 1
   for (int i = 0; i < kStages - 1; ++i) {
-    if (ahead.left > 0) copy_slab(args, work, input, ahead, storage.stages[i]);
+    if (ahead.left > 0) copy_slab(args, work, input, ahead, storage.stages[stage_of(ahead.left)]);
     commit_copies();
     advance(args, work, ahead);
   }
 
   QuantizedSums<kTile> total;
   QuantizedSums<kTile> sums;
-  int stage = 0;
 #pragma unroll 1
   while (ahead.left + kStages - 1 > 0) {
     const int first = slab_number(work.plan, work.takes_stripe != 0, ahead.left + kStages - 1);
@@ -288,13 +289,11 @@ __device__ void multiply_quantized(const ProductArgs& args) {
     for (int left = slabs_of_segment<kTile>(work.plan, first); left > 0; --left) {
       wait_for_copies<kStages - 2>();
       sync_threads();
-      if (ahead.left > 0) {
-        copy_slab(args, work, input, ahead, storage.stages[stage == 0 ? kStages - 1 : stage - 1]);
-      }
+      const uint32_t stage = stage_of(ahead.left + kStages - 1);
+      if (ahead.left > 0) copy_slab(args, work, input, ahead, storage.stages[stage_of(ahead.left)]);
       commit_copies();
       advance(args, work, ahead);
-      multiply_slab(storage.stages[stage], work.rows.count, args.w.group, sums);
-      stage = stage + 1 == kStages ? 0 : stage + 1;
+      multiply_slab(storage.stages[stage], work.rows.count, group_of<kForm>(args), sums);
     }
     finish_segment(args, work, slab_number(work.plan, work.takes_stripe != 0, ahead.left + kStages), total,
                    sums);

@@ -32,7 +32,7 @@ __device__ InputPieces<kTile> input_of_thread(const ProductArgs& args, const Row
   InputPieces<kTile> pieces;
 #pragma unroll
   for (int i = 0; i < InputPieces<kTile>::kCount; ++i) {
-    const int piece = i * kQuantizedThreads + thread_x();
+    const int piece = i * kQuantizedThreads + thread_of_block();
     const int token = piece / kRowPieces;
     pieces.first[i] = kNone;
     if (token >= rows.count) continue;
@@ -58,25 +58,30 @@ struct SlabCursor {
   uint32_t scales;  // of slab 0, or of mins; kNone for a thread that copies neither
 };
 
+// The group of a product's weights, where the form alone does not say it.
+template <QuantizedForm kForm>
+__device__ int group_of(const ProductArgs& args) {
+  return kForm.scale_k == 16 || (kForm.bits == 4 && kForm.scale_k == 32) ? kForm.scale_k : args.w.group;
+}
 constexpr uint32_t scale_pieces_of_unit(int group) { return unit_scales(group) * 2 / kPieceBytes; }
 
 template <QuantizedForm kForm, QuantizedTile kTile>
 __device__ void point_to_panel(const ProductArgs& args, int expert, int tile,
                                SlabCursor<kForm, kTile>& cursor) {
   using Cursor = SlabCursor<kForm, kTile>;
-  const uint32_t thread = thread_x() % Cursor::kPanelThreads;
-  const uint32_t panel = tile * kTile.row_warps + thread_x() / Cursor::kPanelThreads;
+  const uint32_t thread = thread_of_block() % Cursor::kPanelThreads;
+  const uint32_t panel = tile * kTile.row_warps + thread_of_block() / Cursor::kPanelThreads;
   cursor.codes = kNone;
   cursor.scales = kNone;
   if (static_cast<int>(panel) * static_cast<int>(kPanelRows) >= args.w.n) return;
   cursor.codes = static_cast<uint32_t>(expert * args.experts.weight_stride / kPieceBytes) +
                  (panel * static_cast<uint32_t>(num_slabs(args.w.k)) + cursor.slab) * Cursor::kPanelPieces +
                  thread;
-  const uint32_t unit_pieces = scale_pieces_of_unit(args.w.group);
+  const uint32_t unit_pieces = scale_pieces_of_unit(group_of<kForm>(args));
   if (thread / Cursor::kScalePieces > (kForm.has_mins ? 1 : 0)) return;
   if (thread % Cursor::kScalePieces >= unit_pieces) return;
   cursor.scales = static_cast<uint32_t>(expert * args.experts.scale_stride / kPieceBytes) +
-                  panel * static_cast<uint32_t>(num_units(args.w.k, args.w.group)) * unit_pieces +
+                  panel * static_cast<uint32_t>(num_units(args.w.k, group_of<kForm>(args))) * unit_pieces +
                   thread % Cursor::kScalePieces;
 }
 
@@ -115,8 +120,8 @@ template <QuantizedForm kForm, QuantizedTile kTile>
 __device__ void copy_slab(const ProductArgs& args, const QuantizedWork& work, const InputPieces<kTile>& input,
                           const SlabCursor<kForm, kTile>& cursor, QuantizedStage<kForm, kTile>& stage) {
   using Cursor = SlabCursor<kForm, kTile>;
-  const int thread = thread_x() % Cursor::kPanelThreads;
-  const int warp = thread_x() / Cursor::kPanelThreads;
+  const int thread = thread_of_block() % Cursor::kPanelThreads;
+  const int warp = thread_of_block() / Cursor::kPanelThreads;
   if (cursor.codes != kNone) {
     const uint8_t* from = at_piece(static_cast<const uint8_t*>(args.w.weights), cursor.codes);
     const uint64_t policy = work.policy;
@@ -135,15 +140,16 @@ __device__ void copy_slab(const ProductArgs& args, const QuantizedWork& work, co
   if (cursor.scales != kNone) {
     const int kind = thread / Cursor::kScalePieces;
     const auto* from = static_cast<const uint8_t*>(kind == 0 ? args.w.scales : args.w.mins);
-    const uint32_t piece = cursor.scales + static_cast<uint32_t>(unit_of_slab(cursor.slab, args.w.group)) *
-                                               scale_pieces_of_unit(args.w.group);
+    const uint32_t piece =
+        cursor.scales + static_cast<uint32_t>(unit_of_slab(cursor.slab, group_of<kForm>(args))) *
+                            scale_pieces_of_unit(group_of<kForm>(args));
     copy_async(&stage.scales[kind][warp][thread % Cursor::kScalePieces * 8], at_piece(from, piece), true);
   }
-  const int piece = thread_x() % kRowPieces;
+  const int piece = thread_of_block() % kRowPieces;
   const bool is_in_k = cursor.slab * kSlabK + piece * 8 < args.w.k;
 #pragma unroll
   for (int i = 0; i < InputPieces<kTile>::kCount; ++i) {
-    const int row = (i * kQuantizedThreads + thread_x()) / kRowPieces;
+    const int row = (i * kQuantizedThreads + thread_of_block()) / kRowPieces;
     if (row >= kTile.tokens()) break;
     const bool is_valid = is_in_k && input.first[i] != kNone;
     const uint32_t from = is_valid ? input.first[i] + cursor.slab * kRowPieces : 0;
@@ -203,18 +209,19 @@ __device__ void multiply_tokens(const SpanWeights<kForm>& weights, const Bf16 (*
   }
 }
 
-// The branches skip tokens that are not there, and keep the compiler from interleaving more than registers
-// allow. What is between two of them is enough chains of products to hide their latency: two, or three with
-// mins, for each of four warps that share a scheduler; four where only two warps do.
+// The branches skip tokens that are not there; they, and the barriers, keep the compiler from interleaving
+// more than registers allow. What is between two of them is enough chains of products to hide their latency:
+// two, or three with mins, for each of four warps that share a scheduler; four where only two warps do.
 template <QuantizedForm kForm, QuantizedTile kTile>
 __device__ void multiply_slab(const QuantizedStage<kForm, kTile>& stage, int num_tokens, int group,
                               QuantizedSums<kTile>& sums) {
   constexpr int kTogether = kTile.token_tiles == 8 && !kForm.has_mins ? 2 : 1;
-  const int lane = thread_x() % kWarpSize;
-  const int row_warp = thread_x() / kWarpSize % kTile.row_warps;
-  const int first = thread_x() / kWarpSize / kTile.row_warps * kTile.token_tiles * 8;
+  const int lane = thread_of_block() % kWarpSize;
+  const int row_warp = thread_of_block() / kWarpSize % kTile.row_warps;
+  const int first = thread_of_block() / kWarpSize / kTile.row_warps * kTile.token_tiles * 8;
 #pragma unroll
   for (int span = 0; span < kSlabK / kSpanK<kForm>; ++span) {
+    if (span > 0) sync_warp();
     SpanWeights<kForm> weights;
     load_codes<kForm>(stage.codes[row_warp], 0, span, lane, weights.codes[0]);
     load_codes<kForm>(stage.codes[row_warp], 1, span, lane, weights.codes[1]);
