@@ -57,7 +57,7 @@ class BackEnd {
   virtual ~BackEnd() = default;
 
   virtual const DecoderSpec& spec() const = 0;
-  // As they were loaded; the arena is empty where the packed weights are not kept in the host's memory.
+  // As they were loaded; the arena is empty on a GPU, which has its own.
   virtual const DecoderWeights& weights() const = 0;
   virtual ModelMemory memory() const = 0;
   virtual int64_t num_pages() const = 0;
@@ -83,9 +83,6 @@ class BackEnd {
                                                       TensorView<const float> vectors) = 0;
   // Waits for all work of the step.
   virtual void finish(const Execution& execution) = 0;
-  // Gives up the packed weights in the host's memory where nothing is computed from them. Nobody may read
-  // them meanwhile.
-  virtual void release_packed_weights() {}
   // The adapter is about to be freed; between steps.
   virtual void forget_adapter(const Adapter&) {}
 };

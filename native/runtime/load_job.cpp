@@ -97,10 +97,7 @@ std::unique_ptr<BackEnd> LoadJob::load_on_device([[maybe_unused]] int num_thread
                               .max_logit_rows = std::min(max_logit_rows(), kMaxDeviceLogitRows)};
   return std::make_unique<gpu::GpuBackEnd>(
       std::move(context), std::move(request_.spec), std::move(weights),
-      gpu::GpuBackEnd::Settings{.kv_dtype = request_.kv_dtype,
-                                .limits = limits,
-                                .keeps_packed_weights = choice.keeps_packed_weights},
-      pool, control_);
+      gpu::GpuBackEnd::Settings{.kv_dtype = request_.kv_dtype, .limits = limits}, pool, control_);
 #else
   throw Error(ErrorCode::invalid_parameter, "this binary has no CUDA code");
 #endif

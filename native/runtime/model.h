@@ -39,8 +39,6 @@ class Model {
   ModelMemory memory() const;
   const DecoderSpec& spec() const { return back_end_->spec(); }
   const DecoderWeights& weights() const { return back_end_->weights(); }
-  // Frees the packed weights in the host's memory where a GPU has its own. Not while a SaveJob runs.
-  void release_packed_weights() { back_end_->release_packed_weights(); }
 
   // Any thread. The running step ends at its next stage and later ones do nothing.
   void interrupt() { is_interrupted_.store(true, std::memory_order_relaxed); }

@@ -11,8 +11,7 @@
 #include <string>
 #include <vector>
 
-#include <sys/stat.h>
-
+#include "model_file_at.h"
 #include "runtime/load_request.h"
 #include "runtime/step_records.h"
 
@@ -64,12 +63,7 @@ class TinyModel {
                             .norm = norm}};
     request.spec.final_norm = norm;
     request.spec.head = HeadSpec{.is_tied = true, .soft_cap = {}};
-    struct stat status{};
-    stat(path_.c_str(), &status);
-    request.files = {{.path = path_,
-                      .size = status.st_size,
-                      .mtime_ms = static_cast<double>(status.st_mtim.tv_sec) * 1e3 +
-                                  static_cast<double>(status.st_mtim.tv_nsec) / 1e6}};
+    request.files = {test::model_file_at(path_)};
     request.weights = weights_;
     request.num_pages = 8;
     request.max_rows = 2;

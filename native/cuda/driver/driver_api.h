@@ -22,11 +22,6 @@ using CUgraphExec = struct CUgraphExec_st*;
 struct CUuuid {
   unsigned char bytes[16];
 };
-struct CUgraphExecUpdateResultInfo {
-  int result;
-  void* errorNode;
-  void* errorFromNode;
-};
 
 inline constexpr CUresult CUDA_SUCCESS = 0;
 inline constexpr CUresult CUDA_ERROR_INVALID_VALUE = 1;
@@ -63,7 +58,6 @@ inline constexpr CUresult CUDA_ERROR_MPS_RPC_FAILURE = 806;
 inline constexpr CUresult CUDA_ERROR_MPS_CLIENT_TERMINATED = 810;
 inline constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900;
 inline constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901;
-inline constexpr CUresult CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE = 910;
 inline constexpr CUresult CUDA_ERROR_UNKNOWN = 999;
 
 inline constexpr int CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16;

@@ -35,17 +35,6 @@ GraphExec::GraphExec(const Graph& graph) {
   handle_ = {graph.shared_context(), handle};
 }
 
-bool GraphExec::update(const Graph& graph) {
-  Context& context = handle_.context();
-  const auto& function = context.driver().cuGraphExecUpdate_v2;
-  CUgraphExecUpdateResultInfo info = {};
-  const CUresult result = context.try_call(function, handle_.get(), graph.get(), &info);
-  if (result == CUDA_SUCCESS) return true;
-  if (result != CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE) context.throw_error(function.name, result);
-  *this = GraphExec(graph);
-  return false;
-}
-
 void GraphExec::launch(Stream& stream) {
   stream.context().call(stream.context().driver().cuGraphLaunch, handle_.get(), stream.get());
 }

@@ -47,10 +47,6 @@ class GraphExec {
   GraphExec() = default;
   explicit GraphExec(const Graph& graph);
 
-  // Takes over the arguments of `graph`. Where that is not possible, because other kernels or another number
-  // of them were recorded, it is made anew, at some 10 microseconds a kernel; returns whether it was
-  // possible.
-  bool update(const Graph& graph);
   void launch(Stream& stream);
   bool is_present() const { return handle_.get() != nullptr; }
 

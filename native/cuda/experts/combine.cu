@@ -1,7 +1,10 @@
-// combine: out[r] = residual[r] + scale * (sum over j of weights[r, j] * in[pair_of[r, j]] + gate[r] *
-// shared[r]) Shapes and formulas: CombineArgs, CombineParams in base/expert_params.h. Needs:    pointers
-// aligned to kWidth floats, num_cols % kWidth == 0. Rounding: one f32 chain per output, j ascending. Cost:
-// memory bound, 4 * (num_chosen + 3) bytes moved per output. Twin:     cpu/combine_kernel.h.
+// combine: out[r] = residual[r] + scale * (sum over j of weights[r, j] * in[pair_of[r, j]]
+//                                          + gate[r] * shared[r])
+// Shapes and formulas: CombineArgs, CombineParams in base/expert_params.h.
+// Needs:    pointers aligned to kWidth floats, num_cols % kWidth == 0.
+// Rounding: one f32 chain per output, j ascending.
+// Cost:     memory bound, 4 * (num_chosen + 3) bytes moved per output.
+// Twin:     cpu/combine_kernel.h.
 #include "cuda/device/ptx.cuh"
 #include "cuda/experts/combine.h"
 

@@ -1,26 +1,14 @@
 // quantized embedding: out[r] = scale * table[ids[r]] (+ positions[position_ids[r]]) (+ types[type_ids[r]])
 // Needs:    ids within their tables; a table in the order of weight_order.h.
-// Rounding: code * scale is exact, its sum with a min rounded once to f32; then f32, in the order of the
-// formula. Cost:     memory bound, 4 bytes written and bits / 8 + 4 / group read per element; 64 bytes of
-// codes a turn. Twin:     cpu/embedding.cpp.
-#include "cuda/device/ptx.cuh"
+// Rounding: code * scale is exact, its sum with a min rounded once to f32; then f32, in the formula's order.
+// Cost:     memory bound, 4 bytes written and bits / 8 + 4 / group read per element.
+// Twin:     cpu/embedding.cpp.
 #include "cuda/quantized/quantized_embedding.h"
 #include "cuda/quantized/weight_order.h"
+#include "cuda/rows/embedding_row.cuh"
 
 namespace autoglm::cuda {
 namespace {
-
-constexpr int kThreads = 128;
-
-struct alignas(8) Pair {
-  float low;
-  float high;
-};
-
-__device__ Pair load_pair(const Bf16* table, int64_t row, int hidden, int col) {
-  const uint32_t word = *reinterpret_cast<const uint32_t*>(table + row * hidden + col);
-  return {float_of_bits(word << 16), float_of_bits(word & 0xffff0000u)};
-}
 
 struct RowScale {
   float scale;
@@ -38,7 +26,7 @@ __device__ RowScale scale_of(const DeviceMatrix& w, int64_t row, int col) {
 }
 
 // Columns col, an even one, and col + 1, which lie in one word.
-__device__ Pair weight_pair(const DeviceMatrix& w, int64_t row, int col) {
+__device__ EmbeddingPair weight_pair(const DeviceMatrix& w, int64_t row, int col) {
   const int bits = code_bits(w.layout);
   const CodePlace place =
       code_in_slab(bits, static_cast<int>(row % kPanelRows), static_cast<int>(col % kSlabK));
@@ -54,29 +42,12 @@ __device__ Pair weight_pair(const DeviceMatrix& w, int64_t row, int col) {
   return {s.factor * multiply_add(low, s.scale, s.min), s.factor * multiply_add(high, s.scale, s.min)};
 }
 
-// One block per row.
-__device__ void gather_row(const QuantizedEmbeddingArgs& args) {
-  const int row = block_x();
-  const int hidden = args.table.k;
-  for (int col = 2 * thread_x(); col < hidden; col += 2 * kThreads) {
-    Pair sum = weight_pair(args.table, args.ids[row], col);
-    sum = {sum.low * args.scale, sum.high * args.scale};
-    if (args.positions != nullptr) {
-      const Pair added = load_pair(args.positions, args.position_ids[row], hidden, col);
-      sum = {sum.low + added.low, sum.high + added.high};
-    }
-    if (args.types != nullptr) {
-      const Pair added = load_pair(args.types, args.type_ids[row], hidden, col);
-      sum = {sum.low + added.low, sum.high + added.high};
-    }
-    *reinterpret_cast<Pair*>(args.out + int64_t{row} * hidden + col) = sum;
-  }
-}
-
 }  // namespace
 }  // namespace autoglm::cuda
 
-extern "C" __global__ void __launch_bounds__(autoglm::cuda::kThreads)
+extern "C" __global__ void __launch_bounds__(autoglm::cuda::kEmbeddingThreads)
     quantized_embedding(const __grid_constant__ autoglm::cuda::QuantizedEmbeddingArgs args) {
-  autoglm::cuda::gather_row(args);
+  using namespace autoglm::cuda;
+  const int32_t id = args.ids[block_x()];
+  write_embedding(args, args.table.k, [&](int col) { return weight_pair(args.table, id, col); });
 }

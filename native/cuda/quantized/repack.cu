@@ -2,8 +2,8 @@
 // Needs:    k % 32 == 0, k % group == 0; one launch at a time for a destination, which was zeroed.
 // Rounding: codes are the same, or become code_value; scales are multiplied by panel_factor / row_factor, a
 //           power of two.
-// Cost:     memory bound: each byte of a panel is read once or twice, each word written once per source in
-// it. Twin:     the index maths of weight_order.h and packed_matrix.h, in the tests.
+// Cost:     memory bound: each byte of a panel is read once or twice, each word written once per source.
+// Twin:     the index maths of weight_order.h and packed_matrix.h, in the tests.
 //
 // One block has the words of one slab of a panel of the destination; a thread replaces the codes in its words
 // that come from this source.

@@ -1,5 +1,4 @@
 #include "cuda/rows/embedding.h"
-#include "cuda/rows/gather_rows.h"
 #include "cuda/rows/kv_append.h"
 #include "cuda/rows/norm.h"
 #include "cuda/rows/rope_angles.h"
@@ -34,11 +33,6 @@ LaunchShape rope_angles_launch(const RopeAnglesArgs& args) {
   const int64_t grid_size = ceil_div(int64_t{args.num_rows} * args.num_pairs, kThreads);
   if (grid_size == 0) return {};
   return {.kernel = "rope_angles", .grid_x = static_cast<unsigned>(grid_size), .num_threads = kThreads};
-}
-
-LaunchShape gather_rows_launch(const GatherRowsArgs& args) {
-  if (args.num_rows == 0) return {};
-  return {.kernel = "gather_rows", .grid_x = static_cast<unsigned>(args.num_rows), .num_threads = 128};
 }
 
 }  // namespace autoglm::cuda

@@ -1,6 +1,7 @@
-// sampling count: counts[token] = how often it occurs in the output, and whether in the prompt or among the
-// biases Needs:    counts are 0. The scan reads them and sets them back to 0. Cost:     one atomic operation
-// a token of the history, 8 blocks a row. Twin:     Row::token_counts of runtime/row.cpp.
+// sampling count: counts[token] = how often it occurs in the output, and whether in the prompt or the biases.
+// Needs:    counts are 0. The scan reads them and sets them back to 0.
+// Cost:     one atomic operation a token of the history, 8 blocks a row.
+// Twin:     Row::token_counts of runtime/row.cpp.
 #include "cuda/sampling/sampling_block.cuh"
 
 namespace autoglm::cuda {

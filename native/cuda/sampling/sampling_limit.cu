@@ -2,8 +2,7 @@
 // Needs:    SamplingArgs, after sampling_weigh.
 // Rounding: none beyond the weights of base/sampling_math.h.
 // Cost:     4 bytes read a logit; then one block settles the tokens of the open bins: as a list in shared
-// memory,
-//           or in passes over the row where equal logits are more than the list holds.
+//           memory, or in passes over the row where equal logits are more than the list holds.
 // Twin:     Sampler::draw and Sampler::keep_likeliest of runtime/sampler.cpp.
 //
 // The bins of sampling_weigh leave a border uncertain by one bin, or by few where top-k and top-p meet. Their

@@ -1,8 +1,8 @@
 // sampling scan: per row the largest logit, and where asked for the log of the sum of exponentials and the
-// likeliest tokens; then soft cap, mask, biases and penalties, and the token of greedy rows. Needs:
-// SamplingArgs; where rows have slots, after sampling_count. Rounding: tanh in f32; the sum of exponentials
-// exact but for each weight's 2^-37 and the merge of slices in f64;
-//           adjustments as base/sampling_math.h.
+// likeliest tokens; then soft cap, mask, biases and penalties, and the token of greedy rows.
+// Needs:    SamplingArgs; where rows have slots, after sampling_count.
+// Rounding: tanh in f32; the sum of exponentials exact but for each weight's 2^-37 and the merge of slices
+//           in f64; adjustments as base/sampling_math.h.
 // Cost:     4 bytes read a logit, 4 more written with a soft cap, 4 read and 4 written for adjusted rows.
 // Twin:     Sampler::sample and Sampler::adjust of runtime/sampler.cpp.
 //

@@ -1,5 +1,6 @@
 // sampling weigh: the mass of every slice, and the token of rows without limits; of limited rows the mass of
-// every bin, and the bins in which top-k and top-p end. Needs:    SamplingArgs, after sampling_scan.
+// every bin, and the bins in which top-k and top-p end.
+// Needs:    SamplingArgs, after sampling_scan.
 // Rounding: none beyond the weights of base/sampling_math.h: sums are integers.
 // Cost:     4 bytes read a logit; of limited rows three shared atomic additions, too.
 // Twin:     Sampler::draw of runtime/sampler.cpp.

@@ -13,7 +13,6 @@ struct DeviceChoice {
   int32_t device_idx = 0;  // as cuda::inspect_driver numbers them
   std::string library;     // the driver's name or path for dlopen; empty for the usual one
   std::span<const cuda::EmbeddedModule> modules;  // cuda::embedded_modules(), all of whose kernels are loaded
-  bool keeps_packed_weights = false;  // in the host's memory, for a SaveJob, until they are released
 };
 
 }  // namespace autoglm

@@ -79,7 +79,7 @@ GpuBackEnd::GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
       planner_(spec_, context, limits_.max_step_tokens),
       decoder_(spec_, load_device_weights(spec_, *weights_, stream_, pool, control),
                kv_type_of(settings.kv_dtype), stream_, limits_, planner_.num_row_rope_tables()) {
-  if (!settings.keeps_packed_weights) release_packed_weights();
+  weights_->arena = {};
   const auto reserve_all = [&](ScratchAllocator allocator) {
     pooled_layers_.reserve(allocator);
     return allocator.num_bytes();

@@ -35,7 +35,6 @@ class GpuBackEnd final : public BackEnd {
   struct Settings {
     KvDtype kv_dtype = KvDtype::bf16;
     GpuLimits limits;
-    bool keeps_packed_weights = false;
   };
 
   // Uploads the weights. Throws unsupported_model, out_of_memory, device_lost, and what control.check throws.
@@ -59,7 +58,6 @@ class GpuBackEnd final : public BackEnd {
   TensorView<const float> apply_pooled_layers(const Execution& execution,
                                               TensorView<const float> vectors) override;
   void finish(const Execution& execution) override;
-  void release_packed_weights() override { weights_->arena = {}; }
   void forget_adapter(const Adapter& adapter) override { planner_.forget_adapter(adapter); }
 
  private:

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { AutoglmError } from '../../../lib/errors';
 import { Abi } from '../../../lib/native/abi';
-import { loadAddon } from '../../../lib/native/loader';
+import { type BinaryVariant, loadAddon } from '../../../lib/native/loader';
 
 const PREBUILD = join('prebuilds', `${process.platform}-${process.arch}`, 'node.napi.node');
 
@@ -29,9 +29,9 @@ const standIn = (abiVersion: number): string => `
     return { isa: isa ?? 'avx2', supported: ['avx2', 'plain'], numCores: 2, model: 'stand-in' };
   };`;
 
-function failure(env: Record<string, string>): AutoglmError {
+function failure(env: Record<string, string>, variant: BinaryVariant = 'cpu'): AutoglmError {
   try {
-    loadAddon({ root, env });
+    loadAddon({ variant, root, env });
   } catch (error) {
     if (AutoglmError.is(error)) return error;
     throw error;
@@ -107,5 +107,46 @@ describe('the addon loader', () => {
     expect(error.code).toBe('invalid_parameter');
     expect(error.message).toContain('OPEN_AUTOGLM_ISA');
     expect(error.message).toContain('sse9');
+  });
+});
+
+describe('the addon loader for the CUDA variant', () => {
+  const packaged = `@open-autoglm/${process.platform}-${process.arch}-cuda13`;
+
+  test('looks at the build of the checkout and at the package of this platform', () => {
+    write(join('build', 'Release', 'open_autoglm.node'), 'of the processor');
+    const error = failure({}, 'cuda');
+    expect(error.code).toBe('no_binary');
+    expect(error.details.candidates).toEqual([
+      { path: join(root, 'build', 'Release-cuda', 'open_autoglm_cuda.node'), verdict: 'not found' },
+      { path: join(root, 'node_modules', packaged, PREBUILD), verdict: 'not found' },
+    ]);
+    expect(error.hint).toMatch(/build:cuda/);
+    expect(error.hint).toContain(packaged);
+  });
+
+  test('finds the package where Node would, also above the folder', () => {
+    const path = write(join('node_modules', packaged, PREBUILD), 'not a library');
+    write(join('node_modules', packaged, 'package.json'), '{}');
+    const below = join(root, 'node_modules', 'open-autoglm');
+    mkdirSync(below);
+    const paths = (() => {
+      try {
+        loadAddon({ variant: 'cuda', root: below, env: {} });
+      } catch (error) {
+        return (error as AutoglmError).details.candidates as { path: string; verdict: string }[];
+      }
+      return [];
+    })();
+    expect(paths.at(-1)).toMatchObject({ path, verdict: expect.stringMatching(/^cannot be loaded/) });
+  });
+
+  test('takes OPEN_AUTOGLM_CUDA_BINARY and nothing else, if it has CUDA code', () => {
+    const without = write('without.js', standIn(Abi.version));
+    const error = failure({ OPEN_AUTOGLM_CUDA_BINARY: without }, 'cuda');
+    expect(error.details.candidates).toEqual([{ path: without, verdict: 'has no CUDA code' }]);
+    expect(error.hint).toContain('OPEN_AUTOGLM_CUDA_BINARY');
+    const path = write('with.js', `${standIn(Abi.version)}\n  exports.describeGpus = () => ({});`);
+    expect(loadAddon({ variant: 'cuda', root, env: { OPEN_AUTOGLM_CUDA_BINARY: path } }).path).toBe(path);
   });
 });

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "model/adapter.h"
+#include "model_file_at.h"
 #include "step_runner.h"
 
 namespace autoglm::test {
@@ -30,12 +31,7 @@ class RandomAdapter {
     std::ofstream(path_, std::ios::binary)
         .write(reinterpret_cast<const char*>(values_.data()),
                static_cast<std::streamsize>(values_.size() * sizeof(uint16_t)));
-    struct stat status{};
-    stat(path_.c_str(), &status);
-    request_.files = {{.path = path_,
-                       .size = status.st_size,
-                       .mtime_ms = static_cast<double>(status.st_mtim.tv_sec) * 1e3 +
-                                   static_cast<double>(status.st_mtim.tv_nsec) / 1e6}};
+    request_.files = {model_file_at(path_)};
   }
   ~RandomAdapter() { std::filesystem::remove(path_); }
   RandomAdapter(const RandomAdapter&) = delete;

@@ -22,9 +22,7 @@ inline constexpr const char* kGemmEntries[] = {
 inline constexpr const char* kHeadEntries[] = {
 #include "heads/entries.def"
 };
-inline constexpr const char* kPoolingEntries[] = {
-#include "pooling/entries.def"
-};
+inline constexpr const char* kPoolingEntries[] = {};
 inline constexpr const char* kQuantizedEntries[] = {
 #include "quantized/entries.def"
 };

@@ -181,13 +181,9 @@ TEST_F(GpuFailures, StopALoadDuringTheUpload) {
   EXPECT_EQ(driver_.count("allocated_bytes"), 0);
 }
 
-TEST_F(GpuFailures, KeepPackedWeightsForAFileOnlyOnRequest) {
-  EXPECT_EQ(StepRunner(model_, Place::gpu).model().weights().arena.size(), 0);
-  LoadRequest request = gpu_request(model_);
-  request.device->keeps_packed_weights = true;
-  StepRunner gpu(request);
-  EXPECT_GT(gpu.model().weights().arena.size(), 0);
-  gpu.model().release_packed_weights();
+// What a SaveJob then finds, and refuses.
+TEST_F(GpuFailures, LeaveNoPackedWeightsInTheHostsMemory) {
+  StepRunner gpu(model_, Place::gpu);
   EXPECT_EQ(gpu.model().weights().arena.size(), 0);
   EXPECT_EQ(gpu.generate({.tokens = {1, 2, 3}}, 2).size(), 2U);
 }

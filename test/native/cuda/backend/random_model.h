@@ -12,10 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include <sys/stat.h>
-
 #include "base/half.h"
 #include "model/weight_source.h"
+#include "model_file_at.h"
 #include "runtime/load_request.h"
 
 namespace autoglm::test {
@@ -70,12 +69,7 @@ class RandomModel {
   LoadRequest request() const {
     LoadRequest request;
     request.spec = spec_;
-    struct stat status{};
-    stat(path_.c_str(), &status);
-    request.files = {{.path = path_,
-                      .size = status.st_size,
-                      .mtime_ms = static_cast<double>(status.st_mtim.tv_sec) * 1e3 +
-                                  static_cast<double>(status.st_mtim.tv_nsec) / 1e6}};
+    request.files = {model_file_at(path_)};
     request.weights = weights_;
     request.num_pages = 160;
     request.max_rows = 8;

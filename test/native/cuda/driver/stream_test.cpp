@@ -238,27 +238,6 @@ TEST_F(GraphTest, ReplaysKernelsAndCopiesWithTheirArguments) {
   }
 }
 
-TEST_F(GraphTest, TakesOverNewArgumentsAndIsMadeAnewForOtherWork) {
-  const auto context = open_fake();
-  cuda::Stream stream(context);
-  const DeviceFloats values(stream, {1});
-  const auto record = [&](float factor, int count) {
-    return cuda::capture(stream, [&] {
-      for (int i = 0; i < count; ++i) {
-        launch(stream, cuda::kScaleProbe, cuda::ProbeArgs{values.data(), values.data(), 1, factor});
-      }
-    });
-  };
-  cuda::GraphExec exec(record(2, 1));
-  EXPECT_TRUE(exec.update(record(5, 1)));
-  exec.launch(stream);
-  EXPECT_EQ(values.read(stream), std::vector<float>{5});
-  EXPECT_FALSE(exec.update(record(3, 2)));
-  exec.launch(stream);
-  EXPECT_EQ(values.read(stream), std::vector<float>{45});
-  EXPECT_EQ(fake.count("graph_execs"), 1);
-}
-
 TEST_F(GraphTest, AnExceptionWhileRecordingLeavesTheStreamUsable) {
   const auto context = open_fake();
   cuda::Stream stream(context);

@@ -168,7 +168,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
                       threads_x,
                       dynamic_bytes,
                       {argument, argument + function->kernel->argument_bytes}});
-    return fake::queue(stream, {"launch", [launch] { run_launch(*launch); }, {}});
+    return fake::queue(stream, {[launch] { run_launch(*launch); }, {}});
   });
 }
 

@@ -17,9 +17,8 @@
 
 namespace autoglm::cuda {
 
-// One thing for the device to do. `kind` is what cuGraphExecUpdate compares.
+// One thing for the device to do.
 struct Operation {
-  const char* kind;
   std::function<void()> run;
   std::function<void()> queue;  // optional: when it enters a queue
 };

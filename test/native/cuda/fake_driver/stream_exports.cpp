@@ -93,8 +93,7 @@ CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr address, size_t num_byte
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t num_bytes, CUstream stream) {
   return in_context("cuMemcpyDtoDAsync_v2", [&](CUctx_st&) {
-    return fake::queue(stream, {"copy",
-                                [=] {
+    return fake::queue(stream, {[=] {
                                   require_allocated(pointer_of(from), num_bytes, "source of a copy");
                                   require_allocated(pointer_of(to), num_bytes, "target of a copy");
                                   std::memmove(pointer_of(to), pointer_of(from), num_bytes);
@@ -105,8 +104,7 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t num_bytes
 
 CUresult cuMemsetD8Async(CUdeviceptr address, unsigned char value, size_t num_bytes, CUstream stream) {
   return in_context("cuMemsetD8Async", [&](CUctx_st&) {
-    return fake::queue(stream, {"fill",
-                                [=] {
+    return fake::queue(stream, {[=] {
                                   require_allocated(pointer_of(address), num_bytes, "target of a fill");
                                   std::memset(pointer_of(address), value, num_bytes);
                                 },
@@ -153,8 +151,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
   return in_context("cuStreamWaitEvent", [&](CUctx_st&) {
     if (const CUresult result = check_not_capturing(stream); result != CUDA_SUCCESS) return result;
     if (!state().events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
-    return fake::queue(stream, {"wait",
-                                [id = event->stream_id, position = event->position] {
+    return fake::queue(stream, {[id = event->stream_id, position = event->position] {
                                   if (const CUstream other = fake::find_stream(id))
                                     fake::run_until(other, position);
                                 },
@@ -228,20 +225,6 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned 
   return in_context("cuGraphInstantiateWithFlags", [&](CUctx_st& context) {
     if (!state().graphs.has(graph)) return CUDA_ERROR_INVALID_HANDLE;
     *exec = state().graph_execs.add(std::make_unique<CUgraphExec_st>(&context, graph->operations));
-    return CUDA_SUCCESS;
-  });
-}
-
-CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo* info) {
-  return in_context("cuGraphExecUpdate_v2", [&](CUctx_st&) {
-    if (!state().graph_execs.has(exec) || !state().graphs.has(graph)) return CUDA_ERROR_INVALID_HANDLE;
-    constexpr int kTopologyChanged = 2;
-    const bool is_same = std::ranges::equal(exec->operations, graph->operations, [](auto& left, auto& right) {
-      return std::strcmp(left.kind, right.kind) == 0;
-    });
-    *info = {is_same ? 0 : kTopologyChanged, nullptr, nullptr};
-    if (!is_same) return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
-    exec->operations = graph->operations;
     return CUDA_SUCCESS;
   });
 }

@@ -4,7 +4,7 @@ set(check_folder ${CMAKE_CURRENT_LIST_DIR})
 get_filename_component(check_root ${check_folder}/../../../.. ABSOLUTE)
 set(check_tests
   attention/attention_test gemm/lora_test gemm/product_test gemm/repack_floats_test heads/heads_test experts/pairs_test
-  experts/route_test pooling/pool_rows_test quantized/quantized_test quantized/repack_test rows/kv_append_test
+  experts/route_test quantized/quantized_test quantized/repack_test rows/kv_append_test
   rows/rows_test sampling/sampling_test)
 file(GLOB_RECURSE check_engine CONFIGURE_DEPENDS ${check_root}/native/cuda/*.cpp)
 list(FILTER check_engine EXCLUDE REGEX "embedded_kernels")

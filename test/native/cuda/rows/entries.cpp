@@ -1,5 +1,4 @@
 #include "cuda/rows/embedding.h"
-#include "cuda/rows/gather_rows.h"
 #include "cuda/rows/kv_append.h"
 #include "cuda/rows/norm.h"
 #include "cuda/rows/rope_angles.h"

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cuda/rows/embedding.h"
-#include "cuda/rows/gather_rows.h"
 #include "cuda/rows/norm.h"
 #include "cuda/rows/rope_angles.h"
 #include "emulated_launch.h"
@@ -154,37 +153,6 @@ TEST(CudaRopeAngles, AgreeWithFloat64AtAnyPosition) {
         EXPECT_NEAR(out[row * pairs * 2 + pairs + i], factors[table] * std::sin(angle), 1e-7);
       }
     }
-  }
-}
-
-TEST(CudaGatherRows, CopiesTheRowsThatAreNamed) {
-  for (int shape = 0; shape < kNumShapes; ++shape) {
-    SCOPED_TRACE("shape " + std::to_string(shape));
-    Random random(3700 + shape);
-    const int64_t in_rows = 1 + random.below(6);
-    const int64_t rows = random.below(6);
-    const int64_t row_bytes = 16 * (1 + random.below(300));
-    cuda::GatherRowsArgs args;
-    args.in_stride = row_bytes + 16 * random.below(3);
-    args.out_stride = row_bytes + 16 * random.below(3);
-    // 16-byte aligned as whatever std::allocator gives.
-    const std::vector<uint8_t> in = random.bytes(in_rows * args.in_stride);
-    std::vector<uint8_t> expected(rows * args.out_stride, 0xff);
-    std::vector<uint8_t> out = expected;
-    std::vector<int32_t> chosen;
-    for (int64_t i = 0; i < rows; ++i) {
-      chosen.push_back(static_cast<int32_t>(random.below(in_rows + 1)) - 1);
-      if (chosen.back() < 0) continue;
-      std::copy_n(in.begin() + chosen.back() * args.in_stride, row_bytes,
-                  expected.begin() + i * args.out_stride);
-    }
-    args.in = in.data();
-    args.rows = chosen.data();
-    args.out = out.data();
-    args.row_bytes = static_cast<int32_t>(row_bytes);
-    args.num_rows = static_cast<int32_t>(rows);
-    launch(gather_rows_launch(args), args, schedule_of(shape));
-    EXPECT_EQ(out, expected);
   }
 }
 
