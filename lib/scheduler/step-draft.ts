@@ -74,6 +74,7 @@ export class StepDraft {
     if (victim.planCount > 0) {
       this.budget += victim.planCount;
       this.#promptRoom += victim.planCount;
+      if (victim.numRemaining === 1) this.numDecodes -= 1;
       victim.planCount = 0;
       this.#placed.splice(this.#placed.indexOf(victim), 1);
       // No step knows these pages yet, so no fence holds them.
