@@ -38,6 +38,8 @@ const config = schedulerConfig(
   { contextLength, numPages: numRows * Math.ceil(contextLength / Limits.pageSize) },
   true,
 );
+/** Nobody guesses. */
+const SOLO = { ...config, draftModel: null };
 
 /** The tokens of a prompt, of which no two share a page. */
 const prompt = (n) => Int32Array.from({ length: PROMPT_TOKENS }, (_, i) => n * 1_009 + i);
@@ -80,7 +82,7 @@ function measure(turn) {
 
 /** One pass: takes in the result of a step, plans the next one, says what happened. */
 function schedulerPass() {
-  const core = new Scheduler(config);
+  const core = new Scheduler(SOLO);
   for (let n = 0; n < numRows; n += 1)
     core.add({
       id: n + 1,
@@ -124,16 +126,14 @@ function schedulerPass() {
 /** The whole turn of the engine worker, with the addon's work done by the stand-in before the clock starts. */
 function workerTurn() {
   const numWords = planCapacity(config);
-  const plans = [new PlanBuffer(numWords), new PlanBuffer(numWords)];
-  const results = [ResultBuffer.shared(numRows), ResultBuffer.shared(numRows)];
+  const plans = Array.from({ length: Limits.queueDepth }, () => new PlanBuffer(numWords));
+  const results = plans.map(() => ResultBuffer.shared(numRows));
   const submitted = [];
   const runner = new ModelRunner(1, {
     addon: { submitStep: (_, slot) => submitted.push(slot) },
-    handle: null,
-    core: new Scheduler(config),
-    ropeSwitchLength: null,
-    plans,
-    results,
+    target: { handle: null, ropeSwitchLength: null, plans, results, tuning: null },
+    draft: null,
+    core: new Scheduler(SOLO),
     post: () => {},
   });
   for (let n = 0; n < numRows; n += 1)
@@ -153,7 +153,7 @@ function workerTurn() {
     answerPlan(plans[slot].words, results[slot].words);
     return slot;
   };
-  return { runner, finish, submitted };
+  return { runner, finish };
 }
 
 const requestSettings = () => ({
@@ -198,10 +198,11 @@ function answerPlan(plan, result) {
 }
 
 const pass = schedulerPass();
-const { runner, finish, submitted } = workerTurn();
+const { runner, finish } = workerTurn();
 await new Promise((resolve) => setImmediate(resolve)); // the runner plans at the end of a burst of commands
-while (submitted.length < Limits.queueDepth) runner.stepFinished(finish());
-const turn = measure(() => runner.stepFinished(finish()));
+// Until prompts are computed and the queue has the depth that it keeps.
+for (let n = 0; n < 8; n += 1) runner.stepFinished(null, finish(), false);
+const turn = measure(() => runner.stepFinished(null, finish(), false));
 const us = (value) => `${value.toFixed(1)} us`;
 process.stdout.write(
   `${numRows} requests decode, ${numSteps} steps\n` +

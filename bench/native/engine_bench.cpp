@@ -144,7 +144,7 @@ class EngineBench {
     request.num_pages = kNumRows * kPagesPerRow;
     request.max_rows = kNumRows;
     request.max_step_tokens = kMaxStepTokens;
-    for (size_t slot = 0; slot < 2; ++slot) {
+    for (size_t slot = 0; slot < plans_.size(); ++slot) {
       plans_[slot].resize(kPlanWords);
       plans_[slot].reserve(2 * kPlanWords);
       results_[slot].resize(abi::kResultHeaderWords + kNumRows * abi::Limits::resultRowWords);
@@ -276,7 +276,7 @@ class EngineBench {
 
   ThreadPool pool_;
   Execution execution_;
-  std::array<std::vector<int32_t>, 2> plans_, results_;
+  std::array<std::vector<int32_t>, abi::Limits::queueDepth> plans_, results_;
   int32_t cancel_ = 0;
   int32_t first_generation_ = 0;
   StepCut cut_;

@@ -116,9 +116,9 @@ export interface NativeLoadRequest {
   readonly maxRows: number;
   /** Token positions one step may hold, at least 16. */
   readonly maxStepTokens: number;
-  /** Two alternating plans and two results, each over its own SharedArrayBuffer; layout in base/step_records.def. */
-  readonly plans: readonly [Int32Array, Int32Array];
-  readonly results: readonly [Int32Array, Int32Array];
+  /** Limits.queueDepth plans and results, each over its own SharedArrayBuffer; layout in base/step_records.def. */
+  readonly plans: readonly Int32Array[];
+  readonly results: readonly Int32Array[];
   /** One word; the loading thread stops with `aborted` soon after it becomes non-zero. */
   readonly cancel: Int32Array;
 }
@@ -177,12 +177,13 @@ export interface NativeAddon {
     library: string | null,
   ): { readonly freeBytes: number; readonly totalBytes: number };
   /**
-   * Starts the engine thread and its compute pool. `onStep` is called once per finished step, for the whole batch;
-   * `slot` is the plan's and result's index.
+   * Starts the engine thread and its compute pool. `onStep` is called once per finished step, for the whole batch, in the
+   * order of the steps; `slot` is the plan's and result's index. Steps that finished while nobody waited for them are told
+   * together: `hasMore` says that the next one's call follows.
    */
   createEngine(
     options: { readonly threads: number; readonly isa: string | null },
-    onStep: (model: ModelHandle, slot: 0 | 1) => void,
+    onStep: (model: ModelHandle, slot: number, hasMore: boolean) => void,
   ): EngineHandle;
   /** Finishes or drops queued steps, joins the threads, frees every model. A second call resolves at once. */
   closeEngine(engine: EngineHandle): Promise<void>;
@@ -207,8 +208,8 @@ export interface NativeAddon {
   unloadAdapter(model: ModelHandle, adapter: number): Promise<void>;
   /** Buffer for an evaluation request: logits [numPositions * vocabSize] score [numTokens - 1] or pool [pooled size]. Null forgets it. */
   setOutput(model: ModelHandle, outputId: number, buffer: Float32Array | null): void;
-  /** Queues the plan in `slot`. At most two may be queued or running; one more throws `invalid_parameter`. */
-  submitStep(model: ModelHandle, slot: 0 | 1): void;
+  /** Queues the plan in `slot`, 0..Limits.queueDepth-1. A slot whose step has not been told throws `invalid_parameter`. */
+  submitStep(model: ModelHandle, slot: number): void;
 }
 
 export type { ComputeLayout, KvDtype, StoredFormat };

@@ -17,6 +17,11 @@ export class PromptPace {
   #msPerPosition = 0;
   #decodeMs = 0;
 
+  /** What a step of decodes alone takes; 0 before one was measured. */
+  get decodeMs(): number {
+    return this.#decodeMs;
+  }
+
   /** A step of decodes alone. */
   recordDecodes(elapsed: number): void {
     this.#decodeMs = renewed(this.#decodeMs, elapsed);

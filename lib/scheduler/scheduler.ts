@@ -1,4 +1,3 @@
-import { Limits } from '../native/abi';
 import { checkConfig, takeIn } from './intake';
 import { checkState } from './invariants';
 import { SchedulerState } from './scheduler-state';
@@ -78,9 +77,8 @@ export class Scheduler implements SchedulerCore {
   }
 
   nextWakeup(): number | null {
-    const { numDeadlines, requests, inFlight } = this.#state;
-    // With the queue full a result comes first; deadlines are looked at when it has.
-    if (numDeadlines === 0 || inFlight.length >= Limits.queueDepth) return null;
+    const { numDeadlines, requests } = this.#state;
+    if (numDeadlines === 0) return null;
     let earliest = Number.POSITIVE_INFINITY;
     for (const { deadline } of requests.values())
       if (deadline !== null && deadline < earliest) earliest = deadline;

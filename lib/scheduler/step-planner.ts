@@ -4,12 +4,13 @@ import { pagesFor, type RequestState } from './request-state';
 import type { SchedulerState } from './scheduler-state';
 import { addDrafts, awaitsResult, planGuesses } from './speculation/drafting';
 import { StepDraft } from './step-draft';
+import { isDecode } from './step-results';
 import type { PlanAdmission, PlanEntry, PlanPageUpdate, StepPlan } from './types';
 
 /** The next step, or null when nothing can run before a result, a command or a deadline. */
 export function planStep(state: SchedulerState): StepPlan | null {
-  if (state.inFlight.length >= Limits.queueDepth) return null;
   expireDeadlines(state);
+  if (state.inFlight.length >= queueDepth(state)) return null;
   if (awaitsResult(state) || state.draftModel?.isBusy) return null;
   const guesses = planGuesses(state);
   if (guesses !== null) return guesses;
@@ -25,6 +26,22 @@ export function planStep(state: SchedulerState): StepPlan | null {
     if (draft.numPreempted > 0) continue;
     if (state.inFlight.length > 0 || !failStuck(state)) return null;
   }
+}
+
+/** So that a step is always queued behind the one that runs. */
+const MIN_DEPTH = 2;
+/** Whoever arrives, aborts or stops waits for what is queued, or sees it wasted; this much is not noticed. */
+const MAX_QUEUED_MS = 16;
+
+/**
+ * How many steps may be outstanding: more than two where steps are short and each would wake this thread, and only while
+ * running requests just go on.
+ */
+function queueDepth({ inFlight, waiting, numSpeculating, pace }: SchedulerState): number {
+  const depth = pace.decodeMs === 0 ? MIN_DEPTH : Math.floor(MAX_QUEUED_MS / pace.decodeMs);
+  if (depth <= MIN_DEPTH || waiting.length > 0 || numSpeculating > 0) return MIN_DEPTH;
+  const goesOn = inFlight.every(({ plan }) => plan.entries.every(isDecode));
+  return goesOn ? Math.min(depth, Limits.queueDepth) : MIN_DEPTH;
 }
 
 /** Each decode first, then prompt chunks from what is left, both in admission order. */

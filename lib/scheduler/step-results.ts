@@ -57,7 +57,8 @@ function settleRound(
 }
 
 /** It computes one position of its sequence, and guesses. */
-const isDecode = ({ count, drafts, samples }: PlanEntry): boolean => samples && count - drafts.length === 1;
+export const isDecode = ({ count, drafts, samples }: PlanEntry): boolean =>
+  samples && count - drafts.length === 1;
 
 /** The step failed as a whole: whoever had an entry in it fails, everybody else goes on. */
 export function applyStepFailure(state: SchedulerState, step: number, message: string): void {

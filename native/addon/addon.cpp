@@ -31,7 +31,9 @@ Napi::Function checked_function(Napi::Value value, const char* name) {
   return value.As<Napi::Function>();
 }
 
-int checked_slot(Napi::Value value) { return static_cast<int>(checked_integer(value, 0, 1, "slot")); }
+int checked_slot(Napi::Value value) {
+  return static_cast<int>(checked_integer(value, 0, abi::Limits::queueDepth - 1, "slot"));
+}
 
 Napi::Value describe_cpu(const Napi::CallbackInfo& info) {
   return guard(info, [&]() -> Napi::Value {

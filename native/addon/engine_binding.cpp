@@ -25,8 +25,9 @@ napi_value create_promise(napi_env env, napi_deferred& deferred) {
 std::vector<Reference> keep_shared_memory(Napi::Object request) {
   std::vector<Reference> result;
   for (const char* name : {"plans", "results"}) {
-    const auto pair = request.Get(name).As<Napi::Object>();
-    for (uint32_t slot = 0; slot < 2; ++slot) result.emplace_back(request.Env(), pair.Get(slot));
+    const auto buffers = request.Get(name).As<Napi::Object>();
+    for (uint32_t slot = 0; slot < abi::Limits::queueDepth; ++slot)
+      result.emplace_back(request.Env(), buffers.Get(slot));
   }
   return result;
 }
@@ -47,8 +48,11 @@ EngineBinding::EngineBinding(Napi::Env env, Environment& environment, int64_t id
         num_threads, isa,
         EngineListener{
             .on_step =
-                [this](int64_t model_id, int slot) {
-                  send({.kind = Event::Kind::step_finished, .id = model_id, .slot = slot});
+                [this](int64_t model_id, int slot, bool has_more) {
+                  send({.kind = Event::Kind::step_finished,
+                        .id = model_id,
+                        .slot = slot,
+                        .has_more = has_more});
                 },
             .on_model_closed =
                 [this](int64_t model_id) { send({.kind = Event::Kind::model_closed, .id = model_id}); },
@@ -136,9 +140,10 @@ void EngineBinding::handle_step(const Event& event) {
   std::erase_if(model.retired_outputs, [&](const auto& each) { return each.first <= model.num_finished; });
   change_pending(-1);
   if (model.model == nullptr) return;
-  napi_value arguments[2];
+  napi_value arguments[3];
   if (napi_create_int64(env_, event.id, &arguments[0]) != napi_ok ||
-      napi_create_int32(env_, event.slot, &arguments[1]) != napi_ok) {
+      napi_create_int32(env_, event.slot, &arguments[1]) != napi_ok ||
+      napi_get_boolean(env_, event.has_more, &arguments[2]) != napi_ok) {
     return;
   }
   call(on_step_.value(), arguments);

@@ -56,7 +56,7 @@ class EngineBinding {
     // Outputs that were taken back while steps were queued which may still write them, with the number of
     // steps submitted until then.
     std::vector<std::pair<int64_t, Reference>> retired_outputs;
-    std::array<bool, 2> is_slot_queued{};
+    std::array<bool, abi::Limits::queueDepth> is_slot_queued{};
     int64_t num_submitted = 0;
     int64_t num_finished = 0;
     std::unordered_set<int32_t> adapters;

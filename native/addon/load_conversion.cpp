@@ -142,8 +142,8 @@ const int32_t* one_word(const JsObject& request, const char* name) {
   return words.data();
 }
 
-// The words of element `index` of a pair of Int32Arrays.
-std::span<int32_t> pair_words(const JsObject& request, const char* name, uint32_t index, int64_t min_words) {
+// The words of element `index` of an array of Int32Arrays, one for each slot.
+std::span<int32_t> slot_words(const JsObject& request, const char* name, uint32_t index, int64_t min_words) {
   const std::string path = request.path_of(name) + "[" + std::to_string(index) + "]";
   const auto words = int32_words(request.object(name).value(std::to_string(index).c_str()), path);
   if (static_cast<int64_t>(words.size()) < min_words) {
@@ -175,9 +175,9 @@ LoadRequest to_load_request(Napi::Value value) {
   result.max_step_tokens = request.integer("maxStepTokens", abi::Limits::pageSize, kMaxStepTokens);
   const int64_t result_words =
       abi::kResultHeaderWords + (result.max_rows + abi::Limits::maxStepDrafts) * abi::Limits::resultRowWords;
-  for (uint32_t slot = 0; slot < 2; ++slot) {
-    result.plans[slot] = pair_words(request, "plans", slot, abi::kPlanHeaderWords);
-    result.results[slot] = pair_words(request, "results", slot, result_words);
+  for (uint32_t slot = 0; slot < abi::Limits::queueDepth; ++slot) {
+    result.plans[slot] = slot_words(request, "plans", slot, abi::kPlanHeaderWords);
+    result.results[slot] = slot_words(request, "results", slot, result_words);
   }
   result.cancel = cancel_word(value);
   return result;

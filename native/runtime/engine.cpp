@@ -1,5 +1,6 @@
 #include "runtime/engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/thread_pool.h"
@@ -57,14 +58,31 @@ Engine::Command Engine::take() {
   return command;
 }
 
+void Engine::run_step(const Command& command) {
+  Model& model = *command.model;
+  if (!model.run_step(command.slot, execution_)) return notices_.drop();
+  const auto told = notices_.add({model.id(), command.slot}, model.is_steady(), num_queued_steps(&model),
+                                 StepNotices::Clock::now());
+  for (size_t i = 0; i < told.size(); ++i)
+    listener_.on_step(told[i].model_id, told[i].slot, i + 1 < told.size());
+}
+
+// Steps of the model at the head of the queue.
+size_t Engine::num_queued_steps(const Model* model) {
+  const std::lock_guard lock(mutex_);
+  const auto end = std::ranges::find_if(commands_, [model](const Command& command) {
+    return command.kind != Command::Kind::step || command.model.get() != model;
+  });
+  return static_cast<size_t>(end - commands_.begin());
+}
+
 void Engine::run() {
   pool_.place_caller();
   for (;;) {
     Command command = take();
     switch (command.kind) {
       case Command::Kind::step:
-        if (command.model->run_step(command.slot, execution_))
-          listener_.on_step(command.model->id(), command.slot);
+        run_step(command);
         break;
       case Command::Kind::close_model: {
         const int64_t model_id = command.model->id();

@@ -13,12 +13,14 @@
 #include "base/thread_pool.h"
 #include "ops/execution.h"
 #include "runtime/model.h"
+#include "runtime/step_notices.h"
 
 namespace autoglm {
 
 // Called on the engine thread; must neither block nor throw.
 struct EngineListener {
-  std::function<void(int64_t model_id, int slot)> on_step;
+  // In the order of the steps; `has_more` when another finished step of the model follows at once.
+  std::function<void(int64_t model_id, int slot, bool has_more)> on_step;
   std::function<void(int64_t model_id)> on_model_closed;
   std::function<void(int32_t adapter_id)> on_adapter_removed;
   std::function<void()> on_stopped;  // the thread's last act after request_stop
@@ -55,12 +57,15 @@ class Engine {
   void push(Command command);
   Command take();
   void run();
+  void run_step(const Command& command);
+  size_t num_queued_steps(const Model* model);
 
   EngineListener listener_;
   std::mutex mutex_;
   std::condition_variable has_commands_;
   std::deque<Command> commands_;
   Model* running_ = nullptr;  // the model whose step runs; guarded by mutex_
+  StepNotices notices_;       // the engine thread's
   bool is_stopping_ = false;
   ThreadPool pool_;
   Execution execution_;

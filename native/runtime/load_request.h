@@ -12,6 +12,7 @@
 #include "model/gpu/device_choice.h"
 #include "model/packed_file.h"
 #include "model/weight_source.h"
+#include "runtime/step_records.h"
 
 namespace autoglm {
 
@@ -30,8 +31,8 @@ struct LoadRequest {
   int64_t max_rows = 0;
   int64_t max_step_tokens = 0;
   // Shared with JavaScript, which keeps them alive as long as the model.
-  std::array<std::span<const int32_t>, 2> plans;
-  std::array<std::span<int32_t>, 2> results;
+  std::array<std::span<const int32_t>, abi::Limits::queueDepth> plans;
+  std::array<std::span<int32_t>, abi::Limits::queueDepth> results;
   const int32_t* cancel = nullptr;  // the load stops soon after this word becomes non-zero
 };
 

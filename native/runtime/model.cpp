@@ -17,7 +17,8 @@ namespace {
 
 int32_t result_code(ErrorCode code) { return static_cast<int32_t>(code) + 1; }  // 0 is success
 
-std::span<int32_t> result_row(std::span<int32_t> result, size_t row_idx) {
+template <typename Word>
+std::span<Word> result_row(std::span<Word> result, size_t row_idx) {
   const size_t start = abi::kResultHeaderWords + row_idx * abi::Limits::resultRowWords;
   return result.subspan(start, abi::Limits::resultRowWords);
 }
@@ -141,6 +142,7 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
   execution.pool().set_cancellation(nullptr);
   if (is_interrupted_.load(std::memory_order_relaxed)) return false;
   if (has_failed) finish_planned_rows();
+  is_steady_ = !has_failed && went_on(result);
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   result[abi::ResultHeader::step] = plan_.step();
   result[abi::ResultHeader::errorCode] = has_failed ? result_code(failure) : 0;
@@ -148,6 +150,14 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
   result[abi::ResultHeader::elapsedMicros] = static_cast<int32_t>(
       std::min<int64_t>(INT32_MAX, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count()));
   return true;
+}
+
+bool Model::went_on(std::span<const int32_t> result) const {
+  if (!plan_.admissions().empty()) return false;
+  return std::ranges::all_of(plan_.entries(), [&](const EntryRecord& entry) {
+    const auto row = result_row(result, entry.result_row);
+    return entry.samples && entry.count == 1 && row[abi::ResultRow::finish] == abi::Finish::none;
+  });
 }
 
 // After a failed step nobody knows what its rows' pages hold: entries planned for them already are skipped.

@@ -17,12 +17,13 @@
 #include "runtime/row.h"
 #include "runtime/sampler.h"
 #include "runtime/step_plan.h"
+#include "runtime/step_records.h"
 
 namespace autoglm {
 
 struct StepBuffers {
-  std::array<std::span<const int32_t>, 2> plans;
-  std::array<std::span<int32_t>, 2> results;
+  std::array<std::span<const int32_t>, abi::Limits::queueDepth> plans;  // by slot
+  std::array<std::span<int32_t>, abi::Limits::queueDepth> results;
 };
 
 class Model {
@@ -55,6 +56,8 @@ class Model {
   // The engine thread only. Executes the plan in `slot` and writes its result; every failure becomes the
   // result's error code. False when the model was interrupted: then nothing is to be reported.
   bool run_step(int slot, const Execution& execution) noexcept;
+  // Whether the last step only drew one more token for each of its sequences, and all of them go on.
+  bool is_steady() const { return is_steady_; }
 
  private:
   // A plan entry whose row is running, with its place in the batch.
@@ -88,6 +91,7 @@ class Model {
   void list_logit_requests();
   void answer_logit_requests(std::span<int32_t> result, const Execution& execution);
   void answer_pooled_requests(std::span<int32_t> result, const Execution& execution);
+  bool went_on(std::span<const int32_t> result) const;
   bool can_draw(std::span<const LogitRequest> requests) const;
   void draw(std::span<const LogitRequest> requests);
   void sample(std::span<const LogitRequest> requests, const Execution& execution);
@@ -102,6 +106,7 @@ class Model {
   PlanLimits plan_limits_;
   StepBuffers buffers_;
   std::atomic<bool> is_interrupted_{false};
+  bool is_steady_ = false;
   std::vector<Row> rows_;
   std::vector<Sampler> samplers_;  // one per thread of the pool
 

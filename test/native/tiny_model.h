@@ -68,7 +68,7 @@ class TinyModel {
     request.num_pages = 8;
     request.max_rows = 2;
     request.max_step_tokens = 32;
-    for (size_t slot = 0; slot < 2; ++slot) {
+    for (size_t slot = 0; slot < plans.size(); ++slot) {
       request.plans[slot] = plans[slot];
       request.results[slot] = results[slot];
     }
@@ -76,8 +76,8 @@ class TinyModel {
     return request;
   }
 
-  std::array<std::vector<int32_t>, 2> plans;
-  std::array<std::vector<int32_t>, 2> results;
+  std::array<std::vector<int32_t>, abi::Limits::queueDepth> plans;
+  std::array<std::vector<int32_t>, abi::Limits::queueDepth> results;
   int32_t cancel = 0;
 
  private:

@@ -356,7 +356,14 @@ const PLAN_FAULTS: readonly Fault[] = [
     'state.now < request.deadline',
     'state.now <= request.deadline',
   ),
-  fault('no step is planned ahead', 'step-planner.ts', '>= Limits.queueDepth', '>= 1'),
+  fault(
+    'a decode that lost its place counts on',
+    'step-draft.ts',
+    'if (victim.numRemaining === 1) this.numDecodes -= 1;',
+    '',
+  ),
+  fault('no step is planned ahead', 'step-planner.ts', '>= queueDepth(state)', '>= 1'),
+  fault('too many steps are planned ahead', 'step-planner.ts', 'Math.min(depth, Limits.queueDepth)', 'depth'),
   fault(
     'a row samples one token too early',
     'step-planner.ts',

@@ -16,7 +16,7 @@ export type SimulatedRequest = ScheduledRequest & ModelRequest & { readonly id: 
 /** How likely each thing is in one run. Each feature is absent from some runs, so that none hides another. */
 export interface Scenario {
   readonly config: SchedulerConfig;
-  readonly queueDepth: 1 | 2;
+  readonly queueDepth: number;
   readonly numActions: number;
   readonly maxRequests: number;
   /** Requests that arrive before the first step. */
@@ -79,7 +79,7 @@ export function makeScenario(random: Random): Scenario {
       maxPlanWords: minPlanWords(limits) + numSpareWords,
       draftModel: random.chance(0.4) ? makeDraftModel(random, limits) : null,
     },
-    queueDepth: random.chance(0.3) ? 1 : 2,
+    queueDepth: random.pick([1, 1, 1, 2, 2, 2, 2, 3, Limits.queueDepth, Limits.queueDepth]),
     numActions: random.int(60, 260),
     maxRequests: random.int(2, 30),
     burst: isCrowded || random.chance(0.4) ? random.int(2, 10) : 0,

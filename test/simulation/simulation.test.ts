@@ -36,6 +36,7 @@ const MUST_HAPPEN = [
   'pause running',
   'pause waiting',
   'plan ahead',
+  'plan far ahead',
   'preempt',
   'preempt in flight',
   'preempt paused',

@@ -94,6 +94,8 @@ export class Simulation {
     if (random.chance(scenario.abort)) this.#abort();
     if (random.chance(scenario.pause)) this.#pauseOrResume();
     const canPlan = this.inFlight.length < scenario.queueDepth;
+    if (this.inFlight.length === Limits.queueDepth)
+      demand(core.schedule() === null, 'no more steps are planned than there are slots');
     if (canPlan && random.chance(0.7)) this.#plan();
     else if (this.inFlight.length > 0) this.#finishStep();
     else this.#plan();
@@ -298,7 +300,7 @@ export class Simulation {
       for (const page of trackedOf(context, id).pageTable) touched.set(page, id);
     this.inFlight.push({ plan, touched, result: null });
     if (this.scenario.runsEarly) this.#execute(this.inFlight.at(-1));
-    this.count(this.inFlight.length === 2 ? 'plan ahead' : 'plan');
+    this.count(['plan', 'plan ahead'][this.inFlight.length - 1] ?? 'plan far ahead');
     if (plan.entries.length > 1) this.count('batch');
   }
 
@@ -415,7 +417,7 @@ export class Simulation {
       return;
     }
     for (const { request, isPaused, phase, numRemaining, numPlanned } of this.live.values()) {
-      if (isPaused) continue;
+      if (isPaused || this.inFlight.length > 1) continue; // a third step is planned where it pays, no more
       const { id } = request;
       demand(this.inFlight.length > 0, 'work that can run is planned', { id, phase });
       const numLeftInPage = (Limits.pageSize - (numPlanned % Limits.pageSize)) % Limits.pageSize;
@@ -432,9 +434,8 @@ export class Simulation {
       demand(this.core.now < request.deadline, 'a passed deadline ends the request', { id: request.id });
       earliest = Math.min(earliest ?? request.deadline, request.deadline);
     }
-    const expected = this.inFlight.length < Limits.queueDepth ? earliest : null;
     const wakeup = this.core.nextWakeup();
-    demand(wakeup === expected, 'the next wake-up is the earliest deadline', { wakeup, expected });
+    demand(wakeup === earliest, 'the next wake-up is the earliest deadline', { wakeup, earliest });
   }
 
   #checkStats(): void {

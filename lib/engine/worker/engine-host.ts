@@ -28,9 +28,9 @@ export class EngineHost {
     const gpu = device.variant === 'cuda' ? chooseGpu(addon, device.gpuIndex) : null;
     const numThreads = threads ?? cpu.numCores;
     this.#post = post;
-    const handle = addon.createEngine({ threads: numThreads, isa }, (model, slot) => {
+    const handle = addon.createEngine({ threads: numThreads, isa }, (model, slot, hasMore) => {
       try {
-        this.#runnersByHandle.get(model)?.stepFinished(model, slot);
+        this.#runnersByHandle.get(model)?.stepFinished(model, slot, hasMore);
       } catch (error) {
         // Node-API drops what a callback throws; from here it ends the worker, and every caller hears of it.
         setImmediate(() => {

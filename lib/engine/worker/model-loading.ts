@@ -3,7 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
 import { gpuWeightBytes } from '../../model/gpu-estimate';
 import { estimateMemory, type MemoryEstimate } from '../../model/memory-estimate';
-import type { ComputeLayout, KvDtype } from '../../native/abi';
+import { type ComputeLayout, type KvDtype, Limits } from '../../native/abi';
 import type {
   CpuDescription,
   EngineHandle,
@@ -36,8 +36,9 @@ const PROGRESS_INTERVAL_MS = 30;
 /** A model in native memory, with the memory it shares with its scheduler. */
 export interface NativeModel {
   readonly handle: ModelHandle;
-  readonly plans: readonly [PlanBuffer, PlanBuffer];
-  readonly results: readonly [ResultBuffer, ResultBuffer];
+  /** By slot. */
+  readonly plans: readonly PlanBuffer[];
+  readonly results: readonly ResultBuffer[];
   /** DecoderSpec.ropeSwitchLength. */
   readonly ropeSwitchLength: number | null;
   readonly vocabSize: number;
@@ -188,8 +189,8 @@ async function readWeights(
   const { spec, files, tensors } = decoder;
   const { numPages, maxRows, maxStepTokens } = config;
   const numWords = planCapacity(config);
-  const plans = [new PlanBuffer(numWords), new PlanBuffer(numWords)] as const;
-  const results = [ResultBuffer.shared(maxRows), ResultBuffer.shared(maxRows)] as const;
+  const plans = perSlot(() => new PlanBuffer(numWords));
+  const results = perSlot(() => ResultBuffer.shared(maxRows));
   const request: NativeLoadRequest = {
     spec,
     files,
@@ -201,8 +202,8 @@ async function readWeights(
     numPages,
     maxRows,
     maxStepTokens,
-    plans: [plans[0].words, plans[1].words],
-    results: [results[0].words, results[1].words],
+    plans: plans.map(({ words }) => words),
+    results: results.map(({ words }) => words),
     cancel: command.cancel,
   };
   const handle = await addon.loadModel(engine.handle, request, onProgress).catch((error: unknown) => {
@@ -224,6 +225,8 @@ async function readWeights(
     warnings: [...packedWeights.warnings, ...warnings],
   };
 }
+
+const perSlot = <T>(make: () => T): T[] => Array.from({ length: Limits.queueDepth }, make);
 
 function summarize(
   addon: NativeAddon,

@@ -13,7 +13,7 @@ import type { AdmittedRequest } from './plan-writer';
 import type { EngineReport, RequestMessage, RequestSettings, RunnerStats } from './protocol';
 import { prefixSalt, ropeTableOf } from './rope-choice';
 import type { ResultBuffer } from './step-result';
-import { SubmittedSteps } from './submitted-steps';
+import { type FinishedStep, SubmittedSteps } from './submitted-steps';
 
 interface RunningRequest {
   readonly settings: RequestSettings;
@@ -29,6 +29,11 @@ interface RunningRequest {
   credit: number;
   isPaused: boolean;
   hasStarted: boolean;
+}
+
+interface AppliedStep {
+  readonly events: readonly SchedulerEvent[];
+  readonly kept: ResultBuffer | null;
 }
 
 export interface ModelRunnerParts {
@@ -49,6 +54,8 @@ export class ModelRunner {
   readonly #model: number;
   readonly #requests = new Map<number, RunningRequest>();
   readonly #inFlight: SubmittedSteps;
+  /** Told by the addon, but not applied: more follow at once. */
+  #finished: FinishedStep[] = [];
   readonly #deltas = new DeltaWriter();
   readonly #adapters = new AdapterUse();
   #unsubmitted: { readonly step: number; readonly message: string } | null = null;
@@ -131,15 +138,19 @@ export class ModelRunner {
     this.#fillSoon();
   }
 
-  /** The addon finished a step. Filling the queue again outranks telling anyone about it. */
-  stepFinished(handle: ModelHandle, slot: 0 | 1): void {
+  /**
+   * The addon finished a step, and others behind it when it `hasMore`. Filling the queue again outranks telling anyone
+   * about them.
+   */
+  stepFinished(handle: ModelHandle, slot: number, hasMore: boolean): void {
     if (this.#isClosed) return;
-    const { plan, result } = this.#inFlight.finish(handle, slot);
-    const kept = this.#numLogprobRequests > 0 && !plan.isDraft ? result.copy() : null;
-    this.#apply(plan, result);
+    this.#finished.push(this.#inFlight.finish(handle, slot));
+    if (hasMore) return;
+    const applied = this.#applyFinished();
     this.#failUnsubmitted();
     this.#fill();
-    this.#report(kept);
+    for (const { events, kept } of applied) this.#translate(events, kept);
+    this.#report();
     this.#armDeadline();
   }
 
@@ -206,7 +217,7 @@ export class ModelRunner {
 
   #turn(): void {
     this.#fill();
-    this.#report(null);
+    this.#report();
     this.#armDeadline();
   }
 
@@ -227,7 +238,7 @@ export class ModelRunner {
 
   /** Results are applied in the order of the plans, so a step that could not be submitted fails after those before it. */
   #failUnsubmitted(): void {
-    if (this.#unsubmitted === null || this.#inFlight.length > 0) return;
+    if (this.#unsubmitted === null || this.#inFlight.length > 0 || this.#finished.length > 0) return;
     const { step, message } = this.#unsubmitted;
     this.#unsubmitted = null;
     this.#parts.core.applyFailure(step, message);
@@ -240,10 +251,25 @@ export class ModelRunner {
     return admitted;
   }
 
+  /** Steps that are told together ended one after the other, the last one now. */
+  #applyFinished(): AppliedStep[] {
+    const { core } = this.#parts;
+    const finished = this.#finished;
+    this.#finished = [];
+    const now = monotonicMs();
+    let later = finished.reduce((sum, { result }) => sum + result.elapsedMicros / 1_000, 0);
+    this.#lastStepAt = now;
+    return finished.map(({ plan, result }) => {
+      later -= result.elapsedMicros / 1_000;
+      core.now = Math.max(core.now, now - later);
+      const kept = this.#numLogprobRequests > 0 && !plan.isDraft ? result.copy() : null;
+      this.#apply(plan, result);
+      return { events: core.takeEvents(), kept };
+    });
+  }
+
   #apply(plan: StepPlan, result: ResultBuffer): void {
     const { core } = this.#parts;
-    core.now = monotonicMs();
-    this.#lastStepAt = core.now;
     if (result.errorCode !== 0) {
       core.applyFailure(plan.step, `step ${plan.step} failed with ${nativeErrorCode(result.errorCode)}`);
       return;
@@ -251,13 +277,18 @@ export class ModelRunner {
     core.apply(result.read(plan));
   }
 
-  #report(kept: ResultBuffer | null): void {
-    for (const event of this.#parts.core.takeEvents()) this.#translate(event, kept);
+  /** Of tokens, `kept` has the log-probabilities that somebody wants. */
+  #translate(events: readonly SchedulerEvent[], kept: ResultBuffer | null): void {
+    for (const event of events) this.#translateOne(event, kept);
+  }
+
+  #report(): void {
+    this.#translate(this.#parts.core.takeEvents(), null);
     const taken = this.#deltas.take(this.#model, monotonicMs());
     if (taken !== null) this.#parts.post(taken.message, taken.transfer);
   }
 
-  #translate(event: SchedulerEvent, kept: ResultBuffer | null): void {
+  #translateOne(event: SchedulerEvent, kept: ResultBuffer | null): void {
     const { id } = event;
     const request = this.#requests.get(id);
     if (request === undefined) return;

@@ -140,6 +140,9 @@ function admissionWords(admission: TestAdmission): number[] {
 const sharedWords = (length: number): Int32Array =>
   new Int32Array(new SharedArrayBuffer(length * Int32Array.BYTES_PER_ELEMENT));
 
+const perSlot = (length: number): Int32Array[] =>
+  Array.from({ length: Limits.queueDepth }, () => sharedWords(length));
+
 export type LoadChanges = Partial<NativeLoadRequest>;
 
 /** An engine of its own and the step callbacks of its models. */
@@ -175,7 +178,7 @@ export class TestEngine {
 /** Drives one loaded model step by step. */
 export class TestModel {
   #step = 0;
-  #slot: 0 | 1 = 0;
+  #slot = 0;
 
   private constructor(
     readonly engine: TestEngine,
@@ -197,8 +200,8 @@ export class TestModel {
       numPages: 64,
       maxRows,
       maxStepTokens: 128,
-      plans: [sharedWords(8192), sharedWords(8192)],
-      results: [sharedWords(numResultWords), sharedWords(numResultWords)],
+      plans: perSlot(8192),
+      results: perSlot(numResultWords),
       cancel: sharedWords(1),
       ...changes,
     };
@@ -223,10 +226,10 @@ export class TestModel {
     const done = new Promise<void>((resolve) => {
       waiting.set(`${this.handle}:${slot}`, resolve);
     });
-    this.request.plans[slot].set(words);
+    this.request.plans[slot]?.set(words);
     addon.submitStep(this.handle, slot);
-    this.#slot = slot === 0 ? 1 : 0;
-    return done.then(() => readResult(this.request.results[slot]));
+    this.#slot = (slot + 1) % Limits.queueDepth;
+    return done.then(() => readResult(this.request.results[slot] as Int32Array));
   }
 
   /** Pages `first`, `first + 1`, ... for the first `numTokens` tokens of a row. */

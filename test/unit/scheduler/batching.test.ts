@@ -72,6 +72,34 @@ test('a decode is planned before the result of the step before it has come', () 
   expect(driver.plan(), 'two steps are in flight').toBeNull();
 });
 
+describe('steps of 5 ms', () => {
+  /** Two requests that decode, their steps measured; what may be planned is. */
+  function measured(): Driver {
+    const driver = decoding(2);
+    for (let step = 0; step < 3; step += 1) {
+      driver.plan();
+      driver.core.now += 5;
+      driver.finish();
+    }
+    while (driver.plan() !== null);
+    return driver;
+  }
+
+  test('are planned as far ahead as 16 ms allow', () => {
+    expect(measured().outstanding).toHaveLength(3);
+  });
+
+  test('leave room for whoever arrives', () => {
+    const driver = measured();
+    driver.add(9, tokens(4, 9));
+    driver.finish();
+    expect(driver.plan(), 'two decodes are outstanding').toBeNull();
+    driver.finish();
+    expect(driver.planned().get(9)).toMatchObject({ count: 4 });
+    expect(driver.plan(), 'a prompt is outstanding').toBeNull();
+  });
+});
+
 test('a request certain to reach its last token is not planned again', () => {
   const driver = new Driver();
   driver.add(1, tokens(10), { maxTokens: 2 });

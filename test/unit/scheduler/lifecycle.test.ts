@@ -212,12 +212,15 @@ describe('deadlines', () => {
     expect(driver.core.nextWakeup()).toBeNull();
   });
 
-  test('with two steps in flight a result comes first, so no wake-up is asked for', () => {
+  test('with two steps in flight a deadline is seen all the same', () => {
     const driver = new Driver();
     driver.add(1, tokens(4), { deadline: 100 });
     driver.plan();
-    expect(driver.core.nextWakeup()).toBe(100);
     driver.plan();
+    expect(driver.core.nextWakeup()).toBe(100);
+    driver.core.now = 100;
+    expect(driver.plan()).toBeNull();
+    expect(driver.last(1)).toMatchObject({ type: 'failed', code: 'deadline_exceeded' });
     expect(driver.core.nextWakeup()).toBeNull();
   });
 

@@ -53,7 +53,7 @@ class StepRunner {
           return request;
         }()) {}
   explicit StepRunner(LoadRequest request) : execution_(pool_, choose_isa(probe_cpu(), "")) {
-    for (size_t slot = 0; slot < 2; ++slot) {
+    for (size_t slot = 0; slot < plans_.size(); ++slot) {
       plans_[slot].resize(1 << 14);
       results_[slot].resize(1 << 14);
       request.plans[slot] = plans_[slot];
@@ -197,7 +197,7 @@ class StepRunner {
   }
 
  private:
-  std::array<std::vector<int32_t>, 2> plans_, results_;
+  std::array<std::vector<int32_t>, abi::Limits::queueDepth> plans_, results_;
   int32_t cancel_ = 0;
   std::vector<int32_t> admissions_, entries_, pages_, drafts_, generations_;
   int32_t num_admissions_ = 0;

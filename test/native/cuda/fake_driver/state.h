@@ -20,7 +20,7 @@ namespace autoglm::cuda {
 // One thing for the device to do.
 struct Operation {
   std::function<void()> run;
-  std::function<void()> queue;  // optional: when it enters a queue
+  std::function<void()> queue = nullptr;  // when it enters a queue
 };
 using Operations = std::vector<Operation>;
 

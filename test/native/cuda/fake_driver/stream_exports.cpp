@@ -40,12 +40,10 @@ CUresult check_not_capturing(CUstream stream) {
 }
 
 Operation copy_to_device(std::byte* target, const void* source, size_t num_bytes) {
-  return {"copy",
-          [=] {
-            require_allocated(target, num_bytes, "target of a copy");
-            std::memcpy(target, source, num_bytes);
-          },
-          {}};
+  return {[=] {
+    require_allocated(target, num_bytes, "target of a copy");
+    std::memcpy(target, source, num_bytes);
+  }};
 }
 
 }  // namespace
@@ -73,13 +71,11 @@ CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr address, size_t num_byte
   return in_context("cuMemcpyDtoHAsync_v2", [&](CUctx_st&) {
     const std::byte* source = pointer_of(address);
     const bool is_pinned = state().is_pinned(target, num_bytes);
-    Operation operation{"copy",
-                        [=] {
-                          require_allocated(source, num_bytes, "source of a copy");
-                          if (is_pinned) require_pinned(target, num_bytes);
-                          std::memcpy(target, source, num_bytes);
-                        },
-                        {}};
+    Operation operation{[=] {
+      require_allocated(source, num_bytes, "source of a copy");
+      if (is_pinned) require_pinned(target, num_bytes);
+      std::memcpy(target, source, num_bytes);
+    }};
     if (is_pinned) {
       operation.queue = [=] {
         if (state().is_pinned(target, num_bytes)) std::memset(target, fake::kPoison, num_bytes);
