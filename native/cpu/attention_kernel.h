@@ -271,35 +271,43 @@ void attend(const AttentionParams& params, const AttentionTask& task) {
   }
 }
 
-// Merges the partials of every head of one row and writes the row.
+// One head's output: its partials, merged and divided by their sums.
+template <typename S>
+inline void finish_head(const float* partial, int64_t num_partials, int64_t partial_floats, int64_t padded,
+                        float* out) {
+  alignas(64) float merged[kMaxValueDim + 16];
+  if (num_partials > 1) {
+    clear_partial(merged, padded);
+    for (int64_t i = 0; i < num_partials; ++i) merge_partial<S>(partial + i * partial_floats, padded, merged);
+    partial = merged;
+  }
+  const typename S::Float inverse = S::broadcast(1 / partial[padded + 1]);
+  for (int64_t i = 0; i < padded; i += S::kWidth) S::store(out + i, S::mul(S::load(partial + i), inverse));
+}
+
+// Merges the partials of every head of one row and writes the row. Heads need not end where blocks do.
 template <typename S>
 void finish_attention(const AttentionParams& params, const AttentionPartials& partials, int64_t row) {
   const int64_t padded = params.kv.padded_value_dim();
   const int64_t value_dim = params.kv.value_dim;
   const int64_t partial_floats = attention_partial_floats(value_dim);
   const int64_t heads_per_kv = params.num_q_heads / params.kv.num_kv_heads;
-  alignas(64) float merged[kMaxValueDim + 16];
-  alignas(64) float block[kBlockCols];  // output columns not yet written
+  alignas(64) float waiting[kBlockCols + kMaxValueDim + 16];  // output columns not yet written
+  int64_t num_waiting = 0;
   int64_t col = 0;
   for (int64_t head = 0; head < params.num_q_heads; ++head) {
     const float* partial = partials.first + head / heads_per_kv * partials.kv_head_stride +
                            head % heads_per_kv * partials.head_stride;
-    clear_partial(merged, padded);
-    for (int64_t i = 0; i < partials.num_partials; ++i) {
-      merge_partial<S>(partial + i * partial_floats, padded, merged);
-    }
-    const typename S::Float inverse = S::broadcast(1 / merged[padded + 1]);
-    for (int64_t i = 0; i < padded; i += S::kWidth)
-      S::store(merged + i, S::mul(S::load(merged + i), inverse));
-    for (int64_t i = 0; i < value_dim; ++i, ++col) {
-      block[col % kBlockCols] = merged[i];
-      if (col % kBlockCols == kBlockCols - 1) {
-        store_block<S>(block, params.out, params.quantized, row, col - (kBlockCols - 1), kBlockCols);
-      }
-    }
+    finish_head<S>(partial, partials.num_partials, partial_floats, padded, waiting + num_waiting);
+    num_waiting += value_dim;
+    int64_t first = 0;
+    for (; num_waiting - first >= kBlockCols; first += kBlockCols, col += kBlockCols)
+      store_block<S>(waiting + first, params.out, params.quantized, row, col, kBlockCols);
+    num_waiting -= first;
+    if (num_waiting > 0) __builtin_memmove(waiting, waiting + first, num_waiting * sizeof(float));
   }
-  const int rest = static_cast<int>(col % kBlockCols);
-  if (rest > 0) store_block<S>(block, params.out, params.quantized, row, col - rest, rest);
+  if (num_waiting > 0)
+    store_block<S>(waiting, params.out, params.quantized, row, col, static_cast<int>(num_waiting));
 }
 
 }  // namespace

@@ -43,20 +43,14 @@ struct Avx512 {
   }
   // Both halves are added first, then as in Avx2.
   static float reduce_add(Float a) {
-    float lane[kWidth];
-    store(lane, a);
-    for (int half = kWidth / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    }
-    return lane[0];
+    return __builtin_bit_cast(float, reduce(bits_of(a), [](Int low, Int high) {
+                                return bits_of(add(from_bits(low), from_bits(high)));
+                              }));
   }
   static float reduce_max(Float a) {
-    float lane[kWidth];
-    store(lane, a);
-    for (int half = kWidth / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    }
-    return lane[0];
+    return __builtin_bit_cast(float, reduce(bits_of(a), [](Int low, Int high) {
+                                return bits_of(max(from_bits(low), from_bits(high)));
+                              }));
   }
 
   static Float load_half(const uint16_t* from) {
@@ -101,20 +95,8 @@ struct Avx512 {
   static Int to_int(Float a) { return _mm512_cvtps_epi32(a); }
   static Int bits_of(Float a) { return _mm512_castps_si512(a); }
   static Float from_bits(Int a) { return _mm512_castsi512_ps(a); }
-  static int32_t reduce_add_int(Int a) {
-    int32_t lane[kWidth];
-    _mm512_storeu_si512(lane, a);
-    int32_t sum = 0;
-    for (int i = 0; i < kWidth; ++i) sum += lane[i];
-    return sum;
-  }
-  static int32_t reduce_max_int(Int a) {
-    int32_t lane[kWidth];
-    _mm512_storeu_si512(lane, a);
-    int32_t most = lane[0];
-    for (int i = 1; i < kWidth; ++i) most = most > lane[i] ? most : lane[i];
-    return most;
-  }
+  static int32_t reduce_add_int(Int a) { return reduce(a, add_int); }
+  static int32_t reduce_max_int(Int a) { return reduce(a, max_int); }
   static Int max_int(Int a, Int b) { return _mm512_max_epi32(a, b); }
   static void store_int8x32(int8_t* to, const Int (&values)[2]) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(values[0]));
@@ -122,6 +104,14 @@ struct Avx512 {
   }
 
  private:
+  // Lane i with lane i + 8, then i + 4, 2 and 1. Through memory it would wait for the store each time.
+  template <typename Combine>
+  static int32_t reduce(Int a, Combine&& combine) {
+    a = combine(a, _mm512_shuffle_i64x2(a, a, 0x4e));
+    a = combine(a, _mm512_shuffle_i64x2(a, a, 0xb1));
+    a = combine(a, _mm512_shuffle_epi32(a, static_cast<_MM_PERM_ENUM>(0x4e)));
+    return _mm512_cvtsi512_si32(combine(a, _mm512_shuffle_epi32(a, static_cast<_MM_PERM_ENUM>(0xb1))));
+  }
   static __mmask16 first_lanes(int count) {
     return static_cast<__mmask16>((1u << (count < 16 ? count : 16)) - 1);
   }

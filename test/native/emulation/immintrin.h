@@ -250,6 +250,19 @@ inline __m512i _mm512_shuffle_epi8(__m512i a, __m512i places) {
   std::memcpy(out.lane, to, sizeof(to));
   return out;
 }
+enum _MM_PERM_ENUM : int {};
+// Quarters 0 and 1 of the result are those of `a` that two bits each of `places` name, 2 and 3 those of `b`.
+inline __m512i _mm512_shuffle_i64x2(__m512i a, __m512i b, int places) {
+  return emulation::ints([&](int i) {
+    const __m512i& from = i < 8 ? a : b;
+    return from.lane[(places >> i / 4 * 2 & 3) * 4 + i % 4];
+  });
+}
+// Within each quarter, lane i is the one that the i-th two bits of `places` name.
+inline __m512i _mm512_shuffle_epi32(__m512i a, _MM_PERM_ENUM places) {
+  return emulation::ints([&](int i) { return a.lane[i / 4 * 4 + (places >> i % 4 * 2 & 3)]; });
+}
+inline int32_t _mm512_cvtsi512_si32(__m512i a) { return a.lane[0]; }
 // Each lane: sum + four products of unsigned bytes of a and signed bytes of b.
 inline __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
   return emulation::ints([&](int i) {
