@@ -22,7 +22,6 @@ inline constexpr const char* kGemmEntries[] = {
 inline constexpr const char* kHeadEntries[] = {
 #include "heads/entries.def"
 };
-inline constexpr const char* kPoolingEntries[] = {};
 inline constexpr const char* kQuantizedEntries[] = {
 #include "quantized/entries.def"
 };
@@ -36,11 +35,10 @@ inline constexpr const char* kSamplingEntries[] = {
 
 inline std::span<const cuda::EmbeddedModule> emulated_modules() {
   static constexpr std::byte kImage[16] = {};  // any image is a module
-  static constexpr std::array<cuda::EmbeddedModule, 8> kModules = {{{kImage, kAttentionEntries},
+  static constexpr std::array<cuda::EmbeddedModule, 7> kModules = {{{kImage, kAttentionEntries},
                                                                     {kImage, kExpertEntries},
                                                                     {kImage, kGemmEntries},
                                                                     {kImage, kHeadEntries},
-                                                                    {kImage, kPoolingEntries},
                                                                     {kImage, kQuantizedEntries},
                                                                     {kImage, kRowEntries},
                                                                     {kImage, kSamplingEntries}}};
