@@ -2,6 +2,7 @@ export { createEngine, loadModel } from './engine/create-engine';
 export type {
   Adapter,
   AdapterInfo,
+  KvCacheOptions,
   LoadAdapterOptions,
   LoadPhase,
   LoadProgress,
@@ -36,7 +37,6 @@ export type {
   GenerateResult,
   Generation,
   GpuInfo,
-  KvCacheOptions,
   LabelScore,
   LoadModelOptions,
   Logger,

@@ -8,6 +8,7 @@ import type { AdapterFlag } from './adapters';
 /** Options of every command that loads a model, as Commander gives them. */
 export interface ModelFlags {
   readonly device?: Device;
+  readonly gpuLayers?: number | 'auto';
   readonly threads?: number;
   readonly context?: number;
   readonly kvMemory?: string;
@@ -55,6 +56,9 @@ export function parseCount(text: string): number {
   }
   return value;
 }
+
+export const parseCountOrAuto = (text: string): number | 'auto' =>
+  text === 'auto' ? text : parseCount(text);
 
 /** Counts with commas between them. */
 export function parseCounts(text: string): number[] {
@@ -112,6 +116,7 @@ export function addNetworkOptions(command: Command): Command {
 export function addModelOptions(command: Command): Command {
   addNetworkOptions(command)
     .option('--device <name>', 'what computes: cpu, cuda, or cuda:N for the GPU of that number')
+    .option('--gpu-layers <n>', 'how many of the last layers the GPU computes, or auto', parseCountOrAuto)
     .option('-t, --threads <n>', 'compute threads', parseCount)
     .option('-c, --context <tokens>', 'tokens a sequence may reach', parseCount)
     .option('--kv-memory <size>', 'memory for the KV cache, such as 512MiB or 8GiB')
@@ -174,6 +179,7 @@ export function loadOptions(source: string, flags: ModelFlags): LoadModelOptions
     kvCache,
     ...defined({
       contextLength: flags.context,
+      gpuLayers: flags.gpuLayers,
       precision: flags.precision,
       maxConcurrency: flags.concurrency,
       speculation: loadSpeculation(flags),

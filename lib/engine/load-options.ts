@@ -143,10 +143,17 @@ function weightCacheOfEnvironment(): boolean {
   );
 }
 
+const gpuLayers: Check<number | 'auto'> = {
+  allowed: '"auto" or an integer of at least 1 (device "cpu" is for none)',
+  accepts: (value): value is number | 'auto' =>
+    value === 'auto' || (Number.isSafeInteger(value) && (value as number) >= 1),
+};
+
 const LOAD_OPTIONS = {
   source: text(1, 4096),
   contextLength: integer(1, 2 ** 24),
   kvCache: plainObject,
+  gpuLayers,
   precision: oneOf('fast', 'exact'),
   maxConcurrency: integer(1, 1024),
   maxQueuedRequests: integer(0, 2 ** 20),
@@ -189,6 +196,7 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
       maxConcurrency,
       maxQueuedRequests: options.maxQueuedRequests ?? 4 * maxConcurrency,
       maxStepTokens,
+      gpuLayers: options.gpuLayers === undefined || options.gpuLayers === 'auto' ? null : options.gpuLayers,
       weightCache: parseWeightCache(options.weightCache ?? weightCacheOfEnvironment()),
       maxChunkTokens: options.maxChunkTokens ?? Math.max(16, Math.floor(maxStepTokens / 2)),
       tuningFolder: (options.autotune ?? autotunesByEnvironment()) ? join(cacheFolder(), 'tuning') : null,

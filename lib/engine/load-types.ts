@@ -1,4 +1,6 @@
-/** What loading tells, and what can be loaded into a model. */
+/** What loading takes and tells, and what can be loaded into a model. */
+
+import type { KvDtype } from '../native/abi';
 
 export type LoadPhase = 'resolve' | 'download' | 'parse' | 'weights' | 'ready';
 export interface LoadProgress {
@@ -8,6 +10,17 @@ export interface LoadProgress {
   readonly total: number | null;
   readonly file?: string;
   readonly bytesPerSecond?: number;
+}
+
+export interface KvCacheOptions {
+  /**
+   * Default bf16, and f32 with `precision: 'exact'`. int8 takes half of bf16's memory, with a scale for each token and KV
+   * head; models with latent attention (MLA) refuse it with `invalid_parameter`.
+   */
+  readonly dtype?: KvDtype;
+  /** Bytes, or text such as "512MiB", "8GiB". Default: four sequences of the context, at most half of free memory. */
+  readonly memory?: number | string;
+  readonly prefixCache?: boolean;
 }
 
 /** Packed weights kept on disk, so that the next load only copies them. */

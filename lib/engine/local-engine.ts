@@ -67,6 +67,7 @@ export class LocalEngine implements Engine {
   async loadModel(source: string | LoadModelOptions): Promise<Model> {
     const options = parseLoadOptions(source);
     this.#requireOpen();
+    this.#checkGpuLayers(options.settings.gpuLayers);
     const controller = new AbortController();
     const { signal } = options;
     const onAbort = (): void => controller.abort(signal?.reason);
@@ -132,6 +133,19 @@ export class LocalEngine implements Engine {
       this.#ids.delete(id);
       throw this.#closing === null ? error : closedError();
     }
+  }
+
+  /** Null: whatever there is. */
+  #checkGpuLayers(gpuLayers: number | null): void {
+    if (gpuLayers === null || this.binary.gpu !== null) return;
+    throw new AutoglmError(
+      'invalid_parameter',
+      `expected gpuLayers to be absent or "auto" on an engine without a GPU, got ${gpuLayers}`,
+      {
+        hint: 'createEngine({ device: "cuda" }) makes an engine with one.',
+        details: { path: 'gpuLayers', found: gpuLayers, allowed: '"auto"' },
+      },
+    );
   }
 
   #requireOpen(): void {

@@ -194,6 +194,7 @@ function modelInfo(
     vocabSize: summary.vocabSize,
     numParameters: summary.numParameters,
     weightBytes: summary.weightBytes,
+    gpuLayers: summary.gpuLayers,
     isFromCache: summary.isFromCache,
     kvBytes: summary.kvBytes,
     kvBytesPerToken: summary.kvBytesPerToken,
@@ -226,16 +227,17 @@ function chatSupport({ chat: { dialect, think, toolTemplate } }: LoadedText): Ch
 }
 
 function logSummary(logger: Logger, id: string, summary: LoadSummary): void {
-  const { contextLength, numPages, kvBytes, weightBytes, draftModel } = summary;
+  const { contextLength, numPages, kvBytes, weightBytes, gpuLayers, draftModel } = summary;
   if (draftModel !== null) {
     const { weightBytes, kvBytes } = draftModel;
     const text = `${id}: its draft model takes ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache`;
     logger({ level: 'info', text, fields: { id, weightBytes, kvBytes } });
   }
+  const place = gpuLayers === 0 ? '' : `, ${gpuLayers === 1 ? '1 layer' : `${gpuLayers} layers`} on the GPU`;
   logger({
     level: 'info',
-    text: `${id}: ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache in ${numPages} pages, context ${contextLength}`,
-    fields: { id, weightBytes, kvBytes, numPages, contextLength },
+    text: `${id}: ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache in ${numPages} pages, context ${contextLength}${place}`,
+    fields: { id, weightBytes, kvBytes, numPages, contextLength, gpuLayers },
   });
 }
 

@@ -1,7 +1,13 @@
 import type { DialectName } from '../chat/dialects/dialect';
 import type { ToolCall, ToolDefinition } from '../chat/tool-types';
-import type { ComputeLayout, KvDtype } from '../native/abi';
-import type { Adapter, LoadAdapterOptions, LoadProgress, WeightCacheOptions } from './load-types';
+import type { ComputeLayout } from '../native/abi';
+import type {
+  Adapter,
+  KvCacheOptions,
+  LoadAdapterOptions,
+  LoadProgress,
+  WeightCacheOptions,
+} from './load-types';
 import type { DraftModelInfo, LoadSpeculation, Speculation } from './speculation-types';
 import type { EngineStats, ModelStats } from './stats-types';
 
@@ -56,17 +62,6 @@ export interface GpuInfo {
   readonly totalBytes: number;
 }
 
-export interface KvCacheOptions {
-  /**
-   * Default bf16, and f32 with `precision: 'exact'`. int8 takes half of bf16's memory, with a scale for each token and KV
-   * head; models with latent attention (MLA) refuse it with `invalid_parameter`.
-   */
-  readonly dtype?: KvDtype;
-  /** Bytes, or text such as "512MiB", "8GiB". Default: four sequences of the context, at most half of free memory. */
-  readonly memory?: number | string;
-  readonly prefixCache?: boolean;
-}
-
 export interface LoadModelOptions {
   /** A path, a short name, `hf:`, `modelscope:`, `https:` or `pip:` source. */
   readonly source: string;
@@ -76,6 +71,11 @@ export interface LoadModelOptions {
   readonly precision?: 'fast' | 'exact';
   /** docs/decisions/0012-packed-weights-on-disk.md. Default true, or what OPEN_AUTOGLM_WEIGHT_CACHE says. */
   readonly weightCache?: boolean | WeightCacheOptions;
+  /**
+   * How many of the last layers a GPU computes, 1 to all; the processor has the others. `auto`, the default: as many as fit
+   * beside the KV cache asked for, by default one of 4096 tokens. `out_of_memory` where they do not fit.
+   */
+  readonly gpuLayers?: number | 'auto';
   /** Requests computed in one batch at most, 1..1024. Default 64. */
   readonly maxConcurrency?: number;
   /** Requests that may wait. Default 4 x maxConcurrency. */
@@ -317,6 +317,8 @@ export interface ModelInfo {
   readonly vocabSize: number;
   readonly numParameters: number;
   readonly weightBytes: number;
+  /** How many of the last layers the GPU computes; 0 on the processor. */
+  readonly gpuLayers: number;
   /** The weights came from the cache of packed weights, not from the model's files. */
   readonly isFromCache: boolean;
   readonly kvBytes: number;

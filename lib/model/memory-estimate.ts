@@ -39,6 +39,8 @@ export interface MemoryEstimate {
   /** Bytes by compute layout; layouts that do not occur are absent. */
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   readonly kvBytesPerToken: number;
+  /** Of one token, layer by layer. */
+  readonly kvBytesByLayer: readonly number[];
   readonly kvBytes: number;
   /** Working memory of a step. */
   readonly scratchBytes: number;
@@ -66,7 +68,8 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
     layouts[layout] = (layouts[layout] ?? 0) + bytes;
     weightBytes += bytes;
   }
-  const perToken = kvBytesPerToken(spec, kvDtype);
+  const kvBytesByLayer = layerKvBytes(spec, kvDtype);
+  const perToken = kvBytesByLayer.reduce((sum, bytes) => sum + bytes, 0);
   const numPages = Math.ceil(contextLength / Limits.pageSize) * concurrency;
   const kvBytes = perToken * Limits.pageSize * numPages;
   // Where every token sees all others, an input is computed in one step.
@@ -76,6 +79,7 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
     weightBytes,
     layouts,
     kvBytesPerToken: perToken,
+    kvBytesByLayer,
     kvBytes,
     scratchBytes,
     totalBytes: weightBytes + kvBytes + scratchBytes,
@@ -83,19 +87,17 @@ export function estimateMemory(input: MemoryEstimateInput): MemoryEstimate {
   };
 }
 
-function kvBytesPerToken(spec: DecoderSpec, dtype: KvDtype): number {
+function layerKvBytes(spec: DecoderSpec, dtype: KvDtype): readonly number[] {
   const { bytes, scaleBytes } = KV_DTYPES[dtype];
   const laneDims = LANE_BYTES / bytes;
-  let sum = 0;
-  for (const { attention } of spec.layers) {
+  return spec.layers.map(({ attention }) => {
     const { headDim, valueDim, numKvHeads } = attention;
     if (dtype === 'int8') checkInt8(attention);
     // A latent is key and value at once.
     const values = attention.latent === null ? Math.ceil(valueDim / VALUE_PAD) * VALUE_PAD : 0;
     const keys = Math.ceil(headDim / laneDims) * laneDims;
-    sum += numKvHeads * ((keys + values) * bytes + 2 * scaleBytes);
-  }
-  return sum;
+    return numKvHeads * ((keys + values) * bytes + 2 * scaleBytes);
+  });
 }
 
 /** One scale cannot serve a latent and the rotated dims beside it, which differ in size by orders of magnitude. */

@@ -50,6 +50,8 @@ export interface NativeDevice {
   readonly index: number;
   /** The driver's name or path; null for the usual one. */
   readonly library: string | null;
+  /** Layers before it are the processor's, 0..layers-1. */
+  readonly firstLayer: number;
 }
 
 export interface NativeTensor {

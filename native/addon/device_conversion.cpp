@@ -1,5 +1,6 @@
 #include "addon/device_conversion.h"
 
+#include <algorithm>
 #include <string>
 
 #if defined(AUTOGLM_HAS_CUDA)
@@ -52,11 +53,13 @@ Napi::Object to_object(Napi::Env env, const cuda::DeviceInfo& device) {
 
 }  // namespace
 
-std::optional<DeviceChoice> to_device_choice(const JsObject& request) {
+std::optional<DeviceChoice> to_device_choice(const JsObject& request, int64_t num_layers) {
   if (request.is_null("device")) return std::nullopt;
   const JsObject device = request.object("device");
   DeviceChoice choice;
   choice.device_idx = static_cast<int32_t>(device.integer("index", 0, kMaxDeviceIdx));
+  choice.first_layer =
+      static_cast<int32_t>(device.integer("firstLayer", 0, std::max<int64_t>(0, num_layers - 1)));
   if (!device.is_null("library")) choice.library = device.text("library");
 #if defined(AUTOGLM_HAS_CUDA)
   choice.modules = cuda::embedded_modules();

@@ -10,8 +10,8 @@
 
 namespace autoglm::addon {
 
-// NativeLoadRequest.device in lib/native/addon.ts.
-std::optional<DeviceChoice> to_device_choice(const JsObject& request);
+// NativeLoadRequest.device in lib/native/addon.ts, for a model of so many layers.
+std::optional<DeviceChoice> to_device_choice(const JsObject& request, int64_t num_layers);
 
 #if defined(AUTOGLM_HAS_CUDA)
 // DriverReport in lib/native/addon.ts.

@@ -169,7 +169,7 @@ LoadRequest to_load_request(Napi::Value value) {
 #include "base/formats.def"
 #undef AUTOGLM_KV_DTYPE
                                                                    }));
-  result.device = to_device_choice(request);
+  result.device = to_device_choice(request, static_cast<int64_t>(result.spec.layers.size()));
   result.num_pages = request.integer("numPages", 1, kMaxPages);
   result.max_rows = request.integer("maxRows", 1, kMaxRows);
   result.max_step_tokens = request.integer("maxStepTokens", abi::Limits::pageSize, kMaxStepTokens);

@@ -1,6 +1,7 @@
 #include "memory/region.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <string>
 #include <utility>
@@ -54,6 +55,19 @@ MemoryRegion MemoryRegion::map_file(int descriptor, int64_t offset, int64_t num_
   return region;
 }
 
+// Not by munmap: somebody else's mapping could then lie where `release` unmaps.
+void MemoryRegion::give_back(int64_t offset, int64_t num_bytes) {
+  if (offset < 0 || num_bytes < 0 || offset > size_ || num_bytes > size_ - offset)
+    throw Error(ErrorCode::internal, "bytes are given back that are not in the region");
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(data_) + static_cast<uintptr_t>(offset);
+  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t last = (address + static_cast<uintptr_t>(num_bytes)) / page * page;
+  if (first >= last) return;
+  if (madvise(data_ + (first - reinterpret_cast<uintptr_t>(data_)), last - first, MADV_DONTNEED) != 0) return;
+  given_back_ += static_cast<int64_t>(last - first);
+}
+
 MemoryRegion::MemoryRegion(MemoryRegion&& other) noexcept { *this = std::move(other); }
 
 MemoryRegion& MemoryRegion::operator=(MemoryRegion&& other) noexcept {
@@ -61,6 +75,7 @@ MemoryRegion& MemoryRegion::operator=(MemoryRegion&& other) noexcept {
   release();
   data_ = std::exchange(other.data_, nullptr);
   size_ = std::exchange(other.size_, 0);
+  given_back_ = std::exchange(other.given_back_, 0);
   mapping_ = std::exchange(other.mapping_, nullptr);
   mapping_size_ = std::exchange(other.mapping_size_, 0);
   return *this;

@@ -25,11 +25,18 @@ class MemoryRegion {
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
 
+  // Gives the system's pages that lie wholly in [offset, offset + num_bytes) back to it; what is read there
+  // afterwards is unspecified. No byte may be given back twice.
+  void give_back(int64_t offset, int64_t num_bytes);
+  // What is left: the size less the pages given back.
+  int64_t held_bytes() const { return size_ - given_back_; }
+
  private:
   void release() noexcept;
 
   std::byte* data_ = nullptr;
   int64_t size_ = 0;
+  int64_t given_back_ = 0;
   void* mapping_ = nullptr;
   size_t mapping_size_ = 0;
 };

@@ -57,7 +57,8 @@ class BackEnd {
   virtual ~BackEnd() = default;
 
   virtual const DecoderSpec& spec() const = 0;
-  // As they were loaded; the arena is empty on a GPU, which has its own.
+  // As they were loaded. A GPU's are not here: the arena has given them back, and is empty where all layers
+  // are there.
   virtual const DecoderWeights& weights() const = 0;
   virtual ModelMemory memory() const = 0;
   virtual int64_t num_pages() const = 0;

@@ -92,7 +92,8 @@ std::unique_ptr<BackEnd> LoadJob::load_on_device([[maybe_unused]] int num_thread
   std::shared_ptr<cuda::Context> context = gpu::open_gpu(request_.spec, precision, request_.kv_dtype, choice);
   ThreadPool pool(num_threads);
   std::unique_ptr<DecoderWeights> weights = load_packed(pool);
-  const gpu::GpuLimits limits{.num_pages = request_.num_pages,
+  const gpu::GpuLimits limits{.first_layer = choice.first_layer,
+                              .num_pages = request_.num_pages,
                               .max_step_tokens = request_.max_step_tokens,
                               .max_logit_rows = std::min(max_logit_rows(), kMaxDeviceLogitRows)};
   return std::make_unique<gpu::GpuBackEnd>(

@@ -33,7 +33,7 @@ void SaveJob::run() noexcept {
   section_began_ = std::chrono::steady_clock::now();
   try {
     const MemoryRegion& arena = model_->weights().arena;
-    if (arena.size() == 0) {
+    if (arena.size() == 0 || arena.held_bytes() < arena.size()) {
       throw Error(ErrorCode::invalid_parameter,
                   "the packed weights are not in the host's memory: the model is on a GPU");
     }

@@ -72,6 +72,7 @@ export class ScriptedModel implements Model {
       numParameters: 1,
       isFromCache: false,
       weightBytes: 1,
+      gpuLayers: 0,
       kvBytes: 1,
       scratchBytes: 1,
       kvBytesPerToken: 1,

@@ -1,5 +1,5 @@
 import { cpus } from 'node:os';
-import type { Engine, GenerateResult, Model } from '../../engine/types';
+import type { Engine, GenerateResult, Model, ModelInfo } from '../../engine/types';
 import { formatBytes, formatFacts, formatTable } from '../figures';
 import { Interrupt } from '../interrupt';
 import { withModel } from '../open-model';
@@ -28,7 +28,7 @@ interface DecodeFigure {
 }
 
 export interface BenchReport {
-  readonly model: { readonly source: string; readonly family: string; readonly weightBytes: number };
+  readonly model: Pick<ModelInfo, 'source' | 'family' | 'weightBytes' | 'gpuLayers'>;
   readonly machine: {
     readonly cpu: string;
     readonly isa: string;
@@ -83,10 +83,10 @@ class Bench {
     for (const promptTokens of flags.prompts) prefill.push(await this.#prefill(promptTokens));
     const decode: DecodeFigure[] = [];
     for (const batch of flags.batches) decode.push(await this.#decode(batch));
-    const { source, family, weightBytes, precision } = model.info;
+    const { source, family, weightBytes, gpuLayers, precision } = model.info;
     const cpu = cpus()[0]?.model.trim() ?? 'unknown';
     return {
-      model: { source, family, weightBytes },
+      model: { source, family, weightBytes, gpuLayers },
       machine: { cpu, isa: engine.binary.isa, threads: engine.threads, node: process.version },
       settings: { precision, newTokens: flags.newTokens, repeat: flags.repeat },
       prefill,
@@ -159,6 +159,7 @@ function median(values: readonly number[]): number {
 function show({ model, machine, settings, prefill, decode }: BenchReport): void {
   const facts: [string, string][] = [
     ['model', `${model.source} (${model.family}, ${formatBytes(model.weightBytes)}, ${settings.precision})`],
+    ...(model.gpuLayers === 0 ? [] : [['layers on the GPU', String(model.gpuLayers)] as [string, string]]),
     ['machine', `${machine.cpu}, ${machine.isa}, ${machine.threads} threads, Node ${machine.node}`],
   ];
   answer(formatFacts(facts));

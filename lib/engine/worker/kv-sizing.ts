@@ -27,13 +27,7 @@ const DEFAULT_SEQUENCES = 4;
  */
 export function sizeKvCache(input: KvSizingInput): KvSizing {
   const { modelContextLength, contextLength, kvMemory, freeBytes } = input;
-  if (contextLength !== null && contextLength > modelContextLength) {
-    throw new AutoglmError(
-      'invalid_parameter',
-      `expected contextLength to be at most ${modelContextLength}, which the model was made for, got ${contextLength}`,
-      { details: { path: 'contextLength', found: contextLength, allowed: `1..${modelContextLength}` } },
-    );
-  }
+  checkContextLength(input);
   const pageBytes = input.kvBytesPerToken * Limits.pageSize;
   if (kvMemory !== null && kvMemory > freeBytes) {
     throw new AutoglmError(
@@ -49,6 +43,19 @@ export function sizeKvCache(input: KvSizingInput): KvSizing {
   const perSequence = Math.ceil(context / Limits.pageSize);
   const numPages = kvMemory === null ? Math.min(DEFAULT_SEQUENCES * perSequence, maxPages) : maxPages;
   return { contextLength: context, numPages };
+}
+
+/** Throws `invalid_parameter` for a context beyond the model's. */
+export function checkContextLength({
+  modelContextLength,
+  contextLength,
+}: Pick<KvSizingInput, 'modelContextLength' | 'contextLength'>): void {
+  if (contextLength === null || contextLength <= modelContextLength) return;
+  throw new AutoglmError(
+    'invalid_parameter',
+    `expected contextLength to be at most ${modelContextLength}, which the model was made for, got ${contextLength}`,
+    { details: { path: 'contextLength', found: contextLength, allowed: `1..${modelContextLength}` } },
+  );
 }
 
 function tooSmall({ contextLength, kvMemory, freeBytes }: KvSizingInput, needed: number): AutoglmError {
@@ -73,4 +80,5 @@ function tooSmall({ contextLength, kvMemory, freeBytes }: KvSizingInput, needed:
   );
 }
 
-const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+/** For messages. */
+export const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

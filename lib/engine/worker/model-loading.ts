@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
-import { gpuWeightBytes } from '../../model/gpu-estimate';
+import { gpuScratchBytes, partBytes, splitWeightBytes } from '../../model/gpu-estimate';
 import { estimateMemory, type MemoryEstimate } from '../../model/memory-estimate';
 import { type ComputeLayout, type KvDtype, Limits } from '../../native/abi';
 import type {
@@ -19,7 +19,8 @@ import type { DecoderMessage } from '../text/types';
 import type { Warning } from '../types';
 import { freeMemory } from './free-memory';
 import { type Gpu, gpuFreeMemory } from './gpu';
-import { type KvSizing, sizeKvCache } from './kv-sizing';
+import { sizeKvCache } from './kv-sizing';
+import { type LayerPlacement, placeLayers } from './layer-placement';
 import { PackedWeights } from './packed-weights';
 import { draftModelConfig, planCapacity, schedulerConfig } from './plan-capacity';
 import { PlanBuffer } from './plan-writer';
@@ -101,7 +102,8 @@ export async function loadModel(
   const draftBytes = draft?.estimate.tensors.reduce((sum, { storedBytes }) => sum + storedBytes, 0) ?? 0;
   const tell = throttled(onProgress);
   let targetBytes = 0;
-  const native = await readWeights(engine, command, target, scheduler, (loaded, total) => {
+  const targetConfig = { ...scheduler, gpuLayers: sizing.gpuLayers };
+  const native = await readWeights(engine, command, target, targetConfig, (loaded, total) => {
     targetBytes = total;
     tell(loaded, total + draftBytes);
   });
@@ -109,7 +111,7 @@ export async function loadModel(
     const nativeDraft =
       draft === null || draftModel === null
         ? null
-        : await readWeights(engine, command, draft, draftModel, (loaded, total) =>
+        : await readWeights(engine, command, draft, { ...draftModel, gpuLayers: null }, (loaded, total) =>
             tell(targetBytes + (loaded / total) * draftBytes, targetBytes + draftBytes),
           );
     const summary: LoadSummary = {
@@ -117,6 +119,7 @@ export async function loadModel(
       vocabSize: decoder.spec.vocabSize,
       kvBytesPerToken: target.estimate.kvBytesPerToken,
       numPages: sizing.numPages,
+      gpuLayers: sizing.gpuLayers,
       isFromCache: target.packedWeights.isUsed,
       warnings: [...native.warnings, ...(nativeDraft?.warnings ?? [])],
       draftModel:
@@ -158,36 +161,62 @@ function assess(
 /** `kvCache.memory` is the target's; a draft model's pages come on top, for as many tokens at most. */
 function sizeModels(
   { addon, gpu }: NativeEngine,
-  { contextLength, kvMemory }: LoadSettings,
-  { decoder, estimate }: AssessedDecoder,
+  settings: LoadSettings,
+  target: AssessedDecoder,
   draft: AssessedDecoder | null,
-): KvSizing {
-  const { kvBytesPerToken } = estimate;
+): LayerPlacement {
+  const { contextLength, kvMemory, maxConcurrency } = settings;
+  const { spec } = target.decoder;
+  const { kvBytesPerToken, kvBytesByLayer, weightBytes, scratchBytes } = target.estimate;
   const draftPerToken = draft?.estimate.kvBytesPerToken ?? 0;
   const draftKvMemory = ((kvMemory ?? 0) / kvBytesPerToken) * draftPerToken;
-  const weights = [estimate, ...(draft === null ? [] : [draft.estimate])];
-  const bytesOf = gpu === null ? ({ weightBytes }: MemoryEstimate) => weightBytes : gpuWeightBytes;
-  const taken = weights.reduce((sum, each) => sum + bytesOf(each) + each.scratchBytes, 0);
-  const free = gpu === null ? freeMemory() : gpuFreeMemory(addon, gpu);
-  return sizeKvCache({
-    modelContextLength: decoder.spec.contextLength,
-    contextLength,
-    kvMemory,
-    kvBytesPerToken: kvMemory === null ? kvBytesPerToken + draftPerToken : kvBytesPerToken,
-    freeBytes: Math.max(0, Math.floor(free - taken - draftKvMemory)),
+  const draftKvPerToken = kvMemory === null ? draftPerToken : 0;
+  const wishes = { modelContextLength: spec.contextLength, contextLength, kvMemory };
+  if (gpu === null) {
+    const draftBytes = draft === null ? 0 : draft.estimate.weightBytes + draft.estimate.scratchBytes;
+    const free = freeMemory() - weightBytes - scratchBytes - draftBytes - draftKvMemory;
+    const sizing = sizeKvCache({
+      ...wishes,
+      kvBytesPerToken: kvBytesPerToken + draftKvPerToken,
+      freeBytes: Math.max(0, Math.floor(free)),
+    });
+    return { ...sizing, gpuLayers: 0 };
+  }
+  const draftBytes = draft === null ? 0 : gpuBytes(draft, maxConcurrency) + draftKvMemory;
+  return placeLayers({
+    ...wishes,
+    weights: partBytes(target.estimate, spec),
+    kvBytesByLayer,
+    draftKvPerToken,
+    gpu: {
+      free: Math.max(0, Math.floor(gpuFreeMemory(addon, gpu) - draftBytes)),
+      scratch: gpuScratchBytes(target.estimate, spec, maxConcurrency),
+    },
+    host: { free: freeMemory(), scratch: scratchBytes, loadingBytes: weightBytes },
+    gpuLayers: settings.gpuLayers,
   });
+}
+
+/** Of a model with all of its layers on the GPU, but for its KV cache. */
+function gpuBytes({ decoder: { spec }, estimate }: AssessedDecoder, maxConcurrency: number): number {
+  const { gpu } = splitWeightBytes(partBytes(estimate, spec), spec.layers.length);
+  return gpu + gpuScratchBytes(estimate, spec, maxConcurrency);
 }
 
 async function readWeights(
   engine: NativeEngine,
   command: Pick<LoadCommand, 'settings' | 'cancel'>,
   { decoder, packedWeights, precision, kvDtype }: AssessedDecoder,
-  config: Pick<SchedulerConfig, 'numPages' | 'maxRows' | 'maxStepTokens' | 'maxPlanWords'>,
+  config: Pick<SchedulerConfig, 'numPages' | 'maxRows' | 'maxStepTokens' | 'maxPlanWords'> & {
+    /** Null for all. */
+    readonly gpuLayers: number | null;
+  },
   onProgress: (loaded: number, total: number) => void,
 ): Promise<NativeModel> {
   const { addon } = engine;
   const { spec, files, tensors } = decoder;
-  const { numPages, maxRows, maxStepTokens } = config;
+  const { numPages, maxRows, maxStepTokens, gpuLayers } = config;
+  const firstLayer = gpuLayers === null ? 0 : spec.layers.length - gpuLayers;
   const numWords = planCapacity(config);
   const plans = perSlot(() => new PlanBuffer(numWords));
   const results = perSlot(() => ResultBuffer.shared(maxRows));
@@ -198,7 +227,10 @@ async function readWeights(
     packed: await packedWeights.find(decoder),
     precision,
     kvDtype,
-    device: engine.gpu === null ? null : { index: engine.gpu.description.index, library: engine.gpu.library },
+    device:
+      engine.gpu === null
+        ? null
+        : { index: engine.gpu.description.index, library: engine.gpu.library, firstLayer },
     numPages,
     maxRows,
     maxStepTokens,

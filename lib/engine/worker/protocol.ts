@@ -88,6 +88,8 @@ export interface LoadSettings {
   readonly maxQueuedRequests: number;
   readonly maxStepTokens: number;
   readonly maxChunkTokens: number;
+  /** How many of the last layers the GPU computes; null for as many as fit, and on the processor. */
+  readonly gpuLayers: number | null;
   /** Where tuning results are kept; null for no tuning. */
   readonly tuningFolder: string | null;
   /** Null for none. */
@@ -110,6 +112,8 @@ export interface LoadSummary {
   readonly kvBytesPerToken: number;
   readonly scratchBytes: number;
   readonly numPages: number;
+  /** How many of the last layers the GPU computes. */
+  readonly gpuLayers: number;
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   /** The packed weights came from the cache. */
   readonly isFromCache: boolean;

@@ -31,18 +31,23 @@ struct StepPlanner::Sections {
   StepSection<int32_t> page_tables;  // last: the longer sequences get, the more there is
 };
 
-StepPlanner::StepPlanner(const DecoderSpec& spec, std::shared_ptr<cuda::Context> context,
+StepPlanner::StepPlanner(const DecoderSpec& spec, std::shared_ptr<cuda::Context> context, int64_t first_layer,
                          int64_t max_step_tokens)
-    : spec_(spec), memory_(std::move(context), kFirstBytes), adapters_(spec) {
+    : spec_(spec),
+      layer_groupings_(spec.layers.size(), 0),
+      memory_(std::move(context), kFirstBytes),
+      adapters_(spec, first_layer) {
   int64_t last_named = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    const AttentionSpec& attention = layer.attention;
-    layer_groupings_.push_back(
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const AttentionSpec& attention = spec.layers[i].attention;
+    // The tables of the processor's layers count too: rows name theirs beside those of the whole model.
+    if (attention.rope_table) last_named = std::max<int64_t>(last_named, *attention.rope_table);
+    if (static_cast<int64_t>(i) < first_layer) continue;
+    layer_groupings_[i] =
         add_grouping({.heads_per_group = attention.num_q_heads / attention.num_kv_heads,
                       .prefill_pairs = cuda::prefill_pairs(attention.head_dim, attention.latent.has_value()),
                       .is_causal = attention.is_causal,
-                      .sliding_window = attention.sliding_window.value_or(0)}));
-    if (attention.rope_table) last_named = std::max<int64_t>(last_named, *attention.rope_table);
+                      .sliding_window = attention.sliding_window.value_or(0)});
   }
   num_row_rope_tables_ = std::max<int64_t>(1, static_cast<int64_t>(spec.rope_tables.size()) - last_named);
   rows_.reserve(max_step_tokens);

@@ -38,7 +38,9 @@ struct DeviceStep {
 
 class StepPlanner {
  public:
-  StepPlanner(const DecoderSpec& spec, std::shared_ptr<cuda::Context> context, int64_t max_step_tokens);
+  // For the layers from `first_layer` on.
+  StepPlanner(const DecoderSpec& spec, std::shared_ptr<cuda::Context> context, int64_t first_layer,
+              int64_t max_step_tokens);
 
   // Which of DeviceStep::attention a layer uses.
   size_t grouping_of(size_t layer) const { return layer_groupings_[layer]; }

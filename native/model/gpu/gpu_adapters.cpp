@@ -47,7 +47,7 @@ GpuAdapters::DeviceAdapter GpuAdapters::upload(const Adapter& adapter, cuda::Str
   MatrixBlock block;
   std::vector<std::array<Places, kNumProducts>> places(spec_.layers.size());
   result.layers.resize(spec_.layers.size());
-  for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
+  for (auto layer = static_cast<size_t>(first_layer_); layer < spec_.layers.size(); ++layer) {
     for (size_t product = 0; product < kNumProducts; ++product) {
       const std::vector<LowRank>& additions = adapter.additions(layer, static_cast<Product>(product));
       if (additions.empty()) continue;

@@ -36,7 +36,8 @@ struct StepAdapters {
 
 class GpuAdapters {
  public:
-  explicit GpuAdapters(const DecoderSpec& spec) : spec_(spec) {}
+  // Of the layers from `first_layer` on.
+  GpuAdapters(const DecoderSpec& spec, int64_t first_layer) : spec_(spec), first_layer_(first_layer) {}
 
   // Uploads what is not there yet. Throws out_of_memory.
   void begin_step(std::span<const SequenceChunk> chunks, std::span<const SequenceSlice> slices,
@@ -66,6 +67,7 @@ class GpuAdapters {
   DeviceAdapter upload(const Adapter& adapter, cuda::Stream& stream);
 
   const DecoderSpec& spec_;
+  int64_t first_layer_;
   std::unordered_map<const Adapter*, DeviceAdapter> adapters_;
   int64_t max_rank_ = 0;
 

@@ -76,10 +76,20 @@ GpuBackEnd::GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
       pooled_layers_(spec_, *weights_),
       stream_(context),
       is_done_(context),
-      planner_(spec_, context, limits_.max_step_tokens),
-      decoder_(spec_, load_device_weights(spec_, *weights_, stream_, pool, control),
+      planner_(spec_, context, limits_.first_layer, limits_.max_step_tokens),
+      decoder_(spec_, load_device_weights(spec_, *weights_, limits_.first_layer, stream_, pool, control),
                kv_type_of(settings.kv_dtype), stream_, limits_, planner_.num_row_rope_tables()) {
-  weights_->arena = {};
+  if (limits_.first_layer == 0) {
+    weights_->arena = {};
+  } else {
+    const HostLayers::Settings host{.num_layers = limits_.first_layer,
+                                    .kv_dtype = settings.kv_dtype,
+                                    .num_pages = limits_.num_pages,
+                                    .max_step_tokens = limits_.max_step_tokens};
+    host_layers_.emplace(spec_, std::move(weights_), host);
+    const auto num_floats = static_cast<size_t>(limits_.max_step_tokens * spec_.hidden_size);
+    layer_input_ = cuda::PinnedMemory(context, num_floats * sizeof(float));
+  }
   const auto reserve_all = [&](ScratchAllocator allocator) {
     pooled_layers_.reserve(allocator);
     return allocator.num_bytes();
@@ -110,16 +120,17 @@ GpuBackEnd::~GpuBackEnd() {
 }
 
 ModelMemory GpuBackEnd::memory() const {
-  const auto pinned_bytes = static_cast<int64_t>(logits_.size() + logit_rows_.size());
-  return {.host = {.weight_bytes = weights_->arena.size() + pooled_arena_.size(),
-                   .kv_bytes = 0,
-                   .scratch_bytes = pooled_scratch_.size() + pinned_bytes},
+  const auto pinned_bytes = static_cast<int64_t>(logits_.size() + logit_rows_.size() + layer_input_.size());
+  const MemoryUse layers = host_layers_ ? host_layers_->memory() : MemoryUse{};
+  return {.host = {.weight_bytes = layers.weight_bytes + pooled_arena_.size(),
+                   .kv_bytes = layers.kv_bytes,
+                   .scratch_bytes = layers.scratch_bytes + pooled_scratch_.size() + pinned_bytes},
           .device = {.weight_bytes = decoder_.weight_bytes(),
                      .kv_bytes = decoder_.kv_bytes(),
                      .scratch_bytes = device_scratch_bytes_.load()}};
 }
 
-void GpuBackEnd::forward(const Execution&, std::span<const SequenceChunk> chunks) {
+void GpuBackEnd::forward(const Execution& execution, std::span<const SequenceChunk> chunks) {
   const cuda::ProfilerRange range("forward");
   if (is_under_way_) wait();  // a step that has failed half-way
   is_under_way_ = true;
@@ -128,11 +139,21 @@ void GpuBackEnd::forward(const Execution&, std::span<const SequenceChunk> chunks
   if (planner_.plan(chunks, is_replayed, stream_)) graphs_.clear();
   if (decoder_.make_room(planner_.step(), planner_.adapters())) graphs_.clear();
   note_growth();
+  if (host_layers_) run_host_layers(execution, chunks);
   if (is_replayed) {
     run_graph();
   } else {
     decoder_.run_layers(planner_.step(), planner_);
   }
+}
+
+// The rows behind those of the chunks, a graph's padding, keep what they had: they are stored nowhere.
+void GpuBackEnd::run_host_layers(const Execution& execution, std::span<const SequenceChunk> chunks) {
+  const cuda::ProfilerRange range("host layers");
+  const TensorView<const float> hidden = host_layers_->run(execution, chunks);
+  const auto num_floats = static_cast<size_t>(hidden.num_rows * spec_.hidden_size);
+  std::copy_n(hidden.data, num_floats, layer_input_.as<float>());
+  stream_.copy_to_device(decoder_.hidden_input(), layer_input_.data(), num_floats * sizeof(float));
 }
 
 void GpuBackEnd::run_graph() {

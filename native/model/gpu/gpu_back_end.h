@@ -1,4 +1,5 @@
-// A model on a GPU: BackEnd over a GpuDecoder. Steps of single tokens are recorded as graphs and replayed.
+// A model on a GPU: BackEnd over a GpuDecoder, and over the processor's decoder for layers that have no room
+// there. Steps of single tokens are recorded as graphs and replayed.
 #pragma once
 
 #include <atomic>
@@ -20,6 +21,7 @@
 #include "model/gpu/device_step.h"
 #include "model/gpu/gpu_decoder.h"
 #include "model/gpu/gpu_sampler.h"
+#include "model/gpu/host_layers.h"
 #include "model/load_control.h"
 #include "model/pooled_layers.h"
 
@@ -44,7 +46,9 @@ class GpuBackEnd final : public BackEnd {
   ~GpuBackEnd() override;
 
   const DecoderSpec& spec() const override { return spec_; }
-  const DecoderWeights& weights() const override { return *weights_; }
+  const DecoderWeights& weights() const override {
+    return host_layers_ ? host_layers_->weights() : *weights_;
+  }
   ModelMemory memory() const override;
   int64_t num_pages() const override { return limits_.num_pages; }
   int64_t num_row_rope_tables() const override { return planner_.num_row_rope_tables(); }
@@ -61,6 +65,7 @@ class GpuBackEnd final : public BackEnd {
   void forget_adapter(const Adapter& adapter) override { planner_.forget_adapter(adapter); }
 
  private:
+  void run_host_layers(const Execution& execution, std::span<const SequenceChunk> chunks);
   void run_graph();
   template <typename RowOf>
   float* queue_logits(size_t num_rows, const RowOf& row_of);
@@ -69,8 +74,8 @@ class GpuBackEnd final : public BackEnd {
 
   DecoderSpec spec_;
   GpuLimits limits_;
-  std::unique_ptr<DecoderWeights> weights_;
-  MemoryRegion pooled_arena_;  // weights of the pooled layers, which the host computes
+  std::unique_ptr<DecoderWeights> weights_;  // null where the processor's layers have them
+  MemoryRegion pooled_arena_;                // weights of the pooled layers, which the host computes
   MemoryRegion pooled_scratch_;
   PooledLayers pooled_layers_;
 
@@ -79,7 +84,9 @@ class GpuBackEnd final : public BackEnd {
   StepPlanner planner_;
   GpuDecoder decoder_;
   std::map<std::vector<int32_t>, cuda::GraphExec> graphs_;  // by the numbers that decide the launches
-  bool is_under_way_ = false;                               // work was queued that nobody has waited for
+  std::optional<HostLayers> host_layers_;
+  cuda::PinnedMemory layer_input_;  // [rows of a step, hidden]: what the processor's layers computed
+  bool is_under_way_ = false;       // work was queued that nobody has waited for
 
   std::optional<GpuSampler> sampler_;  // of models with a head
   cuda::PinnedMemory logits_;          // [max_logit_rows, logits_stride]

@@ -37,9 +37,10 @@ cuda::KvLayout kv_layout(const AttentionSpec& attention, cuda::KvType type) {
           .is_latent = attention.latent.has_value()};
 }
 
-std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type) {
-  std::vector<int64_t> result;
-  for (const LayerSpec& layer : spec.layers) result.push_back(kv_layout(layer.attention, type).page_bytes());
+std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type, int64_t first_layer) {
+  std::vector<int64_t> result(spec.layers.size(), 0);
+  for (auto i = static_cast<size_t>(first_layer); i < result.size(); ++i)
+    result[i] = kv_layout(spec.layers[i].attention, type).page_bytes();
   return result;
 }
 
@@ -61,12 +62,14 @@ GpuDecoder::GpuDecoder(const DecoderSpec& spec, DeviceWeights weights, cuda::KvT
       weights_(std::move(weights)),
       kv_type_(kv_type),
       stream_(stream),
-      kv_pool_(stream.shared_context(), device_page_bytes(spec, kv_type), limits.num_pages),
-      scratch_(spec, weights_, stream, limits.max_step_tokens, limits.max_logit_rows),
+      kv_pool_(stream.shared_context(), device_page_bytes(spec, kv_type, limits.first_layer),
+               limits.num_pages),
+      scratch_(spec, weights_, stream, limits.first_layer, limits.max_step_tokens, limits.max_logit_rows),
       rope_(spec, num_row_rope_tables, limits.max_step_tokens, stream),
+      first_layer_(limits.first_layer),
       max_step_tokens_(limits.max_step_tokens) {
-  for (const LayerSpec& layer : spec.layers) {
-    const AttentionSpec& attention = layer.attention;
+  for (auto i = static_cast<size_t>(first_layer_); i < spec.layers.size(); ++i) {
+    const AttentionSpec& attention = spec.layers[i].attention;
     max_kv_heads_ = std::max(max_kv_heads_, attention.num_kv_heads);
     max_partial_floats_ = std::max(max_partial_floats_,
                                    attention.num_kv_heads * cuda::kDecodePairs * (attention.value_dim + 2));
@@ -126,8 +129,10 @@ bool GpuDecoder::make_room(const DeviceStep& step, const GpuAdapters& adapters) 
   bool has_moved = false;
   if (adapters.is_active()) {
     int64_t gate_up_cols = 0;
-    for (const LayerSpec& layer : spec_.layers)
+    for (auto i = static_cast<size_t>(first_layer_); i < spec_.layers.size(); ++i) {
+      const LayerSpec& layer = spec_.layers[i];
       if (!layer.moe) gate_up_cols = std::max(gate_up_cols, layer.mlp.gate_up_cols());
+    }
     const auto grow = [&](cuda::DeviceMemory& memory, int64_t num_cols) {
       const auto wanted = static_cast<size_t>(max_step_tokens_ * num_cols) * sizeof(float);
       if (wanted <= memory.size()) return;
@@ -156,8 +161,8 @@ bool GpuDecoder::make_room(const DeviceStep& step, const GpuAdapters& adapters) 
 void GpuDecoder::run_layers(const DeviceStep& step, const StepPlanner& planner) {
   take_step(step, planner);
   rope_.compute(step, stream_);
-  embed();
-  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+  if (first_layer_ == 0) embed();
+  for (auto i = static_cast<size_t>(first_layer_); i < spec_.layers.size(); ++i) {
     run_attention(i);
     if (spec_.layers[i].moe) {
       run_experts(i);

@@ -18,12 +18,13 @@
 namespace autoglm::gpu {
 
 struct GpuLimits {
+  int64_t first_layer = 0;  // those before it are computed elsewhere
   int64_t num_pages = 0;
   int64_t max_step_tokens = 0;
   int64_t max_logit_rows = 0;
 };
 
-// The KV pages of all layers; page p of a layer is at layer(l) + p * its page_bytes.
+// The KV pages of layers; page p of a layer is at layer(l) + p * its page_bytes.
 class DeviceKvPool {
  public:
   DeviceKvPool(std::shared_ptr<cuda::Context> context, std::span<const int64_t> page_bytes,
@@ -62,7 +63,8 @@ class GpuDecoder {
   GpuDecoder(const DecoderSpec& spec, DeviceWeights weights, cuda::KvType kv_type, cuda::Stream& stream,
              const GpuLimits& limits, int64_t num_row_rope_tables);
 
-  // All layers. Outputs are read with the calls below until the next step; the step lives until then.
+  // All layers from the first one on, which reads `hidden_input` where the embedding is not here. Outputs are
+  // read with the calls below until the next step; the step lives until then.
   void run_layers(const DeviceStep& step, const StepPlanner& planner);
   // The same for layers that a graph runs.
   void take_step(const DeviceStep& step, const StepPlanner& planner) {
@@ -79,6 +81,8 @@ class GpuDecoder {
   // it overwrites what logits are made of.
   float* final_hidden();
 
+  // The hidden states [rows, hidden] that the first layer finds.
+  float* hidden_input() const { return scratch_.residual; }
   int32_t* logit_rows() const { return scratch_.logit_rows; }
   int64_t logits_stride() const { return scratch_.logits_stride; }
   int64_t weight_bytes() const { return static_cast<int64_t>(weights_.arena.size()); }
@@ -132,6 +136,7 @@ class GpuDecoder {
   cuda::DeviceMemory tickets_;   // zero between launches
   cuda::DeviceMemory low_;       // of adapters, once a step has had one
   cuda::DeviceMemory gate_up_;   // the same: what they add to before the nonlinearity
+  int64_t first_layer_;
   int64_t max_step_tokens_;
   int64_t max_partial_floats_ = 0;  // of one partial, in the widest layer
   int64_t max_kv_heads_ = 0;
@@ -143,6 +148,7 @@ class GpuDecoder {
 
 // The pages of a layer on the device.
 cuda::KvLayout kv_layout(const AttentionSpec& attention, cuda::KvType type);
-std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type);
+// By layer; 0 for those before `first_layer`.
+std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type, int64_t first_layer);
 
 }  // namespace autoglm::gpu

@@ -1,6 +1,7 @@
 #include "model/gpu/gpu_scratch.h"
 
 #include <algorithm>
+#include <span>
 
 #include "cuda/experts/expert_pairs.h"
 #include "cuda/gemm/gemm.h"
@@ -29,9 +30,9 @@ void widen_latent(Widths& widths, const AttentionSpec& attention) {
   widen(widths.expanded, attention.num_q_heads * latent.output_dim);
 }
 
-Widths widths_of(const DecoderSpec& spec) {
+Widths widths_of(const DecoderSpec& spec, int64_t first_layer) {
   Widths widths;
-  for (const LayerSpec& layer : spec.layers) {
+  for (const LayerSpec& layer : std::span(spec.layers).subspan(static_cast<size_t>(first_layer))) {
     const AttentionSpec& attention = layer.attention;
     const bool is_latent = attention.latent.has_value();
     // Latent queries are put together where others' products are.
@@ -66,8 +67,8 @@ class GpuScratch::Layout {
   }
   size_t num_bytes() const { return num_bytes_; }
 
-  static size_t reserve(GpuScratch& scratch, cuda::Arena* arena, const DecoderSpec& spec, int64_t max_rows,
-                        int64_t max_logit_rows);
+  static size_t reserve(GpuScratch& scratch, cuda::Arena* arena, const DecoderSpec& spec,
+                        const Widths& widths, int64_t max_rows, int64_t max_logit_rows);
 
  private:
   cuda::Arena* arena_;
@@ -75,8 +76,7 @@ class GpuScratch::Layout {
 };
 
 size_t GpuScratch::Layout::reserve(GpuScratch& scratch, cuda::Arena* arena, const DecoderSpec& spec,
-                                   int64_t max_rows, int64_t max_logit_rows) {
-  const Widths widths = widths_of(spec);
+                                   const Widths& widths, int64_t max_rows, int64_t max_logit_rows) {
   const int64_t num_pairs = max_rows * widths.num_chosen;
   Layout layout(arena);
   layout.take(scratch.residual, max_rows, spec.hidden_size);
@@ -170,11 +170,12 @@ size_t workspace_bytes(const DecoderSpec& spec, const DeviceWeights& weights, in
 }  // namespace
 
 GpuScratch::GpuScratch(const DecoderSpec& spec, const DeviceWeights& weights, cuda::Stream& stream,
-                       int64_t max_rows, int64_t max_logit_rows) {
+                       int64_t first_layer, int64_t max_rows, int64_t max_logit_rows) {
+  const Widths widths = widths_of(spec, first_layer);
   const size_t workspace_size = workspace_bytes(spec, weights, std::max(max_rows, max_logit_rows));
-  const size_t num_bytes = Layout::reserve(*this, nullptr, spec, max_rows, max_logit_rows);
+  const size_t num_bytes = Layout::reserve(*this, nullptr, spec, widths, max_rows, max_logit_rows);
   arena_ = cuda::Arena(stream.shared_context(), num_bytes + cuda::Arena::padded(workspace_size));
-  Layout::reserve(*this, &arena_, spec, max_rows, max_logit_rows);
+  Layout::reserve(*this, &arena_, spec, widths, max_rows, max_logit_rows);
   if (workspace_size == 0) return;
   workspace = arena_.take(workspace_size);
   stream.fill(workspace, 0, workspace_size);  // its tickets

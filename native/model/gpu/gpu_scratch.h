@@ -12,10 +12,10 @@
 
 namespace autoglm::gpu {
 
-// Columns are those of the widest layer.
+// Columns are those of the widest layer from `first_layer` on.
 struct GpuScratch {
-  GpuScratch(const DecoderSpec& spec, const DeviceWeights& weights, cuda::Stream& stream, int64_t max_rows,
-             int64_t max_logit_rows);
+  GpuScratch(const DecoderSpec& spec, const DeviceWeights& weights, cuda::Stream& stream, int64_t first_layer,
+             int64_t max_rows, int64_t max_logit_rows);
 
   float* residual = nullptr;         // [rows, hidden]
   float* sublayer = nullptr;         // [rows, hidden]: output of a sub-layer that still has to be normed

@@ -51,18 +51,13 @@ std::vector<float> biases_of(const StackedLinear& stacked) {
 
 class Builder {
  public:
-  Builder(const DecoderSpec& spec, const DecoderWeights& from, DeviceWeights& to)
-      : spec_(spec), from_(from), to_(to) {}
+  Builder(const DecoderSpec& spec, const DecoderWeights& from, int64_t first_layer, DeviceWeights& to)
+      : spec_(spec), from_(from), first_layer_(first_layer), to_(to) {}
 
   WeightUpload& collect() {
-    upload_.add_bf16_matrix(to_.embedding, {whole(from_.embedding)});
-    if (from_.position_embedding.is_present())
-      upload_.add_bf16_matrix(to_.position_embedding, {whole(from_.position_embedding)});
-    if (from_.token_type_embedding.is_present())
-      upload_.add_bf16_matrix(to_.token_type_embedding, {whole(from_.token_type_embedding)});
-    add_norm(to_.embedding_norm, from_.embedding_norm, spec_.hidden_size);
+    if (first_layer_ == 0) add_embeddings();
     to_.layers.resize(spec_.layers.size());
-    for (size_t i = 0; i < spec_.layers.size(); ++i) add_layer(i);
+    for (auto i = static_cast<size_t>(first_layer_); i < spec_.layers.size(); ++i) add_layer(i);
     add_norm(to_.final_norm, from_.final_norm, spec_.hidden_size);
     if (spec_.head && !spec_.head->is_tied) add_linear(to_.head, from_.head);
     if (spec_.head && spec_.head->is_tied) add_tied_head();
@@ -89,9 +84,19 @@ class Builder {
     for (size_t i = 0; i < stacked.parts.size(); ++i) add_linear(destination[i], stacked.parts[i]);
   }
 
-  // The matrix of the embedding is bf16 by itself, or has a form for products beside the one for lookups.
+  void add_embeddings() {
+    upload_.add_bf16_matrix(to_.embedding, {whole(from_.embedding)});
+    if (from_.position_embedding.is_present())
+      upload_.add_bf16_matrix(to_.position_embedding, {whole(from_.position_embedding)});
+    if (from_.token_type_embedding.is_present())
+      upload_.add_bf16_matrix(to_.token_type_embedding, {whole(from_.token_type_embedding)});
+    add_norm(to_.embedding_norm, from_.embedding_norm, spec_.hidden_size);
+  }
+
+  // The matrix of the embedding is there as bf16, unless lookups are the processor's; quantized it has a form
+  // for products beside the one for lookups.
   void add_tied_head() {
-    if (from_.embedding.format.is_quantized()) {
+    if (first_layer_ > 0 || from_.embedding.format.is_quantized()) {
       upload_.add_matrix(to_.head.matrix, {whole(from_.embedding)});
     }
     add_vector(to_.head.bias, from_.head.bias, spec_.vocab_size);
@@ -184,16 +189,17 @@ class Builder {
 
   const DecoderSpec& spec_;
   const DecoderWeights& from_;
+  int64_t first_layer_;
   DeviceWeights& to_;
   WeightUpload upload_;
 };
 
 }  // namespace
 
-DeviceWeights load_device_weights(const DecoderSpec& spec, const DecoderWeights& weights,
+DeviceWeights load_device_weights(const DecoderSpec& spec, const DecoderWeights& weights, int64_t first_layer,
                                   cuda::Stream& stream, ThreadPool& pool, LoadControl& control) {
   DeviceWeights result;
-  Builder builder(spec, weights, result);
+  Builder builder(spec, weights, first_layer, result);
   result.arena = builder.collect().run(stream, pool, control);
   if (spec.head && !result.head.is_present()) result.head.matrix = result.embedding;
   return result;

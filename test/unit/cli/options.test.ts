@@ -107,6 +107,11 @@ test('--no-weight-cache switches the cache of packed weights off', () => {
   expect(loadOptions('x', parse('--no-weight-cache'))).toMatchObject({ weightCache: false });
 });
 
+test('layers on the GPU are a number or auto', () => {
+  expect(loadOptions('x', parse('--gpu-layers', '12'))).toMatchObject({ gpuLayers: 12 });
+  expect(loadOptions('x', parse('--gpu-layers', 'auto'))).toMatchObject({ gpuLayers: 'auto' });
+});
+
 test('what is not given is absent, so that the model decides; but people get sane text', () => {
   expect(engineOptions(parse())).toEqual({});
   expect(loadOptions('x', parse())).toEqual({ source: 'x', kvCache: {} });
@@ -121,6 +126,8 @@ test.each([
   [['--speculation', 'prompt-lookup:0']],
   [['--speculation', 'draft-model:x']],
   [['--threads', '1.5']],
+  [['--gpu-layers', '0']],
+  [['--gpu-layers', 'all']],
   [['-c', 'x']],
   [['--seed', '']],
 ])('%j is refused', (args) => {

@@ -19,6 +19,7 @@ describe('options of loadModel', () => {
       maxQueuedRequests: 256,
       maxStepTokens: 512,
       maxChunkTokens: 256,
+      gpuLayers: null,
       weightCache: { maxBytes: 32 * 2 ** 30, isShared: false, write: 'auto' },
       tuningFolder: null,
     });
@@ -40,6 +41,8 @@ describe('options of loadModel', () => {
       kvCache: { dtype: 'bf16', prefixCache: false },
     });
     expect(given.settings).toMatchObject({ kvDtype: 'bf16', prefixCache: false });
+    expect(parseLoadOptions({ source: 'x', gpuLayers: 3 }).settings.gpuLayers).toBe(3);
+    expect(parseLoadOptions({ source: 'x', gpuLayers: 'auto' }).settings.gpuLayers).toBeNull();
     expect(parseLoadOptions({ source: 'x', kvCache: { dtype: 'int8' } }).settings.kvDtype).toBe('int8');
   });
 
@@ -121,6 +124,13 @@ describe('options of loadModel', () => {
     ['no rows', { source: 'x', maxConcurrency: 0 }, /maxConcurrency/],
     ['too many rows', { source: 'x', maxConcurrency: 1025 }, /1\.\.1024, got 1025/],
     ['a context of nothing', { source: 'x', contextLength: 0 }, /contextLength/],
+    [
+      'no layers on the GPU',
+      { source: 'x', gpuLayers: 0 },
+      /gpuLayers to be "auto" or an integer of at least 1 \(device "cpu" is for none\), got 0/,
+    ],
+    ['half a layer on the GPU', { source: 'x', gpuLayers: 1.5 }, /gpuLayers/],
+    ['all layers in words', { source: 'x', gpuLayers: 'all' }, /gpuLayers/],
     ['a signal that is none', { source: 'x', signal: true }, /signal to be an AbortSignal, got true/],
     ['a progress bar', { source: 'x', onProgress: 'bar' }, /onProgress to be a function/],
   ])('refuse %s', (_what, options, message) => {

@@ -1,38 +1,12 @@
 // What goes wrong with a GPU, and what then is left: typed errors, other steps, no memory.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "fake_driver/control.h"
+#include "fake_driver_controls.h"
 #include "step_runner.h"
 
 namespace autoglm::test {
 namespace {
-
-// The fake driver's controls: the program opens it as a library, as it would the real one.
-class FakeDriver {
- public:
-  FakeDriver() : library_(dlopen(AUTOGLM_FAKE_CUDA, RTLD_NOW | RTLD_LOCAL)) {
-    find("autoglm_fake_cuda_set", set);
-    find("autoglm_fake_cuda_fail", fail);
-    find("autoglm_fake_cuda_count", count);
-    find("autoglm_fake_cuda_reset", reset);
-    reset();
-  }
-  ~FakeDriver() { reset(); }
-
-  decltype(&autoglm_fake_cuda_set) set = nullptr;
-  decltype(&autoglm_fake_cuda_fail) fail = nullptr;
-  decltype(&autoglm_fake_cuda_count) count = nullptr;
-  decltype(&autoglm_fake_cuda_reset) reset = nullptr;
-
- private:
-  template <typename Function>
-  void find(const char* name, Function& function) {
-    function = reinterpret_cast<Function>(dlsym(library_, name));
-  }
-  void* library_;
-};
 
 constexpr int kOutOfMemory = 2;  // CUDA_ERROR_OUT_OF_MEMORY
 
@@ -46,12 +20,6 @@ std::string failure_of(const LoadRequest& request, ErrorCode expected) {
     return error.what();
   }
   return "the load did not fail";
-}
-
-LoadRequest gpu_request(const RandomModel& model) {
-  LoadRequest request = model.request();
-  request.device = fake_device();
-  return request;
 }
 
 class GpuFailures : public testing::Test {
@@ -103,38 +71,42 @@ TEST_F(GpuFailures, ForgetGraphsWhoseMemoryHasMoved) {
 }
 
 TEST_F(GpuFailures, NameWhatNoKernelExecutes) {
-  LoadRequest request = gpu_request(model_);
+  LoadRequest request = gpu_request(model_, 0);
   request.is_exact = true;
   EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("'exact'"), std::string::npos);
-  request = gpu_request(model_);
+  request = gpu_request(model_, 0);
   request.kv_dtype = KvDtype::f32;
   EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("f32"), std::string::npos);
-  request = gpu_request(model_);
+  request = gpu_request(model_, 0);
   request.spec.layers[0].attention.head_dim = request.spec.layers[0].attention.value_dim = 24;
   EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("24 dims"), std::string::npos);
-  request = gpu_request(model_);
+  request = gpu_request(model_, 0);
   request.spec.layers[1].mlp.intermediate_size = 97;
   EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("97"), std::string::npos);
 }
 
 TEST_F(GpuFailures, SayWhyADeviceCannotBeUsed) {
-  LoadRequest request = gpu_request(model_);
+  LoadRequest request = gpu_request(model_, 0);
   request.device->device_idx = 7;
   failure_of(request, ErrorCode::invalid_parameter);
   request.device->library = "libno-such-driver.so";
   failure_of(request, ErrorCode::invalid_parameter);
 }
 
+// Layers before the parameter are the processor's.
+class GpuFailuresOfLayers : public GpuFailures, public testing::WithParamInterface<int32_t> {};
+INSTANTIATE_TEST_SUITE_P(From, GpuFailuresOfLayers, testing::Values(0, 1));
+
 // Goal: a load that runs out of the device's memory anywhere says so and leaves nothing behind. Method: the
 // first, second, third... allocation fails until a load gets by.
-TEST_F(GpuFailures, EndALoadWhereverTheDevicesMemoryRunsOut) {
+TEST_P(GpuFailuresOfLayers, EndALoadWhereverTheDevicesMemoryRunsOut) {
   int64_t nth = 1;
   for (;; ++nth) {
     ASSERT_LT(nth, 100);
     driver_.fail("cuMemAlloc_v2", nth, kOutOfMemory);
     std::string text;
     try {
-      StepRunner runner(gpu_request(model_));
+      StepRunner runner(gpu_request(model_, GetParam()));
       break;
     } catch (const Error& error) {
       EXPECT_EQ(name_of(error.code), name_of(ErrorCode::out_of_memory)) << error.what();
@@ -154,11 +126,12 @@ TEST_F(GpuFailures, EndOneStepThatRunsOutOfMemory) {
   EXPECT_EQ(gpu.generate({.tokens = {1, 2, 3}}, 2).size(), 2U);
 }
 
-TEST_F(GpuFailures, PoisonTheModelOnceTheDeviceIsLost) {
-  const std::vector<int32_t> expected = StepRunner(model_, Place::gpu).generate({.tokens = {1, 2, 3}}, 2);
+TEST_P(GpuFailuresOfLayers, PoisonTheModelOnceTheDeviceIsLost) {
+  const std::vector<int32_t> expected =
+      StepRunner(gpu_request(model_, GetParam())).generate({.tokens = {1, 2, 3}}, 2);
   {
-    StepRunner gpu(model_, Place::gpu);
-    StepRunner other(model_, Place::gpu);
+    StepRunner gpu(gpu_request(model_, GetParam()));
+    StepRunner other(gpu_request(model_, GetParam()));
     driver_.set("launch_failure_at", 5);
     for (int step = 0; step < 2; ++step) {
       gpu.admit(0, {.tokens = {1, 2, 3}});
@@ -169,13 +142,13 @@ TEST_F(GpuFailures, PoisonTheModelOnceTheDeviceIsLost) {
     other.compute(0, 0, 3, true);
     EXPECT_EQ(other.run(), code_of(ErrorCode::device_lost));
   }
-  StepRunner again(model_, Place::gpu);
+  StepRunner again(gpu_request(model_, GetParam()));
   EXPECT_EQ(again.generate({.tokens = {1, 2, 3}}, 2), expected);
 }
 
 TEST_F(GpuFailures, StopALoadDuringTheUpload) {
   int32_t cancel = 1;
-  LoadRequest request = gpu_request(model_);
+  LoadRequest request = gpu_request(model_, 0);
   request.cancel = &cancel;
   EXPECT_THROW(load(std::move(request)), Error);
   EXPECT_EQ(driver_.count("allocated_bytes"), 0);

@@ -31,6 +31,14 @@ inline std::shared_ptr<Model> load(LoadRequest request) {
 
 inline DeviceChoice fake_device() { return {.library = AUTOGLM_FAKE_CUDA, .modules = emulated_modules()}; }
 
+// Layers before `first_layer` are the processor's.
+inline LoadRequest gpu_request(const RandomModel& model, int32_t first_layer) {
+  LoadRequest request = model.request();
+  request.device = fake_device();
+  request.device->first_layer = first_layer;
+  return request;
+}
+
 struct Request {
   RequestKind kind = RequestKind::generate;
   std::vector<int32_t> tokens;
@@ -65,6 +73,7 @@ class StepRunner {
   ~StepRunner() { pool_.await_stragglers(); }
 
   Model& model() { return *model_; }
+  std::shared_ptr<const Model> shared_model() const { return model_; }
 
   // Row `row` gets the request with the next step; its pages are its own.
   void admit(int32_t row, const Request& request) {

@@ -67,9 +67,13 @@ TEST(GpuSteps, TakeTheTokensOfTheCpuWhereItsMarginIsClear) {
   EXPECT_GT(num_clear, 60);
 }
 
-TEST(GpuSteps, GiveARequestTheSameTokensInABatchAsAlone) {
+class GpuStepsOfLayers : public testing::TestWithParam<int32_t> {};
+INSTANTIATE_TEST_SUITE_P(From, GpuStepsOfLayers, testing::Values(0, 1));
+
+// Layers before the parameter are the processor's.
+TEST_P(GpuStepsOfLayers, GiveARequestTheSameTokensInABatchAsAlone) {
   const RandomModel model(decisive_spec(), StoredFormat::q4_0);
-  StepRunner gpu(model, Place::gpu);
+  StepRunner gpu(gpu_request(model, GetParam()));
   const std::vector<Request> requests = some_requests(6);
   std::vector<std::vector<int32_t>> alone;
   for (const Request& request : requests) alone.push_back(gpu.generate(request, kNumNew));
@@ -100,9 +104,9 @@ TEST(GpuSteps, GiveARequestTheSameTokensInABatchAsAlone) {
 }
 
 // After preemption a request comes back with its tokens, to other pages, and computes them anew.
-TEST(GpuSteps, ContinueAPreemptedRequest) {
+TEST_P(GpuStepsOfLayers, ContinueAPreemptedRequest) {
   const RandomModel model(decisive_spec(), StoredFormat::bf16);
-  StepRunner gpu(model, Place::gpu);
+  StepRunner gpu(gpu_request(model, GetParam()));
   Request request = some_requests(3).back();
   const std::vector<int32_t> expected = gpu.generate(request, kNumNew);
   std::vector<int32_t> found = gpu.generate(request, 4);
@@ -112,9 +116,9 @@ TEST(GpuSteps, ContinueAPreemptedRequest) {
   EXPECT_EQ(found, expected);
 }
 
-TEST(GpuSteps, CheckGuessedTokens) {
+TEST_P(GpuStepsOfLayers, CheckGuessedTokens) {
   const RandomModel model(decisive_spec(), StoredFormat::bf16);
-  StepRunner gpu(model, Place::gpu);
+  StepRunner gpu(gpu_request(model, GetParam()));
   const Request request = some_requests(2).back();
   const auto num_prompt = static_cast<int64_t>(request.tokens.size());
   const std::vector<int32_t> expected = gpu.generate(request, 5);

@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Engine, LoadModelOptions, Model } from '../../lib/engine/types';
+import { openCheckpoint } from '../../lib/model/checkpoint';
+import { describeDecoder } from '../../lib/model/families/registry';
+import { partBytes, splitWeightBytes } from '../../lib/model/gpu-estimate';
+import { estimateMemory } from '../../lib/model/memory-estimate';
+import {
+  answer,
+  createEngine,
+  endless,
+  Fixture,
+  randomTokens,
+  seededRandom,
+} from '../engine/engine-under-test';
+import { fixturePath, fixtureReference, relativeError } from '../parity/fixtures';
+import { useFakeDriver } from './cuda-binary';
+
+// Goal: a model that a GPU has no room for is computed by both, and says so. Method: the fake driver has 96 MiB, so that a
+// KV cache of 100 MiB, half of it for each of two layers, fits beside one of them.
+
+const MAX_RELATIVE_ERROR = 0.05; // as in engine.test.ts
+const SIZE = {
+  contextLength: 176,
+  kvCache: { memory: '2MiB' },
+  maxStepTokens: 64,
+  maxConcurrency: 8,
+} as const;
+const TOO_LARGE = { ...SIZE, kvCache: { memory: '100MiB' } } as const;
+
+let engine: Engine;
+beforeAll(async () => {
+  useFakeDriver(`total_memory=${96 * 2 ** 20}`);
+  engine = await createEngine({ device: 'cuda', threads: 1 });
+});
+afterAll(() => engine.close());
+
+async function withFixture<T>(options: LoadModelOptions, body: (model: Model) => Promise<T>): Promise<T> {
+  const model = await engine.loadModel(options);
+  try {
+    return await body(model);
+  } finally {
+    await model.close();
+  }
+}
+
+async function expectReferenceLogits(model: Model, name: string): Promise<void> {
+  const { vocabSize, prompts } = fixtureReference(name);
+  const [{ tokens, positions, logits }] = prompts as [(typeof prompts)[number]];
+  const actual = await model.logits(tokens, { positions });
+  for (const [i, position] of positions.entries()) {
+    const row = actual.subarray(i * vocabSize, (i + 1) * vocabSize);
+    const error = relativeError(row, logits[i] as Float32Array);
+    expect(error, `position ${position}`).toBeLessThanOrEqual(MAX_RELATIVE_ERROR);
+  }
+}
+
+test('a model that fits is on the GPU whole', async () => {
+  await withFixture({ source: Fixture.q4, ...SIZE }, async (model) => {
+    expect(model.info.gpuLayers).toBe(2);
+  });
+});
+
+test('a model that does not fit is split, and computes what its reference does', async () => {
+  await withFixture({ source: Fixture.q4, ...TOO_LARGE }, async (model) => {
+    expect(model.info.gpuLayers).toBe(1);
+    expect(model.info.kvBytes).toBeGreaterThan(99 * 2 ** 20);
+    await expectReferenceLogits(model, 'llama-q4_0');
+  });
+});
+
+describe.each([
+  ['gemma3-bf16', 3],
+  ['gemma3-q8_0', 1],
+  ['glm4-moe-bf16', 2],
+  ['glm4-bf16', 1],
+  ['phi3-f16', 1],
+])('%s with its last %d layers on the GPU', (name, gpuLayers) => {
+  test('has the logits of its reference', async () => {
+    await withFixture({ source: fixturePath(name), ...SIZE, gpuLayers }, async (model) => {
+      expect(model.info.gpuLayers).toBe(gpuLayers);
+      await expectReferenceLogits(model, name);
+    });
+  });
+});
+
+test('requests get the same tokens together as alone', async () => {
+  await withFixture({ source: Fixture.q4, ...SIZE, gpuLayers: 1 }, async (model) => {
+    const random = seededRandom(5);
+    const requests = [3, 20, 40].map((length, i) =>
+      endless(randomTokens(length, random), {
+        maxTokens: 6,
+        seed: i,
+        temperature: i === 0 ? 0 : 0.8,
+        logprobs: 0,
+      }),
+    );
+    const tokensOf = async (request: (typeof requests)[number]) =>
+      (await answer(model, request)).map(([token]) => token);
+    const alone = [];
+    for (const request of requests) alone.push(await tokensOf(request));
+    expect(await Promise.all(requests.map(tokensOf))).toEqual(alone);
+  });
+});
+
+describe('what cannot be is refused', () => {
+  test.each<[string, Partial<LoadModelOptions>, string, RegExp]>([
+    [
+      'more layers than the model has',
+      { gpuLayers: 3 },
+      'invalid_parameter',
+      /1\.\.2, the model's layers, got 3/,
+    ],
+    ['no layers', { gpuLayers: 0 }, 'invalid_parameter', /at least 1/],
+    [
+      'a layer that does not fit',
+      { kvCache: { memory: '300MiB' } },
+      'out_of_memory',
+      /neither the GPU.* 1 of its 2 layers on the GPU it needs 1\d\d\.\d MiB while \d\d\.\d MiB are free there and, of the machine's memory/,
+    ],
+    [
+      'all layers where half of them fit',
+      { ...TOO_LARGE, gpuLayers: 2 },
+      'out_of_memory',
+      /needs 10\d\.\d MiB while \d\d\.\d MiB are free/,
+    ],
+  ])('%s', async (_what, options, code, message) => {
+    await expect(engine.loadModel({ source: Fixture.q4, ...SIZE, ...options })).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    });
+  });
+});
+
+// Goal: the estimate that the choice goes by is never below what is taken, nor far above it.
+describe.each([
+  'llama-q4_0',
+  'llama-q4_k',
+  'qwen3-q8_0',
+  'gemma3-q8_0',
+  'glm4-bf16',
+  'glm4-moe-bf16',
+  'phi3-f16',
+])('weights of %s', (name) => {
+  test('take what was estimated, to 15 %', async () => {
+    const source = fixturePath(name);
+    const { spec, tensors } = describeDecoder(await openCheckpoint(source));
+    const size = { contextLength: 1, concurrency: 1, maxStepTokens: 64, threads: 1 };
+    const parts = partBytes(
+      estimateMemory({ spec, tensors, precision: 'fast', kvDtype: 'bf16', ...size }),
+      spec,
+    );
+    for (let gpuLayers = 1; gpuLayers <= spec.layers.length; gpuLayers += 1) {
+      const { weightBytes } = await withFixture({ source, ...SIZE, gpuLayers }, async ({ info }) => info);
+      const { gpu, host } = splitWeightBytes(parts, gpuLayers);
+      // Of pages that hold something on either side of a boundary, and of the other layers' vectors.
+      const slack = host === 0 ? 0 : 2 * 4096 + 8192;
+      const figures = `${gpuLayers} layers: estimated ${gpu} + ${host}, taken ${weightBytes}`;
+      expect(gpu + host + slack, figures).toBeGreaterThanOrEqual(weightBytes);
+      expect(gpu + host, figures).toBeLessThanOrEqual(1.15 * weightBytes);
+    }
+  });
+});
