@@ -267,6 +267,13 @@ describe('loading', () => {
     wide.remove();
   });
 
+  test.each([-1, 2, 0.5])('%s is no first layer on a GPU of a model of two', async (firstLayer) => {
+    await expect(load({ device: { index: 0, library: null, firstLayer } })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: expect.stringMatching(/request\.device\.firstLayer to be an integer in 0\.\.1/),
+    });
+  });
+
   test('stops with aborted when its cancel word is set', async () => {
     const cancel = new Int32Array(new SharedArrayBuffer(4));
     Atomics.store(cancel, 0, 1);

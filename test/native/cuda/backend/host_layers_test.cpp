@@ -52,9 +52,14 @@ TEST(GpuHostLayers, KeepKeysAndValuesInInt8) {
 }
 
 TEST(GpuHostLayers, NormBehindSublayers) {
-  const DecoderSpec spec = with_every_layer(
-      small_spec(3), [](LayerSpec& layer) { layer.norm_placement = NormPlacement::sandwich; });
-  expect_equal_logits(spec, StoredFormat::bf16, 0, KvDtype::bf16, 1);
+  for (const NormPlacement placement : {NormPlacement::sandwich, NormPlacement::post}) {
+    const DecoderSpec spec = with_every_layer(small_spec(3), [&](LayerSpec& layer) {
+      layer.norm_placement = placement;
+      layer.residual_scale = 0.8F;
+    });
+    for (const int32_t first : {0, 1, 2})
+      expect_equal_logits(spec, StoredFormat::bf16, 0, KvDtype::bf16, first);
+  }
 }
 
 TEST(GpuHostLayers, BeginAnEncoder) { expect_equal_pooled(1); }
