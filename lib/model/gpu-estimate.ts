@@ -1,4 +1,4 @@
-import type { ComputeLayout } from '../native/abi';
+import { type ComputeLayout, Limits } from '../native/abi';
 import type { DecoderSpec } from '../native/decoder-spec';
 import type { MemoryEstimate, TensorMemory } from './memory-estimate';
 
@@ -102,11 +102,14 @@ export function splitWeightBytes(parts: PartBytes, gpuLayers: number): { gpu: nu
 /** Rows of logits that a step may want on a GPU at once: kMaxDeviceLogitRows in native/runtime/load_job.cpp. */
 const MAX_LOGIT_ROWS = 256;
 
-/** Working memory on a GPU: the processor's, and as many logits as running requests want at once. */
+/** Working memory on a GPU: the processor's, and as many logits as running requests and guesses want at once. */
 export function gpuScratchBytes(
   { scratchBytes }: Pick<MemoryEstimate, 'scratchBytes'>,
   { head, vocabSize }: DecoderSpec,
   maxConcurrency: number,
 ): number {
-  return scratchBytes + (head === null ? 0 : 4 * vocabSize * Math.min(MAX_LOGIT_ROWS, maxConcurrency));
+  return (
+    scratchBytes +
+    (head === null ? 0 : 4 * vocabSize * Math.min(MAX_LOGIT_ROWS, maxConcurrency + Limits.maxDrafts))
+  );
 }

@@ -57,8 +57,10 @@ MemoryRegion MemoryRegion::map_file(int descriptor, int64_t offset, int64_t num_
 
 // Not by munmap: somebody else's mapping could then lie where `release` unmaps.
 void MemoryRegion::give_back(int64_t offset, int64_t num_bytes) {
-  if (offset < 0 || num_bytes < 0 || offset > size_ || num_bytes > size_ - offset)
-    throw Error(ErrorCode::internal, "bytes are given back that are not in the region");
+  if (offset < 0 || num_bytes < 0 || offset > size_ || num_bytes > size_ - offset) {
+    throw Error(ErrorCode::internal, "bytes " + std::to_string(offset) + " + " + std::to_string(num_bytes) +
+                                         " are not in a region of " + std::to_string(size_));
+  }
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(data_) + static_cast<uintptr_t>(offset);
   const uintptr_t first = (address + page - 1) / page * page;

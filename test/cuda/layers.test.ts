@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Engine, LoadModelOptions, Model } from '../../lib/engine/types';
 import { openCheckpoint } from '../../lib/model/checkpoint';
@@ -99,6 +100,53 @@ test('requests get the same tokens together as alone', async () => {
     const alone = [];
     for (const request of requests) alone.push(await tokensOf(request));
     expect(await Promise.all(requests.map(tokensOf))).toEqual(alone);
+  });
+});
+
+test('a draft model guesses for a model on both sides', async () => {
+  const request = endless(randomTokens(20, seededRandom(3)), {
+    maxTokens: 12,
+    temperature: 0,
+    logitBias: { 10: 60, 20: 60 },
+  });
+  const tokensOf = async (model: Model) => (await answer(model, request)).map(([token]) => token);
+  const split = { source: Fixture.q4, ...SIZE, gpuLayers: 1 };
+  const expected = await withFixture(split, tokensOf);
+  const speculation = { mode: 'draft-model', draftModel: Fixture.q4, adaptive: false } as const;
+  await withFixture({ ...split, speculation }, async (model) => {
+    expect(model.info).toMatchObject({ gpuLayers: 1, draftModel: { contextLength: 176 } });
+    expect(await tokensOf(model)).toEqual(expected);
+    expect((await model.stats()).acceptedTokens).toBeGreaterThan(0);
+  });
+});
+
+// Against the same model on the GPU whole.
+describe('models without a language head', () => {
+  const TEXTS = ['a short text', 'another one, somewhat longer than the first'];
+  const load = (name: string, gpuLayers: number): LoadModelOptions => ({
+    source: join(__dirname, '..', 'fixtures', 'encoders', 'models', name),
+    ...SIZE,
+    gpuLayers,
+  });
+
+  test('embed', async () => {
+    const embed = async (model: Model) => (await model.embed(TEXTS)).embeddings;
+    const expected = await withFixture(load('qwen3-embed', 2), embed);
+    const found = await withFixture(load('qwen3-embed', 1), embed);
+    for (const [i, vector] of expected.entries())
+      expect(relativeError(found[i] as Float32Array, vector)).toBeLessThanOrEqual(MAX_RELATIVE_ERROR);
+  });
+
+  test('classify', async () => {
+    const classify = async (model: Model) => (await model.classify(TEXTS, { raw: true })).results;
+    const expected = await withFixture(load('qwen3-classify', 2), classify);
+    const found = await withFixture(load('qwen3-classify', 1), classify);
+    for (const [i, labels] of expected.entries()) {
+      for (const { label, score } of labels) {
+        const other = found[i]?.find((each) => each.label === label)?.score;
+        expect(other, `text ${i}, ${label}`).toBeCloseTo(score, 1);
+      }
+    }
   });
 });
 

@@ -34,17 +34,40 @@ TEST(GpuHostLayers, AttendToLatents) {
     expect_equal_logits(with_latents(small_spec(3), is_low_rank), StoredFormat::bf16, 0, KvDtype::bf16, 2);
 }
 
-// The tables of a model are more than its first layers name.
-TEST(GpuHostLayers, SlideWindowsAndRotateByTablesOfTheirOwn) {
-  DecoderSpec spec = small_spec(4);
+DecoderSpec with_two_rope_tables(DecoderSpec spec) {
   spec.rope_tables.push_back(spec.rope_tables.front());
   for (double& frequency : spec.rope_tables.back().frequencies) frequency /= 8;
+  return spec;
+}
+
+// The tables of a model are more than its first layers name.
+TEST(GpuHostLayers, SlideWindowsAndRotateByTablesOfTheirOwn) {
+  DecoderSpec spec = with_two_rope_tables(small_spec(4));
   for (const size_t i : {1, 3}) {
     spec.layers[i].attention.sliding_window = 7;
     spec.layers[i].attention.rope_table = 1;
   }
   for (int32_t first = 1; first < 4; ++first)
     expect_equal_logits(spec, StoredFormat::bf16, 0, KvDtype::bf16, first);
+}
+
+// No layer names the second table: rows may take it in place of the first.
+TEST(GpuHostLayers, RotateByTheTableThatARowNames) {
+  const RandomModel model(with_two_rope_tables(small_spec()), StoredFormat::bf16);
+  StepRunner cpu(model, Place::cpu);
+  StepRunner gpu(gpu_request(model, 1));
+  const std::vector<int32_t> tokens = random_tokens(45, 96, 3);
+  const std::vector<float> expected = cpu.logits(tokens, 64, 0, 1);
+  EXPECT_GT(worst_row(cpu.logits(tokens, 64), expected, 96), 0.2);
+  EXPECT_LE(worst_row(gpu.logits(tokens, 13, 9, 1), expected, 96), kLogitTolerance);
+}
+
+TEST(GpuHostLayers, CountTheTablesThatTheyNameThemselves) {
+  DecoderSpec spec = with_two_rope_tables(small_spec());
+  spec.layers[0].attention.rope_table = 1;
+  StepRunner gpu(gpu_request(RandomModel(spec, StoredFormat::bf16), 1));
+  EXPECT_FALSE(gpu.logits({1, 2, 3}, 64).empty());
+  EXPECT_TRUE(gpu.logits({1, 2, 3}, 64, 0, 1).empty());
 }
 
 TEST(GpuHostLayers, KeepKeysAndValuesInInt8) {

@@ -46,6 +46,7 @@ struct Request {
   Pooling pooling = Pooling::first;
   int32_t adapter = 0;
   int32_t second_segment = 0;
+  int32_t rope_table = 0;
   SamplingParams sampling = {.temperature = 0};
 };
 
@@ -89,6 +90,7 @@ class StepRunner {
     record[field::adapter] = request.adapter;
     record[field::pooling] = static_cast<int32_t>(request.pooling);
     record[field::secondSegment] = request.second_segment;
+    record[field::ropeTable] = request.rope_table;
     const SamplingParams& sampling = request.sampling;
     record[field::temperature] = std::bit_cast<int32_t>(sampling.temperature);
     record[field::topK] = sampling.top_k;
@@ -156,8 +158,9 @@ class StepRunner {
 
   // Logits after every position, computed in chunks of `chunk` tokens and the last `num_single` one by one;
   // empty where a step fails.
-  std::vector<float> logits(const std::vector<int32_t>& tokens, int64_t chunk, int64_t num_single = 0) {
-    Request request{.kind = RequestKind::logits, .tokens = tokens};
+  std::vector<float> logits(const std::vector<int32_t>& tokens, int64_t chunk, int64_t num_single = 0,
+                            int32_t rope_table = 0) {
+    Request request{.kind = RequestKind::logits, .tokens = tokens, .rope_table = rope_table};
     for (int32_t i = 0; i < static_cast<int32_t>(tokens.size()); ++i) request.positions.push_back(i);
     std::vector<float> output(tokens.size() * static_cast<size_t>(model_->spec().vocab_size));
     admit(0, request);
