@@ -49,6 +49,15 @@ describe('a loaded model', () => {
     expect(info.kvBytes).toBe(4 * 7 * 16 * info.kvBytesPerToken);
   });
 
+  test('has no layers on a GPU, and refuses to have some', async () => {
+    expect((await load({ gpuLayers: 'auto' })).info.gpuLayers).toBe(0);
+    await expect(load({ gpuLayers: 1 })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: 'expected gpuLayers to be absent or "auto" on an engine without a GPU, got 1',
+      details: { path: 'gpuLayers' },
+    });
+  });
+
   test('reports its progress phase by phase, and its memory to the logger', async () => {
     const records: LogRecord[] = [];
     const seen: LoadProgress[] = [];
