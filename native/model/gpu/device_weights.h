@@ -63,13 +63,13 @@ struct DeviceLayer {
 };
 
 struct DeviceWeights {
-  cuda::DeviceMatrix embedding;
+  cuda::DeviceMatrix embedding;  // of any layout
   cuda::DeviceMatrix position_embedding;
   cuda::DeviceMatrix token_type_embedding;
   DeviceNorm embedding_norm;
   std::vector<DeviceLayer> layers;
   DeviceNorm final_norm;
-  DeviceLinear head;
+  DeviceLinear head;  // the embedding's matrix where they are tied
 
   cuda::Arena arena;
 };

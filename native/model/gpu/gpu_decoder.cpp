@@ -7,6 +7,7 @@
 #include "cuda/gemm/activate.h"
 #include "cuda/gemm/lora.h"
 #include "cuda/heads/copy_heads.h"
+#include "cuda/quantized/quantized_embedding.h"
 #include "cuda/rows/embedding.h"
 #include "cuda/rows/kv_append.h"
 #include "cuda/rows/norm.h"
@@ -173,21 +174,32 @@ void GpuDecoder::run_layers(const DeviceStep& step, const StepPlanner& planner) 
 }
 
 void GpuDecoder::embed() {
-  cuda::EmbeddingArgs args{.table = static_cast<const cuda::Bf16*>(weights_.embedding.weights),
-                           .ids = step_->tokens,
-                           .out = scratch_.residual,
-                           .num_rows = step_->num_rows,
-                           .hidden = static_cast<int32_t>(spec_.hidden_size),
-                           .scale = spec_.embedding.scale};
-  if (spec_.embedding.has_positions) {
-    args.positions = static_cast<const cuda::Bf16*>(weights_.position_embedding.weights);
-    args.position_ids = step_->positions;
+  const auto* const positions = static_cast<const cuda::Bf16*>(weights_.position_embedding.weights);
+  const auto* const types = static_cast<const cuda::Bf16*>(weights_.token_type_embedding.weights);
+  if (weights_.embedding.layout == cuda::DeviceLayout::bf16) {
+    const cuda::EmbeddingArgs args{.table = static_cast<const cuda::Bf16*>(weights_.embedding.weights),
+                                   .ids = step_->tokens,
+                                   .positions = positions,
+                                   .position_ids = step_->positions,
+                                   .types = types,
+                                   .type_ids = step_->token_types,
+                                   .out = scratch_.residual,
+                                   .num_rows = step_->num_rows,
+                                   .hidden = static_cast<int32_t>(spec_.hidden_size),
+                                   .scale = spec_.embedding.scale};
+    launch(cuda::embedding_launch(args), args);
+  } else {
+    const cuda::QuantizedEmbeddingArgs args{.table = weights_.embedding,
+                                            .ids = step_->tokens,
+                                            .positions = positions,
+                                            .position_ids = step_->positions,
+                                            .types = types,
+                                            .type_ids = step_->token_types,
+                                            .out = scratch_.residual,
+                                            .num_rows = step_->num_rows,
+                                            .scale = spec_.embedding.scale};
+    launch(cuda::quantized_embedding_launch(args), args);
   }
-  if (spec_.embedding.num_token_types > 0) {
-    args.types = static_cast<const cuda::Bf16*>(weights_.token_type_embedding.weights);
-    args.type_ids = step_->token_types;
-  }
-  launch(cuda::embedding_launch(args), args);
   if (!spec_.embedding.norm) return;
   cuda::NormArgs norm = norm_args(*spec_.embedding.norm, weights_.embedding_norm, scratch_.residual,
                                   step_->num_rows, spec_.hidden_size);

@@ -59,8 +59,12 @@ class Builder {
     to_.layers.resize(spec_.layers.size());
     for (auto i = static_cast<size_t>(first_layer_); i < spec_.layers.size(); ++i) add_layer(i);
     add_norm(to_.final_norm, from_.final_norm, spec_.hidden_size);
-    if (spec_.head && !spec_.head->is_tied) add_linear(to_.head, from_.head);
-    if (spec_.head && spec_.head->is_tied) add_tied_head();
+    if (!spec_.head) return upload_;
+    if (spec_.head->is_tied) {
+      add_tied_head();
+    } else {
+      add_linear(to_.head, from_.head);
+    }
     return upload_;
   }
 
@@ -85,7 +89,7 @@ class Builder {
   }
 
   void add_embeddings() {
-    upload_.add_bf16_matrix(to_.embedding, {whole(from_.embedding)});
+    upload_.add_matrix(to_.embedding, {whole(from_.embedding)});  // a tied head's, too
     if (from_.position_embedding.is_present())
       upload_.add_bf16_matrix(to_.position_embedding, {whole(from_.position_embedding)});
     if (from_.token_type_embedding.is_present())
@@ -93,12 +97,9 @@ class Builder {
     add_norm(to_.embedding_norm, from_.embedding_norm, spec_.hidden_size);
   }
 
-  // The matrix of the embedding is there as bf16, unless lookups are the processor's; quantized it has a form
-  // for products beside the one for lookups.
+  // Without a matrix where the embedding is on the device.
   void add_tied_head() {
-    if (first_layer_ > 0 || from_.embedding.format.is_quantized()) {
-      upload_.add_matrix(to_.head.matrix, {whole(from_.embedding)});
-    }
+    if (first_layer_ > 0) upload_.add_matrix(to_.head.matrix, {whole(from_.embedding)});
     add_vector(to_.head.bias, from_.head.bias, spec_.vocab_size);
   }
 

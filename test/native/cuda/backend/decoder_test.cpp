@@ -5,26 +5,38 @@
 #include <string>
 
 #include "equal_logits.h"
+#include "model/gpu/weight_upload.h"
 
 namespace autoglm::test {
 namespace {
 
 TEST(GpuDecoder, ComputesTheLogitsOfTheCpu) { expect_equal_logits(small_spec()); }
 
-class GpuDecoderFormats : public testing::TestWithParam<StoredFormat> {};
-
-TEST_P(GpuDecoderFormats, ComputeTheLogitsOfTheCpu) {
-  DecoderSpec spec = small_spec();
-  if (GetParam() == StoredFormat::q6_k || GetParam() == StoredFormat::q4_k) {  // blocks of 256
-    spec = small_spec(1);
+class GpuDecoderFormats : public testing::TestWithParam<StoredFormat> {
+ protected:
+  static DecoderSpec spec() {
+    if (GetParam() != StoredFormat::q6_k && GetParam() != StoredFormat::q4_k) return small_spec();
+    DecoderSpec spec = small_spec(1);  // for blocks of 256
     spec.hidden_size = 256;
-    spec = with_every_layer(spec, [](LayerSpec& layer) {
+    return with_every_layer(spec, [](LayerSpec& layer) {
       layer.mlp.intermediate_size = 256;
       layer.attention.num_q_heads = 16;
     });
   }
   // Random scales beside random mins cancel in some rows.
-  expect_equal_logits(spec, GetParam(), GetParam() == StoredFormat::q4_k ? 4 : 0);
+  static size_t num_spared() { return GetParam() == StoredFormat::q4_k ? 4 : 0; }
+};
+
+TEST_P(GpuDecoderFormats, ComputeTheLogitsOfTheCpu) { expect_equal_logits(spec(), GetParam(), num_spared()); }
+
+// The last panel of the vocabulary is not full. What cancels in a row of the embedding does so in logits,
+// too.
+TEST_P(GpuDecoderFormats, LookTokensUpInTheMatrixOfATiedHead) {
+  DecoderSpec tied = spec();
+  tied.vocab_size = 83;
+  tied.head->is_tied = true;
+  tied.embedding.scale = 0.5F;
+  expect_equal_logits(tied, GetParam(), 2 * num_spared());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GpuDecoderFormats,
@@ -33,12 +45,38 @@ INSTANTIATE_TEST_SUITE_P(All, GpuDecoderFormats,
                                          StoredFormat::q6_k, StoredFormat::q4_k),
                          [](const auto& info) { return std::string(info_of(info.param).name); });
 
-TEST(GpuDecoder, SharesTheMatrixOfATiedHead) {
+int64_t device_weight_bytes(const DecoderSpec& spec, StoredFormat format) {
+  return StepRunner(RandomModel(spec, format), Place::gpu).model().memory().device.weight_bytes;
+}
+
+// Goal: embedding and head take what their codes take, and only once where they are tied. Method: what the
+// memory of a model grows by with its vocabulary.
+TEST(GpuDecoder, KeepsOneMatrixForEmbeddingAndTiedHead) {
+  constexpr int64_t kMoreTokens = 1024;
+  const gpu::DeviceForm w4{.layout = cuda::DeviceLayout::w4, .group = 32};
+  const gpu::DeviceForm w8{.layout = cuda::DeviceLayout::w8, .group = 32};
+  for (const auto& [format, form] : {std::pair(StoredFormat::q4_0, w4), std::pair(StoredFormat::q8_0, w8),
+                                     std::pair(StoredFormat::bf16, gpu::DeviceForm{})}) {
+    for (const bool is_tied : {false, true}) {
+      DecoderSpec spec = small_spec(1);
+      spec.head->is_tied = is_tied;
+      const int64_t before = device_weight_bytes(spec, format);
+      const int64_t num_tokens = std::exchange(spec.vocab_size, spec.vocab_size + kMoreTokens);
+      const int64_t expected = gpu::device_matrix_bytes(form, spec.vocab_size, spec.hidden_size) -
+                               gpu::device_matrix_bytes(form, num_tokens, spec.hidden_size);
+      EXPECT_EQ(device_weight_bytes(spec, format) - before, is_tied ? expected : 2 * expected)
+          << info_of(format).name << (is_tied ? ", tied" : "");
+    }
+  }
+}
+
+// No group of quantized codes has such a hidden size; its floats are what a row of bfloat16 is looked up
+// from.
+TEST(GpuDecoder, TakesHiddenSizesThatAreNoMultipleOf32) {
   DecoderSpec spec = small_spec(1);
+  spec.hidden_size = 72;
   spec.head->is_tied = true;
-  spec.embedding.scale = 0.5F;
-  expect_equal_logits(spec);
-  expect_equal_logits(spec, StoredFormat::q4_0);
+  expect_equal_logits(spec, StoredFormat::f16);
 }
 
 TEST(GpuDecoder, AppliesBiasesScalesAndSoftCaps) {
@@ -95,6 +133,7 @@ TEST(GpuDecoder, ComputesUngatedLayersWithLayerNormsAndPositions) {
   spec.final_norm = std::nullopt;
   spec.head->scale = 0.3F;
   expect_equal_logits(spec);
+  expect_equal_logits(spec, StoredFormat::q8_0);
 }
 
 TEST(GpuDecoder, RotatesPartOfAHeadInEitherStyle) {
@@ -128,7 +167,9 @@ TEST(GpuDecoder, AttendsToLatents) {
   for (const bool is_low_rank : {false, true}) expect_equal_logits(with_latents(small_spec(), is_low_rank));
 }
 
-TEST(GpuDecoder, AnswersPooledRequestsOfAnEncoder) { expect_equal_pooled(0); }
+TEST(GpuDecoder, AnswersPooledRequestsOfAnEncoder) {
+  for (const StoredFormat format : {StoredFormat::bf16, StoredFormat::q4_0}) expect_equal_pooled(0, format);
+}
 
 TEST(GpuDecoder, PoolsHiddenStatesOfADecoderInChunks) {
   const RandomModel model(small_spec(), StoredFormat::bf16);

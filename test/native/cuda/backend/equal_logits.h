@@ -18,7 +18,7 @@ inline constexpr size_t kNumTokens = 45;
 // `num_spared` rows may differ by more. Layers before `first_layer` are the processor's beside the GPU.
 inline void expect_equal_logits(const DecoderSpec& spec, StoredFormat format = StoredFormat::bf16,
                                 size_t num_spared = 0, KvDtype kv_dtype = KvDtype::bf16,
-                                int32_t first_layer = 0) {
+                                int32_t first_layer = 0, double tolerance = kLogitTolerance) {
   SCOPED_TRACE("first layer on the GPU: " + std::to_string(first_layer));
   const RandomModel model(spec, format);
   const std::vector<int32_t> tokens = random_tokens(kNumTokens, spec.vocab_size, 3);
@@ -36,7 +36,7 @@ inline void expect_equal_logits(const DecoderSpec& spec, StoredFormat format = S
     const std::vector<double> distances =
         row_distances(found, expected, static_cast<size_t>(spec.vocab_size));
     ASSERT_GT(distances.size(), num_spared) << (is_whole ? "the whole fails" : "pieces fail");
-    EXPECT_LE(distances[num_spared], kLogitTolerance)
+    EXPECT_LE(distances[num_spared], tolerance)
         << (is_whole ? "whole: " : "in pieces: ") << testing::PrintToString(distances);
   }
 }
@@ -104,9 +104,9 @@ inline DecoderSpec small_encoder() {
 }
 
 // The mean of the hidden states through the dense layers.
-inline void expect_equal_pooled(int32_t first_layer) {
+inline void expect_equal_pooled(int32_t first_layer, StoredFormat format = StoredFormat::bf16) {
   const DecoderSpec spec = small_encoder();
-  const RandomModel model(spec, StoredFormat::bf16);
+  const RandomModel model(spec, format);
   StepRunner cpu(model, Place::cpu);
   StepRunner gpu(gpu_request(model, first_layer));
   const Request request{.tokens = random_tokens(kNumTokens, spec.vocab_size, 5),
