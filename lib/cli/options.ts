@@ -103,7 +103,12 @@ export function precisionOption(): Option {
 }
 
 export function kvDtypeOption(): Option {
-  return new Option('--kv-dtype <dtype>', 'numbers in the KV cache').choices(['bf16', 'f32', 'int8']);
+  return new Option('--kv-dtype <dtype>', 'numbers in the KV cache; fp8 on a GPU only').choices([
+    'bf16',
+    'f32',
+    'int8',
+    'fp8',
+  ]);
 }
 
 export function addNetworkOptions(command: Command): Command {

@@ -18,7 +18,7 @@ import {
   text,
 } from './parameters';
 import { type LoadSpeculationSettings, parseLoadSpeculation } from './speculation-options';
-import type { Device, EngineOptions, LoadModelOptions, Logger } from './types';
+import type { BinaryInfo, Device, EngineOptions, LoadModelOptions, Logger } from './types';
 import type { DeviceSettings, LoadSettings, WeightCacheSettings } from './worker/protocol';
 
 export interface EngineSettings {
@@ -169,7 +169,11 @@ const LOAD_OPTIONS = {
   signal: abortSignal,
 };
 
-const KV_OPTIONS = { dtype: oneOf<KvDtype>('bf16', 'f32', 'int8'), memory: memorySize, prefixCache: boolean };
+const KV_OPTIONS = {
+  dtype: oneOf<KvDtype>('bf16', 'f32', 'int8', 'fp8'),
+  memory: memorySize,
+  prefixCache: boolean,
+};
 
 const autotunesByEnvironment = (): boolean =>
   !/^(0|off|no|false)$/i.test(process.env.OPEN_AUTOGLM_AUTOTUNE ?? '');
@@ -202,4 +206,13 @@ export function parseLoadOptions(source: string | LoadModelOptions): ParsedLoadO
       tuningFolder: (options.autotune ?? autotunesByEnvironment()) ? join(cacheFolder(), 'tuning') : null,
     },
   };
+}
+
+/** Throws `invalid_parameter` for what only a GPU has kernels for, where none computes. */
+export function checkKvDtype(
+  { kvDtype }: Pick<LoadSettings, 'kvDtype'>,
+  { gpu }: Pick<BinaryInfo, 'gpu'>,
+): void {
+  if (kvDtype !== 'fp8' || gpu !== null) return;
+  throw invalidParameter('kvCache.dtype', "'bf16', 'int8' or 'f32' on the processor", kvDtype);
 }

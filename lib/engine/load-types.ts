@@ -14,8 +14,9 @@ export interface LoadProgress {
 
 export interface KvCacheOptions {
   /**
-   * Default bf16, and f32 with `precision: 'exact'`. int8 takes half of bf16's memory, with a scale for each token and KV
-   * head; models with latent attention (MLA) refuse it with `invalid_parameter`.
+   * Default bf16, and f32 with `precision: 'exact'`. int8 and fp8 (e4m3) take half of bf16's memory, with a scale for each
+   * token and KV head; models with latent attention (MLA) refuse them with `invalid_parameter`, and so does the processor
+   * fp8. A GPU refuses f32 with `unsupported_model`.
    */
   readonly dtype?: KvDtype;
   /** Bytes, or text such as "512MiB", "8GiB". Default: four sequences of the context, at most half of free memory. */

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { AutoglmError } from '../errors';
 import { EngineThread } from './engine-thread';
-import { type EngineSettings, type ParsedLoadOptions, parseLoadOptions } from './load-options';
+import { checkKvDtype, type EngineSettings, type ParsedLoadOptions, parseLoadOptions } from './load-options';
 import type { LocalModel } from './local-model';
 import { loadAborted, loadLocalModel } from './model-load';
 import type { EngineStats, ModelStats } from './stats-types';
@@ -68,6 +68,7 @@ export class LocalEngine implements Engine {
     const options = parseLoadOptions(source);
     this.#requireOpen();
     this.#checkGpuLayers(options.settings.gpuLayers);
+    checkKvDtype(options.settings, this.binary);
     const controller = new AbortController();
     const { signal } = options;
     const onAbort = (): void => controller.abort(signal?.reason);

@@ -92,7 +92,7 @@ function layerKvBytes(spec: DecoderSpec, dtype: KvDtype): readonly number[] {
   const laneDims = LANE_BYTES / bytes;
   return spec.layers.map(({ attention }) => {
     const { headDim, valueDim, numKvHeads } = attention;
-    if (dtype === 'int8') checkInt8(attention);
+    if (scaleBytes > 0) checkScaled(attention, dtype);
     // A latent is key and value at once.
     const values = attention.latent === null ? Math.ceil(valueDim / VALUE_PAD) * VALUE_PAD : 0;
     const keys = Math.ceil(headDim / laneDims) * laneDims;
@@ -101,13 +101,14 @@ function layerKvBytes(spec: DecoderSpec, dtype: KvDtype): readonly number[] {
 }
 
 /** One scale cannot serve a latent and the rotated dims beside it, which differ in size by orders of magnitude. */
-function checkInt8({ latent, headDim }: DecoderSpec['layers'][number]['attention']): void {
+function checkScaled({ latent, headDim }: DecoderSpec['layers'][number]['attention'], dtype: KvDtype): void {
   if (latent === null && headDim >= LANE_BYTES) return;
   const what = latent === null ? `heads of ${headDim} dimensions` : 'latent attention (MLA)';
+  const allowed = dtype === 'fp8' ? ['bf16'] : ['bf16', 'f32']; // a GPU has no pages of f32
   throw new AutoglmError(
     'invalid_parameter',
-    `expected kvCache.dtype to be "bf16" or "f32" for a model with ${what}, got "int8"`,
-    { details: { path: 'kvCache.dtype', found: 'int8', allowed: ['bf16', 'f32'] } },
+    `expected kvCache.dtype to be ${allowed.map((name) => `"${name}"`).join(' or ')} for a model with ${what}, got "${dtype}"`,
+    { details: { path: 'kvCache.dtype', found: dtype, allowed } },
   );
 }
 

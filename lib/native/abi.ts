@@ -185,6 +185,7 @@ export const KV_DTYPES = {
   bf16: {"id":0,"bytes":2,"scaleBytes":0},
   f32: {"id":1,"bytes":4,"scaleBytes":0},
   int8: {"id":2,"bytes":1,"scaleBytes":4},
+  fp8: {"id":3,"bytes":1,"scaleBytes":4},
 } as const;
 
 export type KvDtype = keyof typeof KV_DTYPES;

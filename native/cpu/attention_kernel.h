@@ -268,6 +268,8 @@ void attend(const AttentionParams& params, const AttentionTask& task) {
                                  : attend_pages<S, FloatPages<FloatReader>>(params, task);
     case KvDtype::int8:
       return attend_pages<S, Int8Pages>(params, task);
+    case KvDtype::fp8:
+      return;  // refused by ops/check.h
   }
 }
 

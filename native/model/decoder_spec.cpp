@@ -169,14 +169,19 @@ void check_decoder_spec(const DecoderSpec& spec) {
   }
 }
 
-void check_kv_dtype(const DecoderSpec& spec, KvDtype dtype) {
-  if (dtype != KvDtype::int8) return;
+void check_kv_dtype(const DecoderSpec& spec, KvDtype dtype, bool is_on_gpu) {
+  if (info_of(dtype).scale_bytes == 0) return;
+  if (dtype == KvDtype::fp8 && !is_on_gpu) {
+    throw Error(
+        ErrorCode::invalid_parameter,
+        "expected kvDtype bf16, int8 or f32 on the processor, got fp8: only a GPU has kernels for it");
+  }
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const AttentionSpec& attention = spec.layers[i].attention;
     if (!attention.latent && attention.head_dim >= 4) continue;
     throw Error(ErrorCode::invalid_parameter,
-                "layers." + std::to_string(i) +
-                    ": expected kvDtype bf16 or f32 for a latent and for heads of 2 dims, got int8");
+                "layers." + std::to_string(i) + ": expected kvDtype " + (is_on_gpu ? "bf16" : "bf16 or f32") +
+                    " for a latent and for heads of 2 dims, got " + std::string(info_of(dtype).name));
   }
 }
 

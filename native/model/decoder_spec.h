@@ -137,7 +137,8 @@ struct DecoderSpec {
 // rope tables that do not exist) and unsupported_model for settings that no kernel executes.
 void check_decoder_spec(const DecoderSpec& spec);
 
-// Throws invalid_parameter for layers whose keys and values cannot be kept as `dtype`.
-void check_kv_dtype(const DecoderSpec& spec, KvDtype dtype);
+// Throws invalid_parameter for layers whose keys and values cannot be kept as `dtype`, and for fp8 on the
+// processor.
+void check_kv_dtype(const DecoderSpec& spec, KvDtype dtype, bool is_on_gpu);
 
 }  // namespace autoglm

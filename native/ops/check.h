@@ -57,6 +57,7 @@ inline void check_outputs(const char* what, const TensorView<float>& out, const 
 
 // What pages of each kind ask of their dims.
 inline void check_page_dims(const char* what, const KvPages& kv) {
+  check_that(kv.dtype != KvDtype::fp8, "pages of bf16, int8 or f32 on the processor");
   check_that(kv.dtype != KvDtype::int8 || (kv.head_dim >= 4 && !kv.is_latent),
              "int8 pages: a head dim of at least 4, and no latents");
   if (!kv.is_latent) return;

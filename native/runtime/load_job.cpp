@@ -52,7 +52,8 @@ void LoadJob::run(int num_threads) noexcept {
 
 std::shared_ptr<Model> LoadJob::load(int num_threads) {
   check_decoder_spec(request_.spec);
-  check_kv_dtype(request_.spec, request_.kv_dtype);
+  const bool is_on_gpu = request_.device && request_.device->first_layer == 0;
+  check_kv_dtype(request_.spec, request_.kv_dtype, is_on_gpu);
   std::unique_ptr<BackEnd> back_end =
       request_.device ? load_on_device(num_threads) : load_on_cpu(num_threads);
   check();

@@ -79,6 +79,25 @@ describe.each(FIXTURES.filter((name) => !(name in REFUSED)))('%s', (name) => {
   });
 });
 
+test('a KV cache of fp8 takes a byte for a number, and logits stay near the reference', async () => {
+  const kvCache = { ...SIZE.kvCache, dtype: 'fp8' } as const;
+  const bf16 = await withFixture(Fixture.q4, async ({ info }) => info.kvBytesPerToken);
+  const model = await engine.loadModel({ source: Fixture.q4, ...SIZE, kvCache });
+  try {
+    expect(model.info.kvBytesPerToken).toBeLessThan(0.65 * bf16); // heads of 16 dims have a float each beside them
+    const { vocabSize, prompts } = fixtureReference('llama-q4_0');
+    const [{ tokens, positions, logits }] = prompts as [(typeof prompts)[number]];
+    const actual = await model.logits(tokens, { positions });
+    for (const [i, position] of positions.entries()) {
+      const row = actual.subarray(i * vocabSize, (i + 1) * vocabSize);
+      const error = relativeError(row, logits[i] as Float32Array);
+      expect(error, `position ${position}`).toBeLessThanOrEqual(2 * MAX_RELATIVE_ERROR);
+    }
+  } finally {
+    await model.close();
+  }
+});
+
 test('requests get the same tokens together as alone, sampled ones too', async () => {
   await withFixture(Fixture.q4, async (model) => {
     const random = seededRandom(5);

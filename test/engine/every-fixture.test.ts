@@ -106,6 +106,15 @@ describe.each(CACHES.flatMap(([dtype, names]) => names.map((name) => [name, dtyp
   },
 );
 
+test('a cache of fp8 is refused on the processor, before the model is looked for', async () => {
+  const loading = engine.loadModel({ source: 'no/such/model', kvCache: { dtype: 'fp8' } });
+  await expect(loading).rejects.toMatchObject({
+    code: 'invalid_parameter',
+    message: expect.stringContaining("'bf16', 'int8' or 'f32' on the processor"),
+    details: { path: 'kvCache.dtype' },
+  });
+});
+
 test.each(FIXTURES.filter(isLatent))(
   '%s refuses a cache of int8 before its weights are read',
   async (name) => {

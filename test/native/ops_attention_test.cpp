@@ -408,6 +408,7 @@ TEST_P(Attention, AHeadOfInt8KeysOrValuesWithANanGivesNans) {
   }
 }
 
+// And fp8, which only a GPU has.
 TEST(AttentionChecks, RefusesLatentsAndHeadsOfTwoDimsAsInt8) {
   ThreadPool pool(1);
   const Execution execution(pool, Isa::plain);
@@ -416,7 +417,8 @@ TEST(AttentionChecks, RefusesLatentsAndHeadsOfTwoDimsAsInt8) {
   for (const AttentionShape& shape :
        {AttentionShape{
             .num_q_heads = 1, .head_dim = 16, .value_dim = 16, .dtype = KvDtype::int8, .is_latent = true},
-        AttentionShape{.num_q_heads = 1, .head_dim = 2, .value_dim = 2, .dtype = KvDtype::int8}}) {
+        AttentionShape{.num_q_heads = 1, .head_dim = 2, .value_dim = 2, .dtype = KvDtype::int8},
+        AttentionShape{.num_q_heads = 1, .head_dim = 16, .value_dim = 16, .dtype = KvDtype::fp8}}) {
     KvPool kv(shape, 1);
     const int32_t page = 0;
     const SequenceSlice slice = {&page, 0, 0, 1};

@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 #include <semaphore>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -155,6 +156,20 @@ TEST(Model, StepsFailCleanlyWhereverMemoryRunsOut) {
     ASSERT_LT(num_failures, 1'000);
   }
   EXPECT_GT(num_failures, 5);
+}
+
+TEST(LoadJob, RefusesFp8PagesOnTheProcessor) {
+  TinyModel tiny;
+  LoadRequest request = tiny.request();
+  request.kv_dtype = KvDtype::fp8;
+  try {
+    load(std::move(request));
+    FAIL() << "the model was loaded";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, ErrorCode::invalid_parameter);
+    EXPECT_NE(std::string(error.what()).find("bf16, int8 or f32 on the processor, got fp8"),
+              std::string::npos);
+  }
 }
 
 TEST(Model, ReportsNothingOnceInterrupted) {

@@ -74,6 +74,8 @@ cuda::KvType kv_type_of(KvDtype dtype) {
   switch (dtype) {
     case KvDtype::int8:
       return cuda::KvType::int8;
+    case KvDtype::fp8:
+      return cuda::KvType::fp8;
     case KvDtype::bf16:
     case KvDtype::f32:
       break;

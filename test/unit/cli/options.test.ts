@@ -52,6 +52,10 @@ test('flags become the options of the library', () => {
   });
 });
 
+test('--kv-dtype takes what a GPU alone can keep, too', () => {
+  expect(loadOptions('x', parse('--kv-dtype', 'fp8')).kvCache).toEqual({ dtype: 'fp8' });
+});
+
 test('a draft model guesses, as many tokens as --speculation says', () => {
   const speculationOf = (...args: string[]) => loadOptions('x', parse(...args)).speculation;
   expect(speculationOf('--draft-model', 'y')).toEqual({ mode: 'draft-model', draftModel: 'y' });
@@ -119,7 +123,7 @@ test('what is not given is absent, so that the model decides; but people get san
 });
 
 test.each([
-  [['--kv-dtype', 'fp8']],
+  [['--kv-dtype', 'fp4']],
   [['--precision', 'best']],
   [['--threads', '0']],
   [['--speculation', 'guess']],

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { parseEngineOptions, parseLoadOptions } from '../../../lib/engine/load-options';
+import { checkKvDtype, parseEngineOptions, parseLoadOptions } from '../../../lib/engine/load-options';
 import type { EngineOptions, LoadModelOptions } from '../../../lib/engine/types';
 import { cacheFolder } from '../../../lib/model/source/cache-folders';
 
@@ -44,6 +44,17 @@ describe('options of loadModel', () => {
     expect(parseLoadOptions({ source: 'x', gpuLayers: 3 }).settings.gpuLayers).toBe(3);
     expect(parseLoadOptions({ source: 'x', gpuLayers: 'auto' }).settings.gpuLayers).toBeNull();
     expect(parseLoadOptions({ source: 'x', kvCache: { dtype: 'int8' } }).settings.kvDtype).toBe('int8');
+  });
+
+  test('take fp8 for the KV cache where a GPU computes', () => {
+    const { settings } = parseLoadOptions({ source: 'x', kvCache: { dtype: 'fp8' } });
+    expect(settings.kvDtype).toBe('fp8');
+    const gpu = { index: 0, name: 'x', uuid: 'y', computeCapability: 90, totalBytes: 1 };
+    expect(() => checkKvDtype(settings, { gpu })).not.toThrow();
+    expect(() => checkKvDtype(settings, { gpu: null })).toThrow(
+      invalid(/kvCache\.dtype to be 'bf16', 'int8' or 'f32' on the processor, got 'fp8'/),
+    );
+    expect(() => checkKvDtype({ kvDtype: 'int8' }, { gpu: null })).not.toThrow();
   });
 
   test.each([
@@ -112,7 +123,7 @@ describe('options of loadModel', () => {
     [
       'an unknown KV dtype',
       { source: 'x', kvCache: { dtype: 'q8_0' } },
-      /kvCache\.dtype to be one of 'bf16', 'f32', 'int8', got 'q8_0'/,
+      /kvCache\.dtype to be one of 'bf16', 'f32', 'int8', 'fp8', got 'q8_0'/,
     ],
     ['an unknown KV option', { source: 'x', kvCache: { size: 2 } }, /kvCache\.size is not a known option/],
     [

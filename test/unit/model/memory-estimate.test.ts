@@ -24,15 +24,23 @@ test('the KV cache takes keys and values of every layer for each token', async (
   expect(estimate.totalBytes).toBe(estimate.weightBytes + estimate.kvBytes + estimate.scratchBytes);
 });
 
-test('an int8 KV cache adds a float for the keys and one for the values of each head', async () => {
-  const estimate = await estimateOf('qwen3-q8_0.gguf', 'fast', 'int8');
-  expect(estimate.kvBytesPerToken).toBe(2 * 2 * (32 + 32 + 2 * 4));
-});
+test.each(['int8', 'fp8'] as const)(
+  'an %s KV cache adds a float for the keys and one for the values of each head',
+  async (dtype) => {
+    const estimate = await estimateOf('qwen3-q8_0.gguf', 'fast', dtype);
+    expect(estimate.kvBytesPerToken).toBe(2 * 2 * (32 + 32 + 2 * 4));
+  },
+);
 
 test('an int8 KV cache of latents is refused', async () => {
   await expect(estimateOf('glm4-moe-lite-bf16', 'fast', 'int8')).rejects.toMatchObject({
     code: 'invalid_parameter',
     message: expect.stringMatching(/kvCache\.dtype .* latent attention .* got "int8"/),
+  });
+  await expect(estimateOf('glm4-moe-lite-bf16', 'fast', 'fp8')).rejects.toMatchObject({
+    code: 'invalid_parameter',
+    message: expect.stringMatching(/kvCache\.dtype to be "bf16" for .* latent attention .* got "fp8"/),
+    details: { allowed: ['bf16'] },
   });
 });
 

@@ -210,6 +210,15 @@ describe('every setting of a DecoderSpec', () => {
     tiny.remove();
   });
 
+  test('fp8 KV is refused with invalid_parameter', async () => {
+    const tiny = new TinyModel(tinySpec());
+    await expect(engine.load(tiny, { kvDtype: 'fp8' })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: expect.stringMatching(/^expected kvDtype bf16, int8 or f32 on the processor, got fp8/),
+    });
+    tiny.remove();
+  });
+
   test('int8 KV of a latent is refused with invalid_parameter', async () => {
     const tiny = new TinyModel(tinySpec({}, [{}, { attention: latentAttention() }]));
     await expect(engine.load(tiny, { kvDtype: 'int8' })).rejects.toMatchObject({

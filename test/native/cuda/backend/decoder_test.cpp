@@ -163,6 +163,20 @@ TEST(GpuDecoder, KeepsKeysAndValuesInInt8) {
   expect_equal_logits(small_spec(), StoredFormat::bf16, 0, KvDtype::int8);
 }
 
+// A code of e4m3 is off by up to 1/16 of its value.
+TEST(GpuDecoder, KeepsKeysAndValuesInFp8) {
+  constexpr double kTolerance = 1.0 / 16;
+  const DecoderSpec spec = small_spec();
+  expect_equal_logits(spec, StoredFormat::bf16, 0, KvDtype::fp8, 0, kTolerance);
+  const RandomModel model(spec, StoredFormat::bf16);
+  const std::vector<int32_t> tokens = random_tokens(kNumTokens, spec.vocab_size, 3);
+  StepRunner int8(model, Place::gpu, KvDtype::int8);
+  StepRunner fp8(model, Place::gpu, KvDtype::fp8);
+  EXPECT_NE(fp8.logits(tokens, 64), int8.logits(tokens, 64));
+  // 2 layers of 2 heads, 16 tokens of keys and values of 16 dims, a scale for each
+  EXPECT_EQ(fp8.model().memory().device.kv_bytes, model.request().num_pages * 2 * 2 * 16 * 2 * (16 + 4));
+}
+
 TEST(GpuDecoder, AttendsToLatents) {
   for (const bool is_low_rank : {false, true}) expect_equal_logits(with_latents(small_spec(), is_low_rank));
 }

@@ -80,9 +80,38 @@ TEST_F(GpuFailures, NameWhatNoKernelExecutes) {
   request = gpu_request(model_, 0);
   request.spec.layers[0].attention.head_dim = request.spec.layers[0].attention.value_dim = 24;
   EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("24 dims"), std::string::npos);
+  request.kv_dtype = KvDtype::fp8;
+  EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("24 dims in fp8 pages"),
+            std::string::npos);
   request = gpu_request(model_, 0);
   request.spec.layers[1].mlp.intermediate_size = 97;
   EXPECT_NE(failure_of(request, ErrorCode::unsupported_model).find("97"), std::string::npos);
+}
+
+TEST_F(GpuFailures, NameWhereKeysAndValuesCannotBeFp8) {
+  LoadRequest request = model_.request();
+  request.kv_dtype = KvDtype::fp8;
+  EXPECT_NE(failure_of(request, ErrorCode::invalid_parameter).find("bf16, int8 or f32 on the processor"),
+            std::string::npos);
+  request = gpu_request(model_, 1);  // the first layer's pages are the processor's
+  request.kv_dtype = KvDtype::fp8;
+  EXPECT_NE(failure_of(request, ErrorCode::invalid_parameter).find("bf16, int8 or f32 on the processor"),
+            std::string::npos);
+  request = gpu_request(model_, 0);
+  request.kv_dtype = KvDtype::fp8;
+  AttentionSpec& attention = request.spec.layers[1].attention;
+  attention.num_kv_heads = 1;
+  attention.head_dim = 64;
+  attention.value_dim = 48;
+  attention.latent = LatentSpec{.query_rank = std::nullopt,
+                                .rank = 48,
+                                .nope_dim = 24,
+                                .rope_dim = 16,
+                                .output_dim = 16,
+                                .norm = {.kind = NormKind::rms, .epsilon = 1e-6F}};
+  EXPECT_NE(
+      failure_of(request, ErrorCode::invalid_parameter).find("layers.1: expected kvDtype bf16 for a latent"),
+      std::string::npos);
 }
 
 TEST_F(GpuFailures, SayWhyADeviceCannotBeUsed) {
