@@ -7,7 +7,7 @@ export interface PartBytes {
   readonly layers: readonly LayerBytes[];
   /** Of what comes before the first layer. */
   readonly embedding: { readonly gpu: number; readonly host: number };
-  /** Of what comes behind the last layer, on the GPU; `alone` without the embedding, whose matrix it may share. */
+  /** Of what comes behind the last layer, on the GPU; `alone` without the embedding, whose matrix a tied head shares. */
   readonly head: { readonly beside: number; readonly alone: number };
   /** Of the layers of a pooled answer, which the processor computes wherever the others are. */
   readonly pooled: number;
@@ -71,11 +71,9 @@ export function partBytes({ tensors }: Pick<MemoryEstimate, 'tensors'>, spec: De
       layer.gpu += layerTensorBytes(tensor, byRole);
       layer.host += bytes;
     } else if (/^(position_|token_type_)?embedding/.test(role)) {
-      embedding.gpu += floatBytes(shape);
+      embedding.gpu += role === 'embedding' ? matrixBytes(tensor) : floatBytes(shape);
       embedding.host += bytes;
-      if (role !== 'embedding' || spec.head?.isTied !== true) continue;
-      head.alone += matrixBytes(tensor);
-      if (CODE_BITS[tensor.layout] !== undefined) head.beside += matrixBytes(tensor);
+      if (role === 'embedding' && spec.head?.isTied === true) head.alone += matrixBytes(tensor);
     } else if (role.startsWith('pooled.')) {
       pooled += bytes;
     } else {

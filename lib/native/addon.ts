@@ -212,6 +212,8 @@ export interface NativeAddon {
   setOutput(model: ModelHandle, outputId: number, buffer: Float32Array | null): void;
   /** Queues the plan in `slot`, 0..Limits.queueDepth-1. A slot whose step has not been told throws `invalid_parameter`. */
   submitStep(model: ModelHandle, slot: number): void;
+  /** What went wrong with the last step in `slot` that failed, at most 1 KiB; empty without one. */
+  stepFailure(model: ModelHandle, slot: number): string;
 }
 
 export type { ComputeLayout, KvDtype, StoredFormat };

@@ -200,6 +200,14 @@ Napi::Value submit_step(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value step_failure(const Napi::CallbackInfo& info) {
+  return guard(info, [&]() -> Napi::Value {
+    int64_t model_id = 0;
+    const Model& model = Environment::of(info.Env()).engine_of_model(info[0], model_id).model(model_id);
+    return Napi::String::New(info.Env(), model.step_failure(checked_slot(info[1])));
+  });
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(std::make_unique<Environment>().release());
   exports.Set("abiVersion", abi::Abi::version);
@@ -208,6 +216,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       {"loadModel", load_model},         {"modelMemory", model_memory},     {"closeModel", close_model},
       {"setOutput", set_output},         {"submitStep", submit_step},       {"loadAdapter", load_adapter},
       {"unloadAdapter", unload_adapter}, {"weightsOrigin", weights_origin}, {"saveWeights", save_weights},
+      {"stepFailure", step_failure},
   };
   for (const auto& [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
 #if defined(AUTOGLM_HAS_CUDA)

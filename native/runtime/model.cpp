@@ -4,12 +4,12 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <limits>
 #include <new>
 #include <string>
 #include <utility>
 
-#include "base/error.h"
 #include "runtime/step_records.h"
 
 namespace autoglm {
@@ -131,12 +131,8 @@ bool Model::run_step(int slot, const Execution& execution) noexcept {
     execution.pool().use_threads(cut.num_threads());
     execute(result, cut);
     has_failed = false;
-  } catch (const Error& error) {
-    failure = error.code;
-  } catch (const std::bad_alloc&) {
-    failure = ErrorCode::out_of_memory;
   } catch (...) {
-    failure = ErrorCode::internal;
+    failure = note_failure(slot);
   }
   execution.pool().drop();  // whatever a failure left queued
   execution.pool().set_cancellation(nullptr);
@@ -158,6 +154,25 @@ bool Model::went_on(std::span<const int32_t> result) const {
     const auto row = result_row(result, entry.result_row);
     return entry.samples && entry.count == 1 && row[abi::ResultRow::finish] == abi::Finish::none;
   });
+}
+
+// Keeps the text of the exception that is being handled.
+ErrorCode Model::note_failure(int slot) noexcept {
+  StepFailure& failure = failures_[static_cast<size_t>(slot)];
+  try {
+    throw;
+  } catch (const Error& error) {
+    failure.set(error.what());
+    return error.code;
+  } catch (const std::bad_alloc&) {
+    failure.set("the processor's memory is exhausted");
+    return ErrorCode::out_of_memory;
+  } catch (const std::exception& error) {
+    failure.set(error.what());
+  } catch (...) {
+    failure.set("an exception without a text");
+  }
+  return ErrorCode::internal;
 }
 
 // After a failed step nobody knows what its rows' pages hold: entries planned for them already are skipped.

@@ -8,14 +8,18 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
+#include "base/error.h"
 #include "model/back_end.h"
 #include "ops/execution.h"
 #include "runtime/pooled_requests.h"
 #include "runtime/row.h"
 #include "runtime/sampler.h"
+#include "runtime/step_failure.h"
 #include "runtime/step_plan.h"
 #include "runtime/step_records.h"
 
@@ -59,6 +63,9 @@ class Model {
   // Whether the last step only drew one more token for each of its sequences, and all of them go on.
   bool is_steady() const { return is_steady_; }
 
+  // Any thread: what went wrong with the last step in `slot` that failed, at most 1 KiB; empty without one.
+  std::string step_failure(int slot) const { return failures_[static_cast<size_t>(slot)].text(); }
+
  private:
   // A plan entry whose row is running, with its place in the batch.
   struct ActiveEntry {
@@ -97,6 +104,7 @@ class Model {
   void sample(std::span<const LogitRequest> requests, const Execution& execution);
   Sample answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const;
   void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);
+  ErrorCode note_failure(int slot) noexcept;
   void finish_planned_rows() noexcept;
   std::span<float> find_output(int32_t output_id);
   const Adapter* find_adapter(const EntryRecord& entry, int32_t adapter_id);
@@ -105,6 +113,7 @@ class Model {
   std::unique_ptr<BackEnd> back_end_;
   PlanLimits plan_limits_;
   StepBuffers buffers_;
+  std::array<StepFailure, std::tuple_size_v<decltype(StepBuffers::results)>> failures_;
   std::atomic<bool> is_interrupted_{false};
   bool is_steady_ = false;
   std::vector<Row> rows_;

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { LoadModelOptions } from '../../lib/engine/types';
+import type { GenerateOptions, LoadModelOptions } from '../../lib/engine/types';
 import { createEngine, Fixture } from '../engine/engine-under-test';
 import { FAKE_DRIVER } from './cuda-binary';
 
@@ -13,11 +13,19 @@ interface Outcome {
   /** Of the fake driver: test/native/cuda/fake_driver/control.h. */
   readonly settings?: string;
   readonly load?: LoadModelOptions;
+  readonly generate?: GenerateOptions;
 }
 
-function outcomeOf({ device = 'cuda', library = FAKE_DRIVER, settings = '', load }: Outcome): unknown {
+function outcomeOf({
+  device = 'cuda',
+  library = FAKE_DRIVER,
+  settings = '',
+  load,
+  generate,
+}: Outcome): unknown {
   const script = join(__dirname, 'one-engine.cjs');
-  const args = [script, device, ...(load === undefined ? [] : [JSON.stringify(load)])];
+  const options = [load, generate].filter((each) => each !== undefined).map((each) => JSON.stringify(each));
+  const args = [script, device, ...options];
   const env = { ...process.env, OPEN_AUTOGLM_CUDA_DRIVER: library, AUTOGLM_FAKE_CUDA: settings };
   return JSON.parse(execFileSync(process.execPath, args, { env, encoding: 'utf8' }));
 }
@@ -59,6 +67,18 @@ test('a KV cache larger than what is left of the GPU is refused with both figure
     code: 'out_of_memory',
     message: expect.stringMatching(
       /13\d\.\d MiB while 60\.8 MiB are free there, nor split: with 1 of its 2 layers/,
+    ),
+  });
+});
+
+test('a request that ends with a lost GPU says which call of the driver found it, and with what', () => {
+  const load = { source: Fixture.q4, contextLength: 64, kvCache: { memory: '4MiB' } };
+  const generate = { tokens: [1, 2, 3], maxTokens: 60, ignoreEos: true };
+  const settings = 'launch_failure_at=300'; // behind those of the load
+  expect(outcomeOf({ settings, load, generate })).toMatchObject({
+    code: 'engine_failed',
+    message: expect.stringMatching(
+      /^step \d+ failed with device_lost: cu\w+: CUDA_ERROR_LAUNCH_FAILED .*on GPU 0/,
     ),
   });
 });

@@ -1,12 +1,13 @@
-// A process of its own, since a driver is opened once in a process: starts an engine, perhaps loads a model, and prints
-// what came of it as JSON. Usage: node one-engine.cjs DEVICE [LOAD_OPTIONS]
+// A process of its own, since a driver is opened once in a process: starts an engine, perhaps loads a model and generates
+// tokens, and prints what came of it as JSON. Usage: node one-engine.cjs DEVICE [LOAD_OPTIONS [GENERATE_OPTIONS]]
 const { join } = require('node:path');
 const { createEngine } = require(join(__dirname, '..', '..', 'dist', 'index.js'));
 
-async function main([device, options]) {
+async function main([device, options, request]) {
   const engine = await createEngine({ device, threads: 1 });
   try {
-    if (options !== undefined) await engine.loadModel(JSON.parse(options));
+    const model = options === undefined ? null : await engine.loadModel(JSON.parse(options));
+    if (request !== undefined) for await (const _ of model.generate(JSON.parse(request)));
     return { gpu: engine.binary.gpu };
   } finally {
     await engine.close();

@@ -141,6 +141,7 @@ TEST(Model, StepsFailCleanlyWhereverMemoryRunsOut) {
     allocations_left.store(kAllSucceed);
     EXPECT_TRUE(has_result);
     const int32_t code = tiny.results[0][abi::ResultHeader::errorCode];
+    EXPECT_EQ(fresh->step_failure(0).empty(), code == 0) << "allocation " << num_allocations;
     write_plan(tiny.plans[1], ++generation);
     EXPECT_TRUE(fresh->run_step(1, execution));
     EXPECT_EQ(sampled_token(tiny.results[1]), expected) << "after failure " << num_allocations;
@@ -156,6 +157,32 @@ TEST(Model, StepsFailCleanlyWhereverMemoryRunsOut) {
     ASSERT_LT(num_failures, 1'000);
   }
   EXPECT_GT(num_failures, 5);
+}
+
+TEST(Model, KeepsTheTextOfAFailedStep) {
+  TinyModel tiny;
+  const std::shared_ptr<Model> model = load(tiny.request(), 1);
+  ThreadPool pool(1);
+  const Execution execution(pool, choose_isa(probe_cpu(), ""));
+  for (const int slot : {0, 1}) {
+    write_plan(tiny.plans[static_cast<size_t>(slot)], 1);
+    EXPECT_EQ(model->step_failure(slot), "");
+  }
+  tiny.plans[1][static_cast<size_t>(tiny.plans[1][abi::PlanHeader::entriesOffset]) + abi::Entry::count] = 4;
+  ASSERT_TRUE(model->run_step(1, execution));
+  EXPECT_EQ(model->step_failure(1), "step plan: positions 0 to 4 of row 0 lie past its 3 tokens");
+  ASSERT_TRUE(model->run_step(0, execution));
+  EXPECT_EQ(model->step_failure(0), "");
+}
+
+TEST(StepFailure, KeepsAKibibyteOfWholeCharacters) {
+  StepFailure failure;
+  failure.set(std::string(1023, 'x') + "\u00e9 and more");
+  EXPECT_EQ(failure.text(), std::string(1023, 'x'));
+  failure.set(std::string(1022, 'x') + "\u00e9 and more");
+  EXPECT_EQ(failure.text(), std::string(1022, 'x') + "\u00e9");
+  failure.set("short");
+  EXPECT_EQ(failure.text(), "short");
 }
 
 TEST(LoadJob, RefusesFp8PagesOnTheProcessor) {

@@ -2,7 +2,7 @@ import { AutoglmError } from '../../errors';
 import { Limits, RequestKind } from '../../native/abi';
 import type { ModelHandle, NativeAdapter, NativeAdapterRequest, NativeAddon } from '../../native/addon';
 import { fromNativeError, nativeErrorCode } from '../../native/native-error';
-import type { RequestId, SchedulerCore, SchedulerEvent, StepPlan } from '../../scheduler/types';
+import type { RequestId, SchedulerCore, SchedulerEvent } from '../../scheduler/types';
 import { monotonicMs } from '../clock';
 import { AdapterUse } from './adapter-use';
 import { DeltaWriter } from './deltas';
@@ -259,19 +259,21 @@ export class ModelRunner {
     const now = monotonicMs();
     let later = finished.reduce((sum, { result }) => sum + result.elapsedMicros / 1_000, 0);
     this.#lastStepAt = now;
-    return finished.map(({ plan, result }) => {
+    return finished.map((step) => {
+      const { plan, result } = step;
       later -= result.elapsedMicros / 1_000;
       core.now = Math.max(core.now, now - later);
       const kept = this.#numLogprobRequests > 0 && !plan.isDraft ? result.copy() : null;
-      this.#apply(plan, result);
+      this.#apply(step);
       return { events: core.takeEvents(), kept };
     });
   }
 
-  #apply(plan: StepPlan, result: ResultBuffer): void {
-    const { core } = this.#parts;
+  #apply({ plan, result, handle, slot }: FinishedStep): void {
+    const { addon, core } = this.#parts;
     if (result.errorCode !== 0) {
-      core.applyFailure(plan.step, `step ${plan.step} failed with ${nativeErrorCode(result.errorCode)}`);
+      const what = `step ${plan.step} failed with ${nativeErrorCode(result.errorCode)}`;
+      core.applyFailure(plan.step, `${what}: ${addon.stepFailure(handle, slot)}`);
       return;
     }
     core.apply(result.read(plan));

@@ -16,6 +16,8 @@ interface SubmittedStep {
 
 /** A step and what came of it, until its slot is submitted again. */
 export interface FinishedStep {
+  readonly handle: ModelHandle;
+  readonly slot: number;
   readonly plan: StepPlan;
   readonly result: ResultBuffer;
 }
@@ -68,7 +70,7 @@ export class SubmittedSteps {
       const size = { numPositions: numPositions(plan), numEntries: plan.entries.length };
       model.tuning?.record(cut, size, result.elapsedMicros);
     }
-    return { plan, result };
+    return { handle, slot, plan, result };
   }
 }
 

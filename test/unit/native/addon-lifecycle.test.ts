@@ -38,6 +38,7 @@ describe('closing', () => {
     await model.close();
     expect(() => addon.modelMemory(model.handle)).toThrow(closed);
     expect(() => addon.setOutput(model.handle, 1, null)).toThrow(closed);
+    expect(() => addon.stepFailure(model.handle, 0)).toThrow(closed);
     expect(() => addon.submitStep(model.handle, 0)).toThrow(closed);
   });
 

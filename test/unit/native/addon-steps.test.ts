@@ -288,10 +288,26 @@ describe('a broken plan', () => {
 
   test('fails the rows it names: steps planned for them before are skipped', async () => {
     await model.submit({ ...VALID, entries: [{ row: 0, start: 0, count: 3 }] });
-    const { errorCode } = await model.submit({ entries: [{ row: 0, start: 3, count: 9 }] });
+    const { errorCode, failure } = await model.submit({ entries: [{ row: 0, start: 3, count: 9 }] });
     expect(errorCode).toBe('invalid_parameter');
+    expect(failure).toBe('step plan: positions 3 to 12 of row 0 lie past its 6 tokens');
     const { rows } = await model.submit({ entries: [{ row: 0, start: 3, count: 3, samples: true }] });
     expect(rows[0]?.finish).toBe(Finish.skipped);
+  });
+
+  test('says why in its own slot, until another step fails there', async () => {
+    const own = await engine.load(tiny);
+    const failures = () => ([0, 1] as const).map((slot) => addon.stepFailure(own.handle, slot));
+    const past = (start: number): TestPlan => ({ entries: [{ row: 0, start, count: 9 }] });
+    expect(failures()).toEqual(['', '']);
+    await own.submit({ ...VALID, entries: [{ row: 0, start: 0, count: 3 }] });
+    await own.submit(past(3));
+    expect(failures()).toEqual(['', expect.stringContaining('positions 3 to 12')]);
+    await own.submit({ ...VALID, entries: [{ row: 0, start: 0, count: 3 }] });
+    await own.submit(past(2));
+    expect(failures()).toEqual(['', expect.stringContaining('positions 2 to 11')]);
+    expect(() => addon.stepFailure(own.handle, 2 as 0)).toThrow(/slot/);
+    await own.close();
   });
 
   // Goal: no words make the engine crash, hang or answer with anything but a result.

@@ -57,6 +57,8 @@ export interface TestPlan {
 export interface TestResult {
   readonly step: number;
   readonly errorCode: string | null;
+  /** What the addon says of it; null without an error. */
+  readonly failure: string | null;
   readonly rows: readonly {
     readonly row: number;
     readonly generation: number;
@@ -229,7 +231,10 @@ export class TestModel {
     this.request.plans[slot]?.set(words);
     addon.submitStep(this.handle, slot);
     this.#slot = (slot + 1) % Limits.queueDepth;
-    return done.then(() => readResult(this.request.results[slot] as Int32Array));
+    return done.then(() => {
+      const result = readResult(this.request.results[slot] as Int32Array);
+      return { ...result, failure: result.errorCode === null ? null : addon.stepFailure(this.handle, slot) };
+    });
   }
 
   /** Pages `first`, `first + 1`, ... for the first `numTokens` tokens of a row. */
@@ -296,7 +301,7 @@ export class TestModel {
   }
 }
 
-function readResult(words: Int32Array): TestResult {
+function readResult(words: Int32Array): Omit<TestResult, 'failure'> {
   const at = (index: number): number => words[index] as number;
   const floats = new Float32Array(words.buffer);
   const code = at(ResultHeader.errorCode);

@@ -1,6 +1,8 @@
 // What goes wrong with a GPU, and what then is left: typed errors, other steps, no memory.
 #include <gtest/gtest.h>
 
+#include <initializer_list>
+
 #include "base/error.h"
 #include "fake_driver_controls.h"
 #include "step_runner.h"
@@ -20,6 +22,10 @@ std::string failure_of(const LoadRequest& request, ErrorCode expected) {
     return error.what();
   }
   return "the load did not fail";
+}
+
+void expect_parts(const std::string& text, std::initializer_list<const char*> parts) {
+  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << ": " << part;
 }
 
 class GpuFailures : public testing::Test {
@@ -152,6 +158,7 @@ TEST_F(GpuFailures, EndOneStepThatRunsOutOfMemory) {
   gpu.admit(0, {.tokens = {1, 2, 3}});
   gpu.compute(0, 0, 3, true);
   EXPECT_EQ(gpu.run(), code_of(ErrorCode::out_of_memory));
+  expect_parts(gpu.model().step_failure(0), {"cuMemAlloc_v2", "CUDA_ERROR_OUT_OF_MEMORY", "bytes"});
   EXPECT_EQ(gpu.generate({.tokens = {1, 2, 3}}, 2).size(), 2U);
 }
 
@@ -166,10 +173,12 @@ TEST_P(GpuFailuresOfLayers, PoisonTheModelOnceTheDeviceIsLost) {
       gpu.admit(0, {.tokens = {1, 2, 3}});
       gpu.compute(0, 0, 3, true);
       EXPECT_EQ(gpu.run(), code_of(ErrorCode::device_lost));
+      expect_parts(gpu.model().step_failure(0), {"cu", "CUDA_ERROR_LAUNCH_FAILED", "on GPU 0"});
     }
     other.admit(0, {.tokens = {1, 2, 3}});
     other.compute(0, 0, 3, true);
     EXPECT_EQ(other.run(), code_of(ErrorCode::device_lost));
+    EXPECT_EQ(other.model().step_failure(0), gpu.model().step_failure(0));  // the first one's text
   }
   StepRunner again(gpu_request(model_, GetParam()));
   EXPECT_EQ(again.generate({.tokens = {1, 2, 3}}, 2), expected);
