@@ -22,7 +22,7 @@ struct LoadRequest {
   WeightMap weights;
   std::optional<PackedFile> packed;  // from an earlier load of this model
   bool is_exact = false;             // float32 activations, weights and KV
-  KvDtype kv_dtype = KvDtype::bf16;
+  KvDtype kv_dtype = KvDtype::bf16;  // fp8 with a device only, else invalid_parameter
   // The GPU that computes the model; without it the processor does. A binary without CUDA code refuses it
   // with invalid_parameter. What no kernel executes (is_exact, KV of f32, other head dims) is
   // unsupported_model.
