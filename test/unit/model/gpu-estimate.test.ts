@@ -8,8 +8,8 @@ const ROWS = 1_024;
 const COLUMNS = 64;
 const PANELS = ROWS / 32;
 
-const embedding = (layout: ComputeLayout, bytes: number) =>
-  ({ role: 'embedding', layout, bytes, shape: [ROWS, COLUMNS] }) as TensorMemory;
+const embedding = (layout: ComputeLayout, bytes: number): TensorMemory =>
+  ({ role: 'embedding', layout, bytes, shape: [ROWS, COLUMNS] }) as unknown as TensorMemory;
 
 /** Of a model of two layers without weights. */
 const parts = (tensor: TensorMemory, isTied: boolean) =>
