@@ -5,6 +5,7 @@ import { path as findBuild } from 'node-gyp-build';
 import { AutoglmError } from '../errors';
 import { Abi } from './abi';
 import type { CpuDescription, NativeAddon } from './addon';
+import { judgeManifest, runningGlibc } from './cuda-manifest';
 import { fromNativeError } from './native-error';
 
 /** One file the loader looked at, with what came of it in words. */
@@ -35,19 +36,27 @@ export interface LoaderSettings {
 const PACKAGE_ROOT = join(__dirname, '..', '..');
 /** The package that carries the CUDA binary of this platform. */
 const CUDA_PACKAGE = `@open-autoglm/${process.platform}-${process.arch}-cuda13`;
+/** A file to try, with the manifest that says beforehand whether it fits; a build of a checkout has none. */
+interface ListedFile {
+  readonly path: string;
+  readonly manifest: string | null;
+}
+
 const PREBUILD = join('prebuilds', `${process.platform}-${process.arch}`, 'node.napi.node');
 
 /**
  * Finds, loads and checks the addon. A file named by OPEN_AUTOGLM_BINARY (of the CUDA variant: OPEN_AUTOGLM_CUDA_BINARY) is
- * the only candidate: a setting that cannot be followed is an error, never a reason to take another file. Throws `no_binary` with every verdict, and
- * `invalid_parameter` when OPEN_AUTOGLM_ISA names an instruction set this processor or build lacks.
+ * the only candidate: a setting that cannot be followed is an error, never a reason to take another file. Throws
+ * `no_binary` with every verdict, and `invalid_parameter` when OPEN_AUTOGLM_ISA names an instruction set this processor or
+ * build lacks.
  */
 export function loadAddon(settings: Partial<LoaderSettings> = {}): LoadedAddon {
   const { variant = 'cpu', root = PACKAGE_ROOT, env = process.env } = settings;
   const candidates: BinaryCandidate[] = [];
-  const paths = variant === 'cuda' ? listCudaCandidates(root, env) : listCandidates(root, env);
-  for (const path of paths) {
-    const { addon, verdict } = tryCandidate(path, variant);
+  const files = variant === 'cuda' ? listCudaCandidates(root, env) : listCandidates(root, env);
+  for (const file of files) {
+    const { path } = file;
+    const { addon, verdict } = tryCandidate(file, variant, root);
     candidates.push({ path, verdict });
     if (addon === null) continue;
     const isa = env.OPEN_AUTOGLM_ISA || null;
@@ -57,9 +66,9 @@ export function loadAddon(settings: Partial<LoaderSettings> = {}): LoadedAddon {
 }
 
 /** Files to try, in order. Nothing is opened yet, and a file may be absent. */
-function listCandidates(root: string, env: LoaderSettings['env']): string[] {
+function listCandidates(root: string, env: LoaderSettings['env']): ListedFile[] {
   const explicit = env.OPEN_AUTOGLM_BINARY;
-  if (explicit) return [outsideArchive(resolve(explicit))];
+  if (explicit) return [withoutManifest(outsideArchive(resolve(explicit)))];
   const folder = outsideArchive(resolve(root));
   const paths = [join(folder, 'build', 'Release', 'open_autoglm.node')];
   try {
@@ -68,30 +77,43 @@ function listCandidates(root: string, env: LoaderSettings['env']): string[] {
     // It throws when it finds nothing; the conventional path below then carries the verdict.
   }
   paths.push(join(folder, PREBUILD));
-  return [...new Set(paths)];
+  return [...new Set(paths)].map(withoutManifest);
 }
 
 /** A checkout's build, then the package of this platform beside this one. */
-function listCudaCandidates(root: string, env: LoaderSettings['env']): string[] {
+function listCudaCandidates(root: string, env: LoaderSettings['env']): ListedFile[] {
   const explicit = env.OPEN_AUTOGLM_CUDA_BINARY;
-  if (explicit) return [outsideArchive(resolve(explicit))];
+  if (explicit) return [withoutManifest(outsideArchive(resolve(explicit)))];
   const folder = resolve(root);
-  const paths = [join(folder, 'build', 'Release-cuda', 'open_autoglm_cuda.node')];
+  const built = join(folder, 'build', 'Release-cuda', 'open_autoglm_cuda.node');
+  let installed: string;
   try {
-    const manifest = createRequire(join(folder, 'package.json')).resolve(`${CUDA_PACKAGE}/package.json`);
-    paths.push(join(dirname(manifest), PREBUILD));
+    installed = dirname(createRequire(join(folder, 'package.json')).resolve(`${CUDA_PACKAGE}/package.json`));
   } catch {
-    paths.push(join(folder, 'node_modules', CUDA_PACKAGE, PREBUILD)); // carries the verdict "not found"
+    installed = join(folder, 'node_modules', CUDA_PACKAGE); // carries the verdict "not found"
   }
-  return paths.map(outsideArchive);
+  return [
+    withoutManifest(outsideArchive(built)),
+    {
+      path: outsideArchive(join(installed, PREBUILD)),
+      manifest: outsideArchive(join(installed, 'manifest.json')),
+    },
+  ];
 }
+
+const withoutManifest = (path: string): ListedFile => ({ path, manifest: null });
 
 /** A library inside an Electron archive cannot be opened by the system; packagers put native files beside it. */
 function outsideArchive(path: string): string {
   return path.replace(/\.asar([\\/]|$)/, '.asar.unpacked$1');
 }
 
-function tryCandidate(path: string, variant: BinaryVariant): { addon: NativeAddon | null; verdict: string } {
+interface TriedFile {
+  readonly addon: NativeAddon | null;
+  readonly verdict: string;
+}
+
+function tryCandidate({ path, manifest }: ListedFile, variant: BinaryVariant, root: string): TriedFile {
   if (!existsSync(path)) {
     const isUnpacked = /\.asar\.unpacked[\\/]/.test(path);
     return {
@@ -99,6 +121,14 @@ function tryCandidate(path: string, variant: BinaryVariant): { addon: NativeAddo
       verdict: isUnpacked ? 'not found: unpack the package folder from the archive' : 'not found',
     };
   }
+  if (manifest === null) return openCandidate(path, variant);
+  const { isUsable, verdict } = judgeManifest(manifest, join(root, 'package.json'), runningGlibc());
+  if (!isUsable) return { addon: null, verdict };
+  const opened = openCandidate(path, variant);
+  return opened.addon === null ? opened : { ...opened, verdict: `${opened.verdict}, ${verdict}` };
+}
+
+function openCandidate(path: string, variant: BinaryVariant): TriedFile {
   let loaded: unknown;
   try {
     loaded = createRequire(__filename)(path);

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { loadAddon } from '../../lib/native/loader';
 
 const root = join(__dirname, '..', '..');
 const platform = `${process.platform}-${process.arch}`;
@@ -96,5 +98,21 @@ describe('the package of the CUDA variant', () => {
     const code = 'console.log(require(process.argv[1]).abiVersion)';
     const output = execFileSync(process.execPath, ['-e', code, addon], { encoding: 'utf8' });
     expect(Number(output)).toBe(readJson('manifest.json').abi);
+  });
+
+  test('is taken by the loader where it is installed, and its manifest is part of the verdict', () => {
+    const parent = mkdtempSync(join(tmpdir(), 'autoglm-installed-'));
+    const installed = join(parent, 'node_modules', '@open-autoglm', `${platform}-cuda13`);
+    mkdirSync(dirname(installed), { recursive: true });
+    symlinkSync(folder, installed);
+    symlinkSync(join(root, 'package.json'), join(parent, 'package.json'));
+    try {
+      const { candidates } = loadAddon({ variant: 'cuda', root: parent, env: {} });
+      expect(candidates.at(-1)?.verdict).toMatch(
+        /^loaded, ABI version \d+, CUDA 13 for sm_80.*sm_120, driver 580\.65 or newer$/,
+      );
+    } finally {
+      rmSync(parent, { recursive: true });
+    }
   });
 });

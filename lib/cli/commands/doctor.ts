@@ -71,11 +71,11 @@ async function checkBinary(): Promise<Finding[]> {
 async function checkGpus(): Promise<Finding[]> {
   const what = 'GPU';
   try {
-    const { addon, path } = loadAddon({ variant: 'cuda' });
+    const { addon, candidates } = loadAddon({ variant: 'cuda' });
     const report = addon.describeGpus?.(driverLibrary());
     if (report === undefined) return [];
     const lines = [
-      `${path}: loaded`,
+      ...candidates.map(({ path, verdict }) => `${path}: ${verdict}`),
       ...report.devices.map(
         ({ index, name, computeCapability, totalBytes, isSupported }) =>
           `cuda:${index} ${name}, compute capability ${computeCapability / 10}, ${formatBytes(totalBytes)}${isSupported ? '' : ': not supported'}`,
