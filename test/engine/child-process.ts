@@ -34,15 +34,18 @@ export interface ScriptOptions {
   readonly source?: string;
   /** A script that takes longer is killed. */
   readonly timeoutMs?: number;
+  /** Beside this process' own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Runs a script in a process of its own. */
 export function runScript(
   node: string,
   script: string,
-  { source = Fixture.float32, timeoutMs = 50_000 }: ScriptOptions = {},
+  { source = Fixture.float32, timeoutMs = 50_000, env = {} }: ScriptOptions = {},
 ): Promise<ChildResult> {
   const child = spawn(node, ['-e', `${preludeFor(source)}\n${script}`], {
+    env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let stdout = '';

@@ -1,7 +1,8 @@
 // Goal: worker_threads that end at any moment (terminate, process.exit, an uncaught error in the step callback) while
 // steps are queued and called back neither crash nor hang the process.
 // Method: each round starts a worker that loads a small model and keeps two steps queued, and ends it after a random
-// time. Usage: node terminate-workers.cjs [rounds]. Prints one JSON line; exits 1 when a worker ended unexpectedly.
+// time. Usage: node terminate-workers.cjs [rounds [driver]]; with a CUDA driver's library, its GPU computes.
+// Prints one JSON line; exits 1 when a worker ended unexpectedly.
 const { mkdtempSync, rmSync, statSync, writeFileSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
@@ -96,7 +97,7 @@ function writePlan(words) {
   words[PlanHeader.totalWords] = at;
 }
 
-async function work({ spec, tensors, path, way, delay }) {
+async function work({ spec, tensors, path, device, way, delay }) {
   const addon = require(ADDON);
   const { size, mtimeMs } = statSync(path);
   const shared = (length) => new Int32Array(new SharedArrayBuffer(4 * length));
@@ -118,7 +119,7 @@ async function work({ spec, tensors, path, way, delay }) {
       packed: null,
       precision: 'fast',
       kvDtype: 'bf16',
-      device: null,
+      device,
       numPages: STEP_TOKENS / Limits.pageSize,
       maxRows: 1,
       maxStepTokens: STEP_TOKENS,
@@ -157,7 +158,8 @@ async function main() {
   const rounds = Number(process.argv[2] ?? 200);
   const folder = mkdtempSync(join(tmpdir(), 'open-autoglm-terminate-'));
   const path = join(folder, 'weights.bin');
-  const model = smallModel(path);
+  const device = process.argv[3] === undefined ? null : { index: 0, library: process.argv[3] };
+  const model = { ...smallModel(path), device };
   const expected = { terminate: { code: 1, error: null }, exit: { code: 7, error: null } };
   expected.throw = { code: 1, error: 'thrown on purpose' };
   const ends = {};
