@@ -37,7 +37,7 @@ std::vector<std::byte> random_panels(Random& random, ComputeLayout layout, int64
   const int64_t num_panels = (rows + 31) / 32;
   std::vector<std::byte> panels(num_panels * panel_bytes({.layout = layout}, k));
   const std::vector<uint8_t> bytes = random.bytes(static_cast<int64_t>(panels.size()));
-  std::memcpy(panels.data(), bytes.data(), bytes.size());
+  std::ranges::transform(bytes, panels.begin(), [](uint8_t byte) { return std::byte{byte}; });
   // No infinities and NaNs: half exponents of ones and, in floats, sign and exponent bytes of 0x7f and 0xff.
   for (size_t i = 1; i < panels.size(); i += 2) panels[i] &= std::byte{0xbf};
   return panels;
