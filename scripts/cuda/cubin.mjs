@@ -15,7 +15,7 @@ const FUNCTION_SYMBOL = 2;
 const ENTRY_FLAG = 0x10; // of a symbol's st_other
 
 /** Operations that budgets name, by the codes of their forms. */
-export const OPERATIONS = {
+const OPERATIONS = {
   HMMA: [0x23c], // mma of f16 and bf16
   IMMA: [0x237], // mma of bytes
   LDSM: [0x83b], // ldmatrix

@@ -9,7 +9,7 @@ const DYNSYM = 11;
 const DYNAMIC = 6;
 
 export class Elf {
-  /** [{name, type, info, size, data}], in the file's order; `data` is empty where the file has no bytes. */
+  /** [{name, type, size, link, data}], in the file's order; `data` is empty where the file has no bytes. */
   sections;
 
   constructor(bytes, path) {
@@ -32,18 +32,16 @@ export class Elf {
     return this.sections.find((section) => section.name === name);
   }
 
-  /** [{name, type, bind, other, section}] of the static table, or of the dynamic one. */
+  /** [{name, type, other, section}] of the static table, or of the dynamic one. */
   symbols({ isDynamic = false } = {}) {
     const table = this.sections.find(({ type }) => type === (isDynamic ? DYNSYM : SYMTAB));
     if (table === undefined) return [];
     const names = this.sections[table.link].data;
     return Array.from({ length: table.size / SYMBOL_BYTES }, (_, i) => {
       const at = i * SYMBOL_BYTES;
-      const info = table.data[at + 4];
       return {
         name: textAt(names, table.data.readUInt32LE(at)),
-        type: info & 0xf,
-        bind: info >> 4,
+        type: table.data[at + 4] & 0xf,
         other: table.data[at + 5],
         section: table.data.readUInt16LE(at + 6),
       };
@@ -71,7 +69,6 @@ function sectionHeader(bytes, at) {
     offset: Number(bytes.readBigUInt64LE(at + 24)),
     size: Number(bytes.readBigUInt64LE(at + 32)),
     link: bytes.readUInt32LE(at + 40),
-    info: bytes.readUInt32LE(at + 44),
   };
 }
 
