@@ -47,7 +47,8 @@ export function judgeManifest(path: string, packageFile: string, glibc: string |
 
 /** The version of the GNU C library that this process runs on; null where it runs on another one. */
 export function runningGlibc(): string | null {
-  // From Node 22.13 on a report can do without the names of every open socket's peer, whose lookup takes seconds offline.
+  // A report looks up the names of every open socket's peer, which takes seconds offline, unless told not to; the first
+  // versions of Node 20 cannot be told.
   const report: { excludeNetwork?: boolean; getReport(): object } | undefined = process.report;
   if (report === undefined) return null;
   const { excludeNetwork } = report;

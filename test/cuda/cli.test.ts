@@ -48,7 +48,10 @@ describe('doctor', () => {
 
   test('says why the addon with CUDA code cannot be loaded', async () => {
     const { gpu, code } = await gpuFinding({ ...GPU, OPEN_AUTOGLM_CUDA_BINARY: '/none.node' });
-    expect(gpu).toMatchObject({ state: 'limited', lines: [expect.stringContaining('/none.node: not found')] });
+    expect(gpu).toMatchObject({
+      state: 'limited',
+      lines: [expect.stringContaining('/none.node: not found')],
+    });
     expect(code).toBe(0);
   });
 });
