@@ -297,16 +297,20 @@ describe('a broken plan', () => {
 
   test('says why in its own slot, until another step fails there', async () => {
     const own = await engine.load(tiny);
-    const failures = () => ([0, 1] as const).map((slot) => addon.stepFailure(own.handle, slot));
+    const failures = () =>
+      Array.from({ length: Limits.queueDepth }, (_, slot) => addon.stepFailure(own.handle, slot));
     const past = (start: number): TestPlan => ({ entries: [{ row: 0, start, count: 9 }] });
-    expect(failures()).toEqual(['', '']);
+    const none = Array.from({ length: Limits.queueDepth - 2 }, () => '');
+    expect(failures()).toEqual(['', '', ...none]);
     await own.submit({ ...VALID, entries: [{ row: 0, start: 0, count: 3 }] });
     await own.submit(past(3));
-    expect(failures()).toEqual(['', expect.stringContaining('positions 3 to 12')]);
-    await own.submit({ ...VALID, entries: [{ row: 0, start: 0, count: 3 }] });
+    expect(failures()).toEqual(['', expect.stringContaining('positions 3 to 12'), ...none]);
+    // The other slots, and then that one again.
+    for (let slot = 2; slot <= Limits.queueDepth; slot += 1)
+      await own.submit({ ...VALID, entries: [{ row: 0, start: 0, count: 3 }] });
     await own.submit(past(2));
-    expect(failures()).toEqual(['', expect.stringContaining('positions 2 to 11')]);
-    expect(() => addon.stepFailure(own.handle, 2 as 0)).toThrow(/slot/);
+    expect(failures()).toEqual(['', expect.stringContaining('positions 2 to 11'), ...none]);
+    expect(() => addon.stepFailure(own.handle, Limits.queueDepth)).toThrow(/slot/);
     await own.close();
   });
 
