@@ -19,6 +19,9 @@ const NUM_ROUNDS = 12;
 const MIN_WINS = 11;
 /** A cut replaces another only when it saves this share of the time, by the median of the rounds. */
 const MIN_GAIN = 0.05;
+/** A step that somebody notices, and how much slower a candidate may be there: no noise is of that size. */
+const LONG_STEP_MICROS = 50_000;
+const CLEAR_LOSS = 1.4;
 /** The first steps touch memory for the first time. */
 const NUM_WARM_UP_STEPS = 4;
 /** Steps of one round may differ this much in their number of positions. */
@@ -27,7 +30,7 @@ const MAX_SIZE_RATIO = 1.125;
 /**
  * Finds the cut for steps of one size class while they run anyway: each comparison pits the best cut so far (A) against a
  * candidate (B). Pure: times come in, cuts go out. Chance alone replaces a cut in 0.3 % of the comparisons (11 of 12 tosses),
- * and a candidate that is slower is given up at the second round it loses.
+ * and a candidate that is slower is given up at the second round it loses; where steps are long, at the first clear loss.
  */
 export class SizeTuner {
   #best: StepCut;
@@ -75,6 +78,7 @@ export class SizeTuner {
     }
     round.times.push(micros / size.numPositions);
     const [a = 0, b = 0, b2 = 0, a2] = round.times;
+    if (round.times.length === 2 && micros >= LONG_STEP_MICROS && b > CLEAR_LOSS * a) this.#giveUp();
     if (a2 === undefined) return;
     this.#round = null;
     this.#ratios.push((b + b2) / (a + a2));
@@ -83,14 +87,15 @@ export class SizeTuner {
 
   #judge(): void {
     const numWins = this.#ratios.filter((ratio) => ratio < 1).length;
-    if (this.#ratios.length - numWins > NUM_ROUNDS - MIN_WINS) {
-      this.#move += 1;
-      this.#compareNext();
-      return;
-    }
+    if (this.#ratios.length - numWins > NUM_ROUNDS - MIN_WINS) return this.#giveUp();
     if (this.#ratios.length < NUM_ROUNDS) return;
     if (this.#candidate !== null && medianOf(this.#ratios) < 1 - MIN_GAIN) this.#best = this.#candidate;
     else this.#move += 1;
+    this.#compareNext();
+  }
+
+  #giveUp(): void {
+    this.#move += 1;
     this.#compareNext();
   }
 
