@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Engine, Model } from '../../lib/engine/types';
+import { Limits } from '../../lib/native/abi';
 import {
   createEngine,
   endless,
@@ -12,7 +13,7 @@ import {
 
 const MAX_UNREAD = 1024;
 /** Steps that may be under way when a request is paused. */
-const RUN_AHEAD = 2;
+const RUN_AHEAD = Limits.queueDepth;
 const prompt = randomTokens(20, seededRandom(1));
 
 let folder = '';

@@ -1,6 +1,6 @@
 // Goal: worker_threads that end at any moment (terminate, process.exit, an uncaught error in the step callback) while
 // steps are queued and called back neither crash nor hang the process.
-// Method: each round starts a worker that loads a small model and keeps two steps queued, and ends it after a random
+// Method: each round starts a worker that loads a small model and keeps every slot queued, and ends it after a random
 // time. Usage: node terminate-workers.cjs [rounds [driver]]; with a CUDA driver's library, its GPU computes.
 // Prints one JSON line; exits 1 when a worker ended unexpectedly.
 const { mkdtempSync, rmSync, statSync, writeFileSync } = require('node:fs');
@@ -101,7 +101,7 @@ async function work({ spec, tensors, path, device, way, delay }) {
   const addon = require(ADDON);
   const { size, mtimeMs } = statSync(path);
   const shared = (length) => new Int32Array(new SharedArrayBuffer(4 * length));
-  const plans = [shared(1024), shared(1024)];
+  const plans = Array.from({ length: Limits.queueDepth }, () => shared(1024));
   const resultWords = ResultHeader.numWords + (1 + Limits.maxStepDrafts) * Limits.resultRowWords;
   let numSteps = 0;
   let throwsNext = false;
@@ -124,7 +124,7 @@ async function work({ spec, tensors, path, device, way, delay }) {
       maxRows: 1,
       maxStepTokens: STEP_TOKENS,
       plans,
-      results: [shared(resultWords), shared(resultWords)],
+      results: plans.map(() => shared(resultWords)),
       cancel: shared(1),
     },
     () => undefined,
@@ -158,7 +158,8 @@ async function main() {
   const rounds = Number(process.argv[2] ?? 200);
   const folder = mkdtempSync(join(tmpdir(), 'open-autoglm-terminate-'));
   const path = join(folder, 'weights.bin');
-  const device = process.argv[3] === undefined ? null : { index: 0, library: process.argv[3] };
+  const library = process.argv[3];
+  const device = library === undefined ? null : { index: 0, library, firstLayer: 0 };
   const model = { ...smallModel(path), device };
   const expected = { terminate: { code: 1, error: null }, exit: { code: 7, error: null } };
   expected.throw = { code: 1, error: 'thrown on purpose' };
