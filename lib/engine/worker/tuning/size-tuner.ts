@@ -87,7 +87,10 @@ export class SizeTuner {
 
   #judge(): void {
     const numWins = this.#ratios.filter((ratio) => ratio < 1).length;
-    if (this.#ratios.length - numWins > NUM_ROUNDS - MIN_WINS) return this.#giveUp();
+    if (this.#ratios.length - numWins > NUM_ROUNDS - MIN_WINS) {
+      this.#giveUp();
+      return;
+    }
     if (this.#ratios.length < NUM_ROUNDS) return;
     if (this.#candidate !== null && medianOf(this.#ratios) < 1 - MIN_GAIN) this.#best = this.#candidate;
     else this.#move += 1;
