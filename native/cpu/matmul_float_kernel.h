@@ -1,5 +1,6 @@
-// Float activations times any packed panel: blocks of 32 k are expanded to f32 once for up to 64 rows, then
-// multiplied. One accumulation chain per output, k ascending: sum = fma(weight, activation, sum).
+// Float activations times any packed panel: blocks of 32 k, or 128 of floats, are expanded to f32 once for up
+// to 64 rows, then multiplied; bf16 is not expanded for a few rows. One accumulation chain per output, k
+// ascending: sum = fma(weight, activation, sum).
 #pragma once
 
 #include <iterator>
@@ -10,9 +11,13 @@
 namespace autoglm::cpu {
 namespace {
 
-constexpr int kFloatRowBlock = 64;  // 8 KB of sums beside 4 KB of weights: both stay in the L1 cache
+constexpr int kFloatRowBlock = 64;  // 8 KB of sums beside 4 or 16 KB of weights: both stay in the L1 cache
+constexpr int kMaxFloatBlockCols = 128;
+constexpr int kMaxDirectRows = 2;
+constexpr int kPrefetchedCols = 32;
 
-// Expands columns [first, first + count) of a panel to [count][32 lanes]; count is 32 but for the last block.
+// Expands columns [first, first + count) of a panel to [count][32 lanes]; count is that of a block but for
+// the last one.
 template <typename S>
 using ExpandFunction = void (*)(const std::byte* panel, int64_t first, int count, float* out);
 
@@ -234,6 +239,41 @@ void multiply_block(const float* weights, int count, const float* in, int64_t in
   }
 }
 
+// A panel of bf16 times all columns of a few rows, which wait for the weights: through memory these would
+// take more time. The same chains as above.
+template <typename S, int kRows>
+void multiply_bf16_rows(const std::byte* panel, int64_t k, const float* in, int64_t in_stride, float* sums) {
+  constexpr int kVectors = kPanelVectors<S>;
+  const auto* from = reinterpret_cast<const uint16_t*>(panel);
+  typename S::Float total[kRows][kVectors];
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) total[r][v] = S::zero();
+  }
+  for (int64_t col = 0; col < k; col += 2, from += 2 * kPanelLanes) {
+    // The last pair of an odd number of columns has a zero for its second.
+    const int64_t second = col + 1 < k ? col + 1 : col;
+    __builtin_prefetch(from + kPrefetchedCols * kPanelLanes);
+    __builtin_prefetch(from + (kPrefetchedCols + 1) * kPanelLanes);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      typename S::Float even, odd;
+      S::load_bf16_pairs(from + 2 * v * S::kWidth, even, odd);
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        total[r][v] = S::fma(even, S::broadcast(in[r * in_stride + col]), total[r][v]);
+        if (second != col) total[r][v] = S::fma(odd, S::broadcast(in[r * in_stride + second]), total[r][v]);
+      }
+    }
+  }
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) S::store(sums + r * kPanelLanes + v * S::kWidth, total[r][v]);
+  }
+}
+
 template <typename S, int... kRowsLessOne>
 void float_panel(const MatmulParams& params, int64_t panel, int64_t first_row, int num_rows,
                  std::integer_sequence<int, kRowsLessOne...>) {
@@ -243,11 +283,18 @@ void float_panel(const MatmulParams& params, int64_t panel, int64_t first_row, i
   const std::byte* data = weights.panels + panel * panel_bytes(weights.format, weights.k);
   const ExpandFunction<S> expand = expand_function<S>(weights.format);
   const int tile_rows = even_tile_rows(num_rows, sizeof...(kRowsLessOne));
-  alignas(64) float expanded[kGroupCols * kPanelLanes];
+  alignas(64) float expanded[kMaxFloatBlockCols * kPanelLanes];
   alignas(64) float sums[kFloatRowBlock * kPanelLanes];
+  if (weights.format.layout == ComputeLayout::bf16 && num_rows <= kMaxDirectRows) {
+    const float* in = params.in.data + first_row * params.in.row_stride;
+    const auto multiply = num_rows == 1 ? multiply_bf16_rows<S, 1> : multiply_bf16_rows<S, 2>;
+    multiply(data, weights.k, in, params.in.row_stride, sums);
+    return store_outputs<S>(params, panel, first_row, num_rows, sums);
+  }
   __builtin_memset(sums, 0, num_rows * kPanelLanes * sizeof(float));
-  for (int64_t col = 0; col < weights.k; col += kGroupCols) {
-    const int count = static_cast<int>(weights.k - col < kGroupCols ? weights.k - col : kGroupCols);
+  const int block_cols = weights.format.is_quantized() ? kGroupCols : kMaxFloatBlockCols;
+  for (int64_t col = 0; col < weights.k; col += block_cols) {
+    const int count = static_cast<int>(weights.k - col < block_cols ? weights.k - col : block_cols);
     const float* block = reinterpret_cast<const float*>(data) + col * kPanelLanes;
     if (expand != nullptr) {
       expand(data, col, count, expanded);
