@@ -12,8 +12,8 @@ import {
 } from './engine-under-test';
 
 const MAX_UNREAD = 1024;
-/** Steps that may be under way when a request is paused. */
-const RUN_AHEAD = Limits.queueDepth;
+/** Steps that may be outstanding when a request is paused, and those told with the one that used up its credit. */
+const RUN_AHEAD = Limits.queueDepth + (Limits.queueDepth - 2);
 const prompt = randomTokens(20, seededRandom(1));
 
 let folder = '';
