@@ -93,6 +93,18 @@ void write_plan(std::vector<int32_t>& words, int32_t generation) {
   words.resize(256);
 }
 
+// Of a plan that samples after position `start` of row 0, admitted before.
+void write_decode(std::vector<int32_t>& words, int32_t generation, int32_t start) {
+  words.assign(abi::kPlanHeaderWords, 0);
+  words[abi::PlanHeader::admissionsOffset] = abi::kPlanHeaderWords;
+  words[abi::PlanHeader::numEntries] = 1;
+  words[abi::PlanHeader::entriesOffset] = abi::kPlanHeaderWords;
+  words.insert(words.end(), {0, generation, start, 1, abi::EntryFlags::sample, 0});
+  words[abi::PlanHeader::pageUpdatesOffset] = static_cast<int32_t>(words.size());
+  words[abi::PlanHeader::totalWords] = static_cast<int32_t>(words.size());
+  words.resize(256);
+}
+
 int32_t sampled_token(const std::vector<int32_t>& result) {
   return result[abi::kResultHeaderWords + abi::ResultRow::token];
 }
@@ -197,6 +209,29 @@ TEST(LoadJob, RefusesFp8PagesOnTheProcessor) {
     EXPECT_NE(std::string(error.what()).find("bf16, int8 or f32 on the processor, got fp8"),
               std::string::npos);
   }
+}
+
+TEST(Model, IsSteadyWhileItsSequencesJustGoOn) {
+  TinyModel tiny;
+  const std::shared_ptr<Model> model = load(tiny.request(), 1);
+  ThreadPool pool(1);
+  const Execution execution(pool, choose_isa(probe_cpu(), ""));
+  const auto run = [&] {
+    EXPECT_TRUE(model->run_step(0, execution));
+    return model->is_steady();
+  };
+  write_plan(tiny.plans[0], 1);
+  EXPECT_FALSE(run()) << "a prompt";
+  // Its nine tokens are the one of the prompt and eight more, the last of which ends it.
+  for (int32_t i = 0; i < 8; ++i) {
+    write_decode(tiny.plans[0], 1, 3 + i);
+    EXPECT_EQ(run(), i < 7) << "decode " << i;
+    EXPECT_EQ(tiny.results[0][abi::ResultHeader::errorCode], 0);
+  }
+  write_decode(tiny.plans[0], 1, 11);
+  EXPECT_FALSE(run()) << "a sequence that has ended";
+  tiny.plans[0][abi::PlanHeader::totalWords] = 0;
+  EXPECT_FALSE(run()) << "a step that fails";
 }
 
 TEST(Model, ReportsNothingOnceInterrupted) {
