@@ -8,14 +8,12 @@ import {
   randomTokens,
   seededRandom,
 } from '../engine/engine-under-test';
-import { FIXTURES, fixturePath, fixtureReference, relativeError } from '../parity/fixtures';
+import { FIXTURES, fixturePath } from '../parity/fixtures';
 import { useFakeDriver } from './cuda-binary';
+import { expectReferenceLogits, MAX_RELATIVE_ERROR } from './reference-logits';
 
 // Goal: the whole package computes on a GPU what it computes on the processor. Method: the addon with CUDA code on a driver
 // whose device is the SIMT emulator; every kernel is the one that a GPU gets.
-
-/** bf16 activations and weights of few layers; the largest error as a share of the reference's largest logit. */
-const MAX_RELATIVE_ERROR = 0.05;
 
 let engine: Engine;
 beforeAll(async () => {
@@ -66,16 +64,7 @@ test.each(Object.entries(REFUSED))('%s is refused: no kernel has its dims', asyn
 
 describe.each(FIXTURES.filter((name) => !(name in REFUSED)))('%s', (name) => {
   test('logits are those of the reference implementation', async () => {
-    await withFixture(fixturePath(name), async (model) => {
-      const { vocabSize, prompts } = fixtureReference(name);
-      const [{ tokens, positions, logits }] = prompts as [(typeof prompts)[number]];
-      const actual = await model.logits(tokens, { positions });
-      for (const [i, position] of positions.entries()) {
-        const row = actual.subarray(i * vocabSize, (i + 1) * vocabSize);
-        const error = relativeError(row, logits[i] as Float32Array);
-        expect(error, `position ${position}`).toBeLessThanOrEqual(MAX_RELATIVE_ERROR);
-      }
-    });
+    await withFixture(fixturePath(name), (model) => expectReferenceLogits(model, name));
   });
 });
 
@@ -85,14 +74,7 @@ test('a KV cache of fp8 takes a byte for a number, and logits stay near the refe
   const model = await engine.loadModel({ source: Fixture.q4, ...SIZE, kvCache });
   try {
     expect(model.info.kvBytesPerToken).toBeLessThan(0.65 * bf16); // heads of 16 dims have a float each beside them
-    const { vocabSize, prompts } = fixtureReference('llama-q4_0');
-    const [{ tokens, positions, logits }] = prompts as [(typeof prompts)[number]];
-    const actual = await model.logits(tokens, { positions });
-    for (const [i, position] of positions.entries()) {
-      const row = actual.subarray(i * vocabSize, (i + 1) * vocabSize);
-      const error = relativeError(row, logits[i] as Float32Array);
-      expect(error, `position ${position}`).toBeLessThanOrEqual(2 * MAX_RELATIVE_ERROR);
-    }
+    await expectReferenceLogits(model, 'llama-q4_0', 2 * MAX_RELATIVE_ERROR);
   } finally {
     await model.close();
   }

@@ -13,13 +13,13 @@ import {
   randomTokens,
   seededRandom,
 } from '../engine/engine-under-test';
-import { fixturePath, fixtureReference, relativeError } from '../parity/fixtures';
+import { fixturePath, relativeError } from '../parity/fixtures';
 import { useFakeDriver } from './cuda-binary';
+import { expectReferenceLogits, MAX_RELATIVE_ERROR } from './reference-logits';
 
 // Goal: a model that a GPU has no room for is computed by both, and says so. Method: the fake driver has 96 MiB, so that a
 // KV cache of 100 MiB, half of it for each of two layers, fits beside one of them.
 
-const MAX_RELATIVE_ERROR = 0.05; // as in engine.test.ts
 const SIZE = {
   contextLength: 176,
   kvCache: { memory: '2MiB' },
@@ -41,17 +41,6 @@ async function withFixture<T>(options: LoadModelOptions, body: (model: Model) =>
     return await body(model);
   } finally {
     await model.close();
-  }
-}
-
-async function expectReferenceLogits(model: Model, name: string): Promise<void> {
-  const { vocabSize, prompts } = fixtureReference(name);
-  const [{ tokens, positions, logits }] = prompts as [(typeof prompts)[number]];
-  const actual = await model.logits(tokens, { positions });
-  for (const [i, position] of positions.entries()) {
-    const row = actual.subarray(i * vocabSize, (i + 1) * vocabSize);
-    const error = relativeError(row, logits[i] as Float32Array);
-    expect(error, `position ${position}`).toBeLessThanOrEqual(MAX_RELATIVE_ERROR);
   }
 }
 

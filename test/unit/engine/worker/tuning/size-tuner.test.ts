@@ -7,7 +7,7 @@ type Machine = (cut: StepCut, step: number) => number;
 
 const ONE_ROW = { numPositions: 1, numEntries: 1 };
 
-/** Runs steps until the tuner is settled, each reported when the one after it has been chosen, as two plans are queued. */
+/** Runs steps until the tuner is settled, each reported when the one after it has been chosen, as plans are queued ahead. */
 function tune(numThreads: number, machine: Machine, maxSteps = 2000): { best: StepCut; cuts: StepCut[] } {
   const tuner = new SizeTuner(untunedCut(numThreads));
   const cuts: StepCut[] = [];
