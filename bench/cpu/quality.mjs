@@ -9,7 +9,7 @@ import { root } from '../../scripts/run.mjs';
 import { places } from './places.mjs';
 
 const WINDOW = 512;
-const NUM_WINDOWS = 6;
+const NUM_WINDOWS = 20;
 const TEXTS = ['LICENSE', 'docs/architecture.md', 'docs/formats.md', 'docs/kernels/matmul.md'];
 
 export async function quality(peer, { file, threads, note }) {

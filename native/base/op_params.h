@@ -21,8 +21,9 @@ struct ActivationGroup {
   int32_t negative_sum;      // -(sum of all 32)
 };
 
-// Activations as int8, rounded to nearest with one scale per group of 32 columns: scale = max |x| / 127.
-// A group with a NaN or an infinity gets a scale that is not finite, so that products show it.
+// Activations as int8, rounded to nearest with one scale per group of 32 columns: scale = max |x| / c, where
+// c is 127, or after norms the one of 127, 124, 121 and 118 that leaves the least squared error. A group with
+// a NaN or an infinity gets a scale that is not finite, so that products show it.
 struct QuantizedRows {
   int8_t* values = nullptr;           // [num_rows, num_cols], 64-byte aligned
   ActivationGroup* groups = nullptr;  // [num_rows, num_cols / 32]

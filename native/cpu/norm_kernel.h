@@ -82,7 +82,7 @@ void norm_rows(const NormParams& params, int64_t first, int64_t last) {
           S::store(block + i, sum);
         }
       }
-      store_block<S>(block, params.out, params.quantized, row, col, count);
+      store_block<S, Rounding::least_error>(block, params.out, params.quantized, row, col, count);
     }
   }
 }

@@ -47,6 +47,15 @@ struct Avx512 {
                                 return bits_of(add(from_bits(low), from_bits(high)));
                               }));
   }
+  static void reduce_add_each(const Float (&in)[4], float (&out)[4]) {
+    const Float first = add_halves(in[0], in[1]);   // in each quad: two sums of in[0] and in[1] by turns
+    const Float second = add_halves(in[2], in[3]);  // of in[2] and in[3]
+    Float sums = add(from_bits(_mm512_unpacklo_epi64(bits_of(first), bits_of(second))),
+                     from_bits(_mm512_unpackhi_epi64(bits_of(first), bits_of(second))));
+    sums = add(sums, from_bits(_mm512_shuffle_i64x2(bits_of(sums), bits_of(sums), 0x4e)));
+    sums = add(sums, from_bits(_mm512_shuffle_i64x2(bits_of(sums), bits_of(sums), 0xb1)));
+    _mm512_mask_storeu_ps(out, first_lanes(4), sums);
+  }
   static float reduce_max(Float a) {
     return __builtin_bit_cast(float, reduce(bits_of(a), [](Int low, Int high) {
                                 return bits_of(max(from_bits(low), from_bits(high)));
@@ -104,6 +113,10 @@ struct Avx512 {
   }
 
  private:
+  static Float add_halves(Float a, Float b) {
+    return add(from_bits(_mm512_unpacklo_epi32(bits_of(a), bits_of(b))),
+               from_bits(_mm512_unpackhi_epi32(bits_of(a), bits_of(b))));
+  }
   // Lane i with lane i + 8, then i + 4, 2 and 1. Through memory it would wait for the store each time.
   template <typename Combine>
   static int32_t reduce(Int a, Combine&& combine) {

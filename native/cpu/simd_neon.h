@@ -47,6 +47,9 @@ struct Neon {
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(value), vcltq_f32(x, limit)));
   }
   static float reduce_add(Float a) { return vpadds_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a))); }
+  static void reduce_add_each(const Float (&in)[4], float (&out)[4]) {
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(in[0], in[1]), vpaddq_f32(in[2], in[3])));
+  }
   static float reduce_max(Float a) {
     const Float pairs = max(a, vextq_f32(a, a, 2));
     return vgetq_lane_f32(max(pairs, vdupq_laneq_f32(pairs, 1)), 0);

@@ -49,6 +49,9 @@ struct Plain {
   // value where x >= limit, else 0.
   static Float zero_below(Float value, Float x, Float limit) { return x < limit ? Float{} : value; }
   static float reduce_add(Float a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  static void reduce_add_each(const Float (&in)[4], float (&out)[4]) {
+    for (int i = 0; i < 4; ++i) out[i] = reduce_add(in[i]);
+  }
   static float reduce_max(Float a) {
     const float low = a[0] > a[2] ? a[0] : a[2];
     const float high = a[1] > a[3] ? a[1] : a[3];

@@ -252,6 +252,20 @@ inline __m512i _mm512_shuffle_epi8(__m512i a, __m512i places) {
 }
 enum _MM_PERM_ENUM : int {};
 // Quarters 0 and 1 of the result are those of `a` that two bits each of `places` name, 2 and 3 those of `b`.
+// Words of `num_lanes` lanes from the low or high half of each quad, by turns from a and b.
+inline __m512i unpack(__m512i a, __m512i b, int num_lanes, bool is_high) {
+  __m512i out;
+  for (int i = 0; i < 16; ++i) {
+    const int word = (i % 4) / num_lanes;
+    const int lane = i - i % 4 + (is_high ? 2 : 0) + (word / 2) * num_lanes + i % num_lanes;
+    out.lane[i] = word % 2 == 0 ? a.lane[lane] : b.lane[lane];
+  }
+  return out;
+}
+inline __m512i _mm512_unpacklo_epi32(__m512i a, __m512i b) { return unpack(a, b, 1, false); }
+inline __m512i _mm512_unpackhi_epi32(__m512i a, __m512i b) { return unpack(a, b, 1, true); }
+inline __m512i _mm512_unpacklo_epi64(__m512i a, __m512i b) { return unpack(a, b, 2, false); }
+inline __m512i _mm512_unpackhi_epi64(__m512i a, __m512i b) { return unpack(a, b, 2, true); }
 inline __m512i _mm512_shuffle_i64x2(__m512i a, __m512i b, int places) {
   return emulation::ints([&](int i) {
     const __m512i& from = i < 8 ? a : b;
