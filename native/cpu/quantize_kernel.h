@@ -93,8 +93,7 @@ void quantize_rows(const TensorView<const float>& in, const QuantizedRows& out, 
     const float* values = in.data + row * in.row_stride;
     for (int64_t col = 0; col < out.num_cols; col += kBlockCols) {
       const int64_t index = row * out.row_stride + col;
-      quantize_group<S, Rounding::least_error>(values + col, out.values + index,
-                                               out.groups[index / kBlockCols]);
+      quantize_group<S, Rounding::nearest>(values + col, out.values + index, out.groups[index / kBlockCols]);
     }
   }
 }
