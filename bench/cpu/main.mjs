@@ -9,10 +9,11 @@ import { machineProbe } from './native-tools.mjs';
 import { NODE_PARTS } from './node-parts.mjs';
 import { PARTS as SPEED_PARTS } from './parts.mjs';
 import { ikLlamaCpp, llamaCpp } from './peers.mjs';
+import { PRODUCT_PARTS } from './product-parts.mjs';
 import { table, writeResults } from './report.mjs';
 import { WHOLE_PARTS } from './whole-parts.mjs';
 
-const PARTS = [...SPEED_PARTS, ...NODE_PARTS, ...WHOLE_PARTS];
+const PARTS = [...SPEED_PARTS, ...NODE_PARTS, ...PRODUCT_PARTS, ...WHOLE_PARTS];
 
 const { values: flags } = parseArgs({
   options: {
@@ -57,7 +58,7 @@ function commandLine() {
 
 const parts = chosenParts();
 // What Node costs is measured without them.
-const hasPeers = parts.some((part) => !NODE_PARTS.includes(part));
+const hasPeers = parts.some((part) => ![...NODE_PARTS, ...PRODUCT_PARTS].includes(part));
 const peers = hasPeers ? [llamaCpp(flags.llama), ikLlamaCpp(flags.ik)].filter((peer) => peer !== null) : [];
 if (hasPeers && flags.ik === undefined) note('ik_llama.cpp: skipped, no checkout was given (--ik)');
 const busy = loadAverage();

@@ -22,3 +22,8 @@ export function machineProbe(threads) {
 export function engineBench(description, file, threads) {
   return new Companion(build('autoglm_engine_bench'), [description, file, String(threads)]);
 }
+
+/** Answers with the speed of single products on that many threads: bench/native/product_bench.cpp. */
+export function productBench(threads) {
+  return new Companion(build('autoglm_product_bench'), [String(threads)]);
+}

@@ -15,7 +15,7 @@ const ENGINE_ALONE = 'our engine without Node';
 const IDLE_MAIN = 'the same with an idle main thread';
 const BUSY_MS = 15;
 const THREADS = 2;
-/** Deliver 3 of issue 5: what a step may cost beside its products. */
+/** What a step may cost beside its products. */
 const MAX_STEP_US = 60;
 /** Below this share of the processors something else ran, and a bandwidth taken then says nothing. */
 const MIN_CPU_SHARE = 0.98;

@@ -4,61 +4,22 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/cpu_info.h"
+#include "bench_weights.h"
 #include "best_seconds.h"
 #include "ops/activation.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/quantize_rows.h"
-#include "quant/packed_matrix.h"
 #include "quant/repack.h"
 
 namespace autoglm {
 namespace {
 
 constexpr int64_t kHidden = 576, kQkv = 960, kFfn = 1536, kVocab = 49152, kNumLayers = 30;
-
-class Buffer {
- public:
-  explicit Buffer(int64_t size)
-      : memory_(static_cast<std::byte*>(std::aligned_alloc(64, (size + 63) / 64 * 64))) {
-    uint32_t state = 1;
-    for (int64_t i = 0; i < size; i += 4) {
-      state = state * 1664525 + 1013904223;
-      const uint32_t word = state & 0x1fff1fff;  // small halves, so that no sum overflows
-      std::copy_n(reinterpret_cast<const std::byte*>(&word), std::min<int64_t>(4, size - i),
-                  memory_.get() + i);
-    }
-    bytes = {memory_.get(), static_cast<size_t>(size)};
-  }
-
- private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
-
- public:
-  std::span<std::byte> bytes;
-};
-
-struct Weights {
-  Weights(StoredFormat format, int64_t n, int64_t k)
-      : stored(n * k / info_of(format).elements_per_block * info_of(format).bytes_per_block),
-        packed(packed_matrix_bytes(choose_packed_format(format, Precision::fast), n, k)),
-        matrix(make_packed_matrix(choose_packed_format(format, Precision::fast), Precision::fast, n, k,
-                                  packed.bytes)),
-        source{.format = format, .bytes = stored.bytes, .num_rows = n, .num_cols = k} {}
-
-  Buffer stored;
-  Buffer packed;
-  PackedMatrix matrix;
-  StoredRows source;
-};
 
 struct Layer {
   Weights qkv{StoredFormat::q4_1, kQkv, kHidden};
