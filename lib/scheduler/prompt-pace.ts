@@ -1,5 +1,5 @@
-/** A gap between two tokens of one answer that nobody notices: twenty tokens per second are more than one reads. */
-const UNNOTICED_GAP_MS = 50;
+/** A step between two tokens of one answer that nobody notices, also when another is queued behind it. */
+const UNNOTICED_STEP_MS = 40;
 /** Prompts may make a step this many times as long as one of decodes alone: they get three quarters of the time then. */
 const MAX_STRETCH = 4;
 /** With fewer positions a step's products do little more work than reading the weights. */
@@ -35,7 +35,7 @@ export class PromptPace {
   /** Positions for prompts in a step with `numDecodes` decodes; no limit before anything is known. */
   positionsBeside(numDecodes: number): number {
     if (this.#msPerPosition === 0) return Number.POSITIVE_INFINITY;
-    const stepMs = Math.max(UNNOTICED_GAP_MS, MAX_STRETCH * this.#decodeMs);
+    const stepMs = Math.max(UNNOTICED_STEP_MS, MAX_STRETCH * this.#decodeMs);
     return Math.max(MIN_POSITIONS, Math.floor(stepMs / this.#msPerPosition) - numDecodes);
   }
 }
