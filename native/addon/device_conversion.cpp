@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
+
+#include "base/error.h"
 
 #if defined(AUTOGLM_HAS_CUDA)
 #include "cuda/driver/device_registry.h"
@@ -51,15 +54,33 @@ Napi::Object to_object(Napi::Env env, const cuda::DeviceInfo& device) {
 }
 #endif
 
+// Each stage begins behind the one before it, on another device.
+std::vector<StageChoice> to_stages(const JsObject& device, int64_t num_layers) {
+  std::vector<StageChoice> stages;
+  const int64_t last_layer = std::max<int64_t>(0, num_layers - 1);
+  for (const JsObject& stage : device.objects("stages")) {
+    const auto device_idx = static_cast<int32_t>(stage.integer("index", 0, kMaxDeviceIdx));
+    if (std::ranges::find(stages, device_idx, &StageChoice::device_idx) != stages.end()) {
+      throw Error(ErrorCode::invalid_parameter, stage.path_of("index") +
+                                                    ": expected a device that no stage before it has, got " +
+                                                    std::to_string(device_idx));
+    }
+    const int64_t least = stages.empty() ? 0 : stages.back().first_layer + 1;
+    const auto first_layer = static_cast<int32_t>(stage.integer("firstLayer", least, last_layer));
+    stages.push_back({.device_idx = device_idx, .first_layer = first_layer});
+  }
+  if (stages.empty())
+    throw Error(ErrorCode::invalid_parameter, device.path_of("stages") + ": expected at least one, got none");
+  return stages;
+}
+
 }  // namespace
 
 std::optional<DeviceChoice> to_device_choice(const JsObject& request, int64_t num_layers) {
   if (request.is_null("device")) return std::nullopt;
   const JsObject device = request.object("device");
   DeviceChoice choice;
-  choice.device_idx = static_cast<int32_t>(device.integer("index", 0, kMaxDeviceIdx));
-  choice.first_layer =
-      static_cast<int32_t>(device.integer("firstLayer", 0, std::max<int64_t>(0, num_layers - 1)));
+  choice.stages = to_stages(device, num_layers);
   if (!device.is_null("library")) choice.library = device.text("library");
 #if defined(AUTOGLM_HAS_CUDA)
   choice.modules = cuda::embedded_modules();

@@ -1,4 +1,4 @@
-// The GPUs of this machine as JavaScript sees them, and the one that a load names.
+// The GPUs of this machine as JavaScript sees them, and those that a load names.
 #pragma once
 
 #include <napi.h>

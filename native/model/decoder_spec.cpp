@@ -137,6 +137,16 @@ bool DecoderSpec::is_bidirectional() const {
   return std::ranges::any_of(layers, [](const LayerSpec& layer) { return !layer.attention.is_causal; });
 }
 
+DecoderSpec DecoderSpec::first_layers(int64_t count) const {
+  DecoderSpec result = *this;
+  if (count == static_cast<int64_t>(layers.size())) return result;
+  result.layers.resize(static_cast<size_t>(count));
+  result.final_norm.reset();
+  result.head.reset();
+  result.pooled_layers.clear();
+  return result;
+}
+
 void check_decoder_spec(const DecoderSpec& spec) {
   check_range("spec.vocabSize", spec.vocab_size, 1, kMaxVocabSize);
   check_range("spec.hiddenSize", spec.hidden_size, 1, kMaxHiddenSize);

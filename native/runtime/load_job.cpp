@@ -52,7 +52,7 @@ void LoadJob::run(int num_threads) noexcept {
 
 std::shared_ptr<Model> LoadJob::load(int num_threads) {
   check_decoder_spec(request_.spec);
-  const bool is_on_gpu = request_.device && request_.device->first_layer == 0;
+  const bool is_on_gpu = request_.device && request_.device->stages.front().first_layer == 0;
   check_kv_dtype(request_.spec, request_.kv_dtype, is_on_gpu);
   std::unique_ptr<BackEnd> back_end =
       request_.device ? load_on_device(num_threads) : load_on_cpu(num_threads);
@@ -89,16 +89,15 @@ std::unique_ptr<BackEnd> LoadJob::load_on_cpu(int num_threads) {
 std::unique_ptr<BackEnd> LoadJob::load_on_device([[maybe_unused]] int num_threads) {
 #ifdef AUTOGLM_HAS_CUDA
   const Precision precision = request_.is_exact ? Precision::exact : Precision::fast;
-  const DeviceChoice& choice = *request_.device;
-  std::shared_ptr<cuda::Context> context = gpu::open_gpu(request_.spec, precision, request_.kv_dtype, choice);
+  const std::vector<gpu::StagePlace> places =
+      gpu::open_gpus(request_.spec, precision, request_.kv_dtype, *request_.device);
   ThreadPool pool(num_threads);
   std::unique_ptr<DecoderWeights> weights = load_packed(pool);
-  const gpu::GpuLimits limits{.first_layer = choice.first_layer,
-                              .num_pages = request_.num_pages,
+  const gpu::GpuLimits limits{.num_pages = request_.num_pages,
                               .max_step_tokens = request_.max_step_tokens,
                               .max_logit_rows = std::min(max_logit_rows(), kMaxDeviceLogitRows)};
   return std::make_unique<gpu::GpuBackEnd>(
-      std::move(context), std::move(request_.spec), std::move(weights),
+      places, std::move(request_.spec), std::move(weights),
       gpu::GpuBackEnd::Settings{.kv_dtype = request_.kv_dtype, .limits = limits}, pool, control_);
 #else
   throw Error(ErrorCode::invalid_parameter, "this binary has no CUDA code");

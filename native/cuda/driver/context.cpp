@@ -19,6 +19,23 @@ Context::Memory Context::memory() {
   return memory;
 }
 
+bool Context::open_way_to(Context& other) {
+  int is_possible = 0;
+  call(driver_.cuDeviceCanAccessPeer, &is_possible, device_.index, other.device_.index);
+  if (is_possible == 0) return false;
+  const auto& enable = driver_.cuCtxEnablePeerAccess;
+  switch (const CUresult result = try_call(enable, other.handle_, 0u)) {
+    case CUDA_SUCCESS:
+    case CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED:  // by another model
+      return true;
+    case CUDA_ERROR_PEER_ACCESS_UNSUPPORTED:
+    case CUDA_ERROR_TOO_MANY_PEERS:
+      return false;
+    default:
+      throw_error(enable.name, result);
+  }
+}
+
 std::string Context::loss() const {
   const std::lock_guard lock(loss_mutex_);
   return loss_;

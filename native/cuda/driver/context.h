@@ -28,6 +28,11 @@ class Context {
   const Driver& driver() const { return driver_; }
   const DeviceInfo& device() const { return device_; }
   KernelLibrary& kernels() { return kernels_; }
+  CUcontext get() const { return handle_; }
+
+  // Lets copies go from this device's memory to the other's by themselves. False where the two cannot reach
+  // each other, or one has peers enough.
+  bool open_way_to(Context& other);
 
   // Makes the context current for this thread, and what was current before again at its end. Calls do so by
   // themselves; a thread that makes many of them saves two calls of the driver each by holding one.

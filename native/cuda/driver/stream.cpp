@@ -54,6 +54,12 @@ void Stream::copy_on_device(void* target, const void* source, size_t num_bytes) 
                  num_bytes, get());
 }
 
+void Stream::copy_to_peer(Context& peer, void* target, const void* source, size_t num_bytes) {
+  if (num_bytes == 0) return;
+  context().call(context().driver().cuMemcpyPeerAsync, device_address(target), peer.get(),
+                 device_address(source), context().get(), num_bytes, get());
+}
+
 void Stream::fill(void* target, uint8_t value, size_t num_bytes) {
   if (num_bytes == 0) return;
   context().call(context().driver().cuMemsetD8Async, device_address(target), value, num_bytes, get());

@@ -36,12 +36,14 @@ class Stream {
   void copy_to_device(void* target, const void* source, size_t num_bytes);
   void copy_to_host(void* target, const void* source, size_t num_bytes);
   void copy_on_device(void* target, const void* source, size_t num_bytes);
+  // To memory of a device that `context().open_way_to` has found within reach.
+  void copy_to_peer(Context& peer, void* target, const void* source, size_t num_bytes);
   void fill(void* target, uint8_t value, size_t num_bytes);
   // `argument` is read before the call returns. Does nothing for a shape without a kernel.
   void launch(const LaunchShape& shape, const void* argument, size_t argument_bytes);
 
   void record(Event& event);
-  void wait_for(const Event& event);  // the stream waits, not the host
+  void wait_for(const Event& event);  // of any device; the stream waits, not the host
 
   bool is_idle() const;
   void synchronize() const;

@@ -5,24 +5,13 @@
 #include <cstring>
 #include <utility>
 
-#include "base/error.h"
 #include "cuda/driver/device_registry.h"
 #include "cuda/driver/profiler_range.h"
 #include "model/gpu/gpu_support.h"
-#include "model/gpu/load_device_weights.h"
 #include "quant/packed_matrix.h"
 
 namespace autoglm::gpu {
 namespace {
-
-constexpr size_t kMaxGraphs = 128;  // some 10 sizes of batches, each at some 10 lengths of sequences
-
-// Steps with adapters have launches of their own: which products they add to, and how many rows.
-bool may_replay(std::span<const SequenceChunk> chunks) {
-  return std::ranges::all_of(chunks, [](const SequenceChunk& chunk) {
-    return chunk.tokens.size() == 1 && chunk.adapter == nullptr;
-  });
-}
 
 int64_t bytes_of(const PackedMatrix& matrix) {
   return packed_matrix_bytes(matrix.format, matrix.n, matrix.k);
@@ -59,14 +48,20 @@ MemoryRegion separate_pooled_layers(DecoderWeights& weights) {
 
 }  // namespace
 
-std::shared_ptr<cuda::Context> open_gpu(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype,
-                                        const DeviceChoice& choice) {
-  check_gpu_spec(spec, precision, kv_dtype);
-  return cuda::open_device(choice.device_idx, choice.modules,
-                           choice.library.empty() ? cuda::kDriverLibrary : choice.library);
+std::vector<StagePlace> open_gpus(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype,
+                                  const DeviceChoice& choice) {
+  check_gpu_spec(spec, precision, kv_dtype, choice.stages.front().first_layer);
+  std::vector<StagePlace> places;
+  for (const StageChoice& stage : choice.stages) {
+    places.push_back(
+        {.context = cuda::open_device(stage.device_idx, choice.modules,
+                                      choice.library.empty() ? cuda::kDriverLibrary : choice.library),
+         .first_layer = stage.first_layer});
+  }
+  return places;
 }
 
-GpuBackEnd::GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
+GpuBackEnd::GpuBackEnd(std::span<const StagePlace> places, DecoderSpec spec,
                        std::unique_ptr<DecoderWeights> weights, const Settings& settings, ThreadPool& pool,
                        LoadControl& control)
     : spec_(std::move(spec)),
@@ -74,21 +69,19 @@ GpuBackEnd::GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
       weights_(std::move(weights)),
       pooled_arena_(separate_pooled_layers(*weights_)),
       pooled_layers_(spec_, *weights_),
-      stream_(context),
-      is_done_(context),
-      planner_(spec_, context, limits_.first_layer, limits_.max_step_tokens),
-      decoder_(spec_, load_device_weights(spec_, *weights_, limits_.first_layer, stream_, pool, control),
-               kv_type_of(settings.kv_dtype), stream_, limits_, planner_.num_row_rope_tables()) {
-  if (limits_.first_layer == 0) {
+      pipeline_(places, spec_, *weights_, kv_type_of(settings.kv_dtype), limits_, pool, control),
+      last_(pipeline_.last()) {
+  const int64_t first_layer = places.front().first_layer;
+  if (first_layer == 0) {
     weights_->arena = {};
   } else {
-    const HostLayers::Settings host{.num_layers = limits_.first_layer,
+    const HostLayers::Settings host{.num_layers = first_layer,
                                     .kv_dtype = settings.kv_dtype,
                                     .num_pages = limits_.num_pages,
                                     .max_step_tokens = limits_.max_step_tokens};
     host_layers_.emplace(spec_, std::move(weights_), host);
     const auto num_floats = static_cast<size_t>(limits_.max_step_tokens * spec_.hidden_size);
-    layer_input_ = cuda::PinnedMemory(context, num_floats * sizeof(float));
+    layer_input_ = cuda::PinnedMemory(places.front().context, num_floats * sizeof(float));
   }
   const auto reserve_all = [&](ScratchAllocator allocator) {
     pooled_layers_.reserve(allocator);
@@ -99,34 +92,25 @@ GpuBackEnd::GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
     reserve_all(ScratchAllocator(pooled_scratch_.data()));
   }
   if (spec_.head) {
+    const std::shared_ptr<cuda::Context>& context = places.back().context;
     const auto num_rows = static_cast<size_t>(limits_.max_logit_rows);
-    logits_ =
-        cuda::PinnedMemory(context, num_rows * static_cast<size_t>(decoder_.logits_stride()) * sizeof(float));
+    const auto stride = static_cast<size_t>(last_.decoder().logits_stride());
+    logits_ = cuda::PinnedMemory(context, num_rows * stride * sizeof(float));
     logit_rows_ = cuda::PinnedMemory(context, num_rows * sizeof(int32_t));
-    sampler_.emplace(spec_, context, decoder_.logits_stride(), limits_.max_logit_rows);
+    sampler_.emplace(spec_, context, last_.decoder().logits_stride(), limits_.max_logit_rows);
   }
-  context->kernels().load_all();
-  stream_.synchronize();
   note_growth();
 }
 
-GpuBackEnd::~GpuBackEnd() {
-  // What is freed now must not be in use; that the device is lost is told by the steps.
-  try {
-    stream_.synchronize();
-  } catch (const Error&) {
-    graphs_.clear();
-  }
-}
-
 ModelMemory GpuBackEnd::memory() const {
-  const auto pinned_bytes = static_cast<int64_t>(logits_.size() + logit_rows_.size() + layer_input_.size());
+  const auto pinned_bytes = static_cast<int64_t>(logits_.size() + logit_rows_.size() + layer_input_.size()) +
+                            pipeline_.num_host_bytes();
   const MemoryUse layers = host_layers_ ? host_layers_->memory() : MemoryUse{};
   return {.host = {.weight_bytes = layers.weight_bytes + pooled_arena_.size(),
                    .kv_bytes = layers.kv_bytes,
                    .scratch_bytes = layers.scratch_bytes + pooled_scratch_.size() + pinned_bytes},
-          .device = {.weight_bytes = decoder_.weight_bytes(),
-                     .kv_bytes = decoder_.kv_bytes(),
+          .device = {.weight_bytes = pipeline_.weight_bytes(),
+                     .kv_bytes = pipeline_.kv_bytes(),
                      .scratch_bytes = device_scratch_bytes_.load()}};
 }
 
@@ -134,17 +118,10 @@ void GpuBackEnd::forward(const Execution& execution, std::span<const SequenceChu
   const cuda::ProfilerRange range("forward");
   if (is_under_way_) wait();  // a step that has failed half-way
   is_under_way_ = true;
-  const bool is_replayed = may_replay(chunks);
-  // A graph knows the addresses that it was recorded with.
-  if (planner_.plan(chunks, is_replayed, stream_)) graphs_.clear();
-  if (decoder_.make_room(planner_.step(), planner_.adapters())) graphs_.clear();
+  pipeline_.plan(chunks);
   note_growth();
   if (host_layers_) run_host_layers(execution, chunks);
-  if (is_replayed) {
-    run_graph();
-  } else {
-    decoder_.run_layers(planner_.step(), planner_);
-  }
+  pipeline_.run();
 }
 
 // The rows behind those of the chunks, a graph's padding, keep what they had: they are stored nowhere.
@@ -153,47 +130,29 @@ void GpuBackEnd::run_host_layers(const Execution& execution, std::span<const Seq
   const TensorView<const float> hidden = host_layers_->run(execution, chunks);
   const auto num_floats = static_cast<size_t>(hidden.num_rows * spec_.hidden_size);
   std::copy_n(hidden.data, num_floats, layer_input_.as<float>());
-  stream_.copy_to_device(decoder_.hidden_input(), layer_input_.data(), num_floats * sizeof(float));
-}
-
-void GpuBackEnd::run_graph() {
-  const DeviceStep& step = planner_.step();
-  std::vector<int32_t> key = {step.num_rows};
-  for (const AttentionLists& lists : step.attention) {
-    key.push_back(lists.num_decode);
-    key.push_back(lists.num_prefill);
-  }
-  auto found = graphs_.find(key);
-  if (found == graphs_.end()) {
-    if (graphs_.size() >= kMaxGraphs) graphs_.clear();
-    const cuda::Graph graph = cuda::capture(stream_, [&] { decoder_.run_layers(step, planner_); });
-    found = graphs_.emplace(std::move(key), cuda::GraphExec(graph)).first;
-  } else {
-    decoder_.take_step(step, planner_);
-  }
-  found->second.launch(stream_);
+  Stage& first = pipeline_.first();
+  first.stream().copy_to_device(first.decoder().hidden(), layer_input_.data(), num_floats * sizeof(float));
 }
 
 void GpuBackEnd::note_growth() {
-  device_scratch_bytes_.store(decoder_.scratch_bytes() + planner_.num_device_bytes() +
-                              (sampler_ ? sampler_->num_device_bytes() : 0));
+  device_scratch_bytes_.store(pipeline_.scratch_bytes() + (sampler_ ? sampler_->num_device_bytes() : 0));
 }
 
 // Logits on the device after the outputs row_of(0), row_of(1), ...
 template <typename RowOf>
 float* GpuBackEnd::queue_logits(size_t num_rows, const RowOf& row_of) {
   is_under_way_ = true;
-  const std::span<const int32_t> output_rows = planner_.rows().output_rows();
+  const std::span<const int32_t> output_rows = last_.planner().rows().output_rows();
   const std::span<int32_t> rows(logit_rows_.as<int32_t>(), num_rows);
   for (size_t i = 0; i < num_rows; ++i) rows[i] = output_rows[static_cast<size_t>(row_of(i))];
-  stream_.copy_to_device(decoder_.logit_rows(), rows.data(), rows.size_bytes());
-  return decoder_.compute_logits(decoder_.logit_rows(), static_cast<int64_t>(num_rows));
+  last_.stream().copy_to_device(last_.decoder().logit_rows(), rows.data(), rows.size_bytes());
+  return last_.decoder().compute_logits(last_.decoder().logit_rows(), static_cast<int64_t>(num_rows));
 }
 
 void GpuBackEnd::draw(std::span<const DrawRequest> requests, std::span<DrawnToken> drawn) {
   const cuda::ProfilerRange range("draw");
   float* const logits = queue_logits(requests.size(), [&](size_t i) { return requests[i].output_row; });
-  sampler_->queue(logits, requests, stream_);
+  sampler_->queue(logits, requests, last_.stream());
   note_growth();
   wait();
   sampler_->read(drawn.first(requests.size()));
@@ -203,8 +162,8 @@ TensorView<float> GpuBackEnd::compute_logits(const Execution& execution, std::sp
   const cuda::ProfilerRange range("logits");
   const auto num_rows = static_cast<int64_t>(rows.size());
   const float* logits = queue_logits(rows.size(), [&](size_t i) { return rows[i]; });
-  const int64_t stride = decoder_.logits_stride();
-  stream_.copy_to_host(logits_.data(), logits, static_cast<size_t>(num_rows * stride) * sizeof(float));
+  const int64_t stride = last_.decoder().logits_stride();
+  last_.stream().copy_to_host(logits_.data(), logits, static_cast<size_t>(num_rows * stride) * sizeof(float));
   wait();
   const TensorView<float> result(logits_.as<float>(), num_rows, spec_.vocab_size, stride);
   if (spec_.head->soft_cap) {
@@ -219,12 +178,12 @@ TensorView<float> GpuBackEnd::compute_logits(const Execution& execution, std::sp
 
 TensorView<const float> GpuBackEnd::final_hidden(const Execution&) {
   const int64_t hidden_size = spec_.hidden_size;
-  const std::span<const int32_t> output_rows = planner_.rows().output_rows();
-  const int64_t num_rows = planner_.rows().count();
+  const std::span<const int32_t> output_rows = last_.planner().rows().output_rows();
+  const int64_t num_rows = last_.planner().rows().count();
   const auto num_bytes = static_cast<size_t>(num_rows * hidden_size) * sizeof(float);
-  if (hidden_.size() < num_bytes) hidden_ = cuda::PinnedMemory(stream_.shared_context(), num_bytes);
+  if (hidden_.size() < num_bytes) hidden_ = cuda::PinnedMemory(last_.stream().shared_context(), num_bytes);
   is_under_way_ = true;
-  stream_.copy_to_host(hidden_.data(), decoder_.final_hidden(), num_bytes);
+  last_.stream().copy_to_host(hidden_.data(), last_.decoder().final_hidden(), num_bytes);
   wait();
   const TensorView<const float> all(hidden_.as<float>(), num_rows, hidden_size);
   if (static_cast<int64_t>(output_rows.size()) == num_rows) return all;
@@ -247,8 +206,7 @@ void GpuBackEnd::finish(const Execution& execution) {
 }
 
 void GpuBackEnd::wait() {
-  stream_.record(is_done_);
-  is_done_.synchronize();
+  pipeline_.wait();
   is_under_way_ = false;
 }
 

@@ -1,10 +1,9 @@
-// A model on a GPU: BackEnd over a GpuDecoder, and over the processor's decoder for layers that have no room
-// there. Steps of single tokens are recorded as graphs and replayed.
+// A model on a GPU, or on several: BackEnd over a Pipeline, and over the processor's decoder for layers that
+// have no room there.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -12,38 +11,35 @@
 
 #include "base/thread_pool.h"
 #include "cuda/driver/context.h"
-#include "cuda/driver/graph.h"
 #include "cuda/driver/memory.h"
-#include "cuda/driver/stream.h"
 #include "memory/region.h"
 #include "model/back_end.h"
 #include "model/gpu/device_choice.h"
-#include "model/gpu/device_step.h"
-#include "model/gpu/gpu_decoder.h"
 #include "model/gpu/gpu_sampler.h"
 #include "model/gpu/host_layers.h"
+#include "model/gpu/stages/pipeline.h"
 #include "model/load_control.h"
 #include "model/pooled_layers.h"
 
 namespace autoglm::gpu {
 
-// The device, once the model's settings have been found to suit it. Throws unsupported_model, and what
+// The devices, once the model's settings have been found to suit them. Throws unsupported_model, and what
 // cuda::open_device throws.
-std::shared_ptr<cuda::Context> open_gpu(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype,
-                                        const DeviceChoice& choice);
+std::vector<StagePlace> open_gpus(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype,
+                                  const DeviceChoice& choice);
 
 class GpuBackEnd final : public BackEnd {
  public:
   struct Settings {
     KvDtype kv_dtype = KvDtype::bf16;
-    GpuLimits limits;
+    GpuLimits limits;  // the places say which layers
   };
 
   // Uploads the weights. Throws unsupported_model, out_of_memory, device_lost, and what control.check throws.
-  GpuBackEnd(std::shared_ptr<cuda::Context> context, DecoderSpec spec,
-             std::unique_ptr<DecoderWeights> weights, const Settings& settings, ThreadPool& pool,
-             LoadControl& control);
-  ~GpuBackEnd() override;
+  GpuBackEnd(std::span<const StagePlace> places, DecoderSpec spec, std::unique_ptr<DecoderWeights> weights,
+             const Settings& settings, ThreadPool& pool, LoadControl& control);
+  // What is freed must not be in use.
+  ~GpuBackEnd() override { pipeline_.settle(); }
 
   const DecoderSpec& spec() const override { return spec_; }
   const DecoderWeights& weights() const override {
@@ -51,7 +47,7 @@ class GpuBackEnd final : public BackEnd {
   }
   ModelMemory memory() const override;
   int64_t num_pages() const override { return limits_.num_pages; }
-  int64_t num_row_rope_tables() const override { return planner_.num_row_rope_tables(); }
+  int64_t num_row_rope_tables() const override { return last_.planner().num_row_rope_tables(); }
   int64_t max_logit_rows() const override { return limits_.max_logit_rows; }
 
   void forward(const Execution& execution, std::span<const SequenceChunk> chunks) override;
@@ -62,11 +58,10 @@ class GpuBackEnd final : public BackEnd {
   TensorView<const float> apply_pooled_layers(const Execution& execution,
                                               TensorView<const float> vectors) override;
   void finish(const Execution& execution) override;
-  void forget_adapter(const Adapter& adapter) override { planner_.forget_adapter(adapter); }
+  void forget_adapter(const Adapter& adapter) override { pipeline_.forget_adapter(adapter); }
 
  private:
   void run_host_layers(const Execution& execution, std::span<const SequenceChunk> chunks);
-  void run_graph();
   template <typename RowOf>
   float* queue_logits(size_t num_rows, const RowOf& row_of);
   void note_growth();
@@ -79,11 +74,8 @@ class GpuBackEnd final : public BackEnd {
   MemoryRegion pooled_scratch_;
   PooledLayers pooled_layers_;
 
-  cuda::Stream stream_;
-  cuda::Event is_done_;
-  StepPlanner planner_;
-  GpuDecoder decoder_;
-  std::map<std::vector<int32_t>, cuda::GraphExec> graphs_;  // by the numbers that decide the launches
+  Pipeline pipeline_;
+  Stage& last_;  // whose layers the head stands behind
   std::optional<HostLayers> host_layers_;
   cuda::PinnedMemory layer_input_;  // [rows of a step, hidden]: what the processor's layers computed
   bool is_under_way_ = false;       // work was queued that nobody has waited for

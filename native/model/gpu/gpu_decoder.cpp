@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/checked.h"
 #include "cuda/gemm/activate.h"
 #include "cuda/gemm/lora.h"
 #include "cuda/heads/copy_heads.h"
@@ -11,7 +10,6 @@
 #include "cuda/rows/embedding.h"
 #include "cuda/rows/kv_append.h"
 #include "cuda/rows/norm.h"
-#include "cuda/rows/rope_angles.h"
 #include "ops/kv_append.h"
 
 namespace autoglm::gpu {
@@ -31,32 +29,6 @@ cuda::NormArgs norm_args(const NormSpec& norm, const DeviceNorm& weights, const 
 
 }  // namespace
 
-cuda::KvLayout kv_layout(const AttentionSpec& attention, cuda::KvType type) {
-  return {.num_kv_heads = static_cast<int32_t>(attention.num_kv_heads),
-          .head_dim = static_cast<int32_t>(attention.head_dim),
-          .type = type,
-          .is_latent = attention.latent.has_value()};
-}
-
-std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type, int64_t first_layer) {
-  std::vector<int64_t> result(spec.layers.size(), 0);
-  for (auto i = static_cast<size_t>(first_layer); i < result.size(); ++i)
-    result[i] = kv_layout(spec.layers[i].attention, type).page_bytes();
-  return result;
-}
-
-DeviceKvPool::DeviceKvPool(std::shared_ptr<cuda::Context> context, std::span<const int64_t> page_bytes,
-                           int64_t num_pages) {
-  size_t total = 0;
-  std::vector<size_t> layer_bytes;
-  for (const int64_t bytes : page_bytes) {
-    layer_bytes.push_back(static_cast<size_t>(checked_mul(bytes, num_pages, "bytes of the KV cache")));
-    total += cuda::Arena::padded(layer_bytes.back());
-  }
-  arena_ = cuda::Arena(std::move(context), total);
-  for (const size_t bytes : layer_bytes) layers_.push_back(arena_.take(bytes));
-}
-
 GpuDecoder::GpuDecoder(const DecoderSpec& spec, DeviceWeights weights, cuda::KvType kv_type,
                        cuda::Stream& stream, const GpuLimits& limits, int64_t num_row_rope_tables)
     : spec_(spec),
@@ -74,54 +46,6 @@ GpuDecoder::GpuDecoder(const DecoderSpec& spec, DeviceWeights weights, cuda::KvT
     max_kv_heads_ = std::max(max_kv_heads_, attention.num_kv_heads);
     max_partial_floats_ = std::max(max_partial_floats_,
                                    attention.num_kv_heads * cuda::kDecodePairs * (attention.value_dim + 2));
-  }
-}
-
-DeviceRope::DeviceRope(const DecoderSpec& spec, int64_t num_row_tables, int64_t max_rows,
-                       cuda::Stream& stream)
-    : has_row_tables_(num_row_tables > 1) {
-  // Of layers' tables, and of those that stand behind them for rows.
-  const int64_t num_named = static_cast<int64_t>(spec.rope_tables.size()) - num_row_tables + 1;
-  size_t num_bytes = 0;
-  for (int64_t named = 0; named < num_named; ++named) {
-    const int64_t num_pairs = spec.rope_tables[static_cast<size_t>(named)].rotary_dim / 2;
-    tables_.push_back({.num_pairs = static_cast<int32_t>(num_pairs)});
-    num_bytes += cuda::Arena::padded(static_cast<size_t>(num_row_tables * num_pairs) * sizeof(double));
-    num_bytes += cuda::Arena::padded(static_cast<size_t>(num_row_tables) * sizeof(float));
-    num_bytes += cuda::Arena::padded(static_cast<size_t>(max_rows * 2 * num_pairs) * sizeof(float));
-  }
-  arena_ = cuda::Arena(stream.shared_context(), num_bytes);
-  for (size_t named = 0; named < tables_.size(); ++named) {
-    Table& table = tables_[named];
-    std::vector<double> frequencies;
-    std::vector<float> factors;
-    for (size_t i = named; i < named + static_cast<size_t>(num_row_tables); ++i) {
-      const RopeTable& each = spec.rope_tables[i];
-      frequencies.insert(frequencies.end(), each.frequencies.begin(), each.frequencies.end());
-      frequencies.resize((i - named + 1) * static_cast<size_t>(table.num_pairs));
-      factors.push_back(each.attention_factor);
-    }
-    const auto upload = [&](const auto& values) {
-      auto* const memory = arena_.take(values.size() * sizeof(values.front()));
-      stream.copy_to_device(memory, values.data(), values.size() * sizeof(values.front()));
-      return memory;
-    };
-    table.frequencies = reinterpret_cast<const double*>(upload(frequencies));
-    table.factors = reinterpret_cast<const float*>(upload(factors));
-    table.cos_sin = arena_.take<float>(static_cast<size_t>(max_rows * 2 * table.num_pairs));
-  }
-}
-
-void DeviceRope::compute(const DeviceStep& step, cuda::Stream& stream) const {
-  for (const Table& table : tables_) {
-    const cuda::RopeAnglesArgs args{.positions = step.positions,
-                                    .tables = has_row_tables_ ? step.rope_tables : nullptr,
-                                    .frequencies = table.frequencies,
-                                    .attention_factors = table.factors,
-                                    .cos_sin = table.cos_sin,
-                                    .num_rows = step.num_rows,
-                                    .num_pairs = table.num_pairs};
-    cuda::launch(stream, cuda::rope_angles_launch(args), args);
   }
 }
 

@@ -7,10 +7,11 @@
 #include <span>
 #include <vector>
 
-#include "cuda/attention/page_layout.h"
 #include "cuda/driver/memory.h"
 #include "cuda/driver/stream.h"
 #include "model/decoder_spec.h"
+#include "model/gpu/device_kv_pool.h"
+#include "model/gpu/device_rope.h"
 #include "model/gpu/device_step.h"
 #include "model/gpu/device_weights.h"
 #include "model/gpu/gpu_scratch.h"
@@ -24,46 +25,13 @@ struct GpuLimits {
   int64_t max_logit_rows = 0;
 };
 
-// The KV pages of layers; page p of a layer is at layer(l) + p * its page_bytes.
-class DeviceKvPool {
- public:
-  DeviceKvPool(std::shared_ptr<cuda::Context> context, std::span<const int64_t> page_bytes,
-               int64_t num_pages);
-  std::byte* layer(size_t index) const { return layers_[index]; }
-  int64_t num_bytes() const { return static_cast<int64_t>(arena_.size()); }
-
- private:
-  cuda::Arena arena_;
-  std::vector<std::byte*> layers_;
-};
-
-// The rope tables that layers name, each with those that rows may take in its place.
-class DeviceRope {
- public:
-  DeviceRope(const DecoderSpec& spec, int64_t num_row_tables, int64_t max_rows, cuda::Stream& stream);
-  // Queues the angles of all rows of a step.
-  void compute(const DeviceStep& step, cuda::Stream& stream) const;
-  const float* angles(size_t table) const { return tables_[table].cos_sin; }
-
- private:
-  struct Table {
-    const double* frequencies = nullptr;
-    const float* factors = nullptr;
-    float* cos_sin = nullptr;
-    int32_t num_pairs = 0;
-  };
-  cuda::Arena arena_;
-  std::vector<Table> tables_;
-  bool has_row_tables_;
-};
-
 class GpuDecoder {
  public:
   // `spec` has passed check_gpu_spec; it and the stream outlive the decoder.
   GpuDecoder(const DecoderSpec& spec, DeviceWeights weights, cuda::KvType kv_type, cuda::Stream& stream,
              const GpuLimits& limits, int64_t num_row_rope_tables);
 
-  // All layers from the first one on, which reads `hidden_input` where the embedding is not here. Outputs are
+  // All layers from the first one on, which reads `hidden` where the embedding is not here. Outputs are
   // read with the calls below until the next step; the step lives until then.
   void run_layers(const DeviceStep& step, const StepPlanner& planner);
   // The same for layers that a graph runs.
@@ -81,8 +49,8 @@ class GpuDecoder {
   // it overwrites what logits are made of.
   float* final_hidden();
 
-  // The hidden states [rows, hidden] that the first layer finds.
-  float* hidden_input() const { return scratch_.residual; }
+  // The hidden states [rows, hidden] that the first layer finds and the last one leaves.
+  float* hidden() const { return scratch_.residual; }
   int32_t* logit_rows() const { return scratch_.logit_rows; }
   int64_t logits_stride() const { return scratch_.logits_stride; }
   int64_t weight_bytes() const { return static_cast<int64_t>(weights_.arena.size()); }
@@ -145,10 +113,5 @@ class GpuDecoder {
   const DeviceStep* step_ = nullptr;
   const StepPlanner* planner_ = nullptr;
 };
-
-// The pages of a layer on the device.
-cuda::KvLayout kv_layout(const AttentionSpec& attention, cuda::KvType type);
-// By layer; 0 for those before `first_layer`.
-std::vector<int64_t> device_page_bytes(const DecoderSpec& spec, cuda::KvType type, int64_t first_layer);
 
 }  // namespace autoglm::gpu

@@ -1,5 +1,6 @@
 #include "model/gpu/gpu_support.h"
 
+#include <span>
 #include <string>
 
 #include "base/error.h"
@@ -55,12 +56,12 @@ void check_moe(const MoeSpec& moe) {
 
 }  // namespace
 
-void check_gpu_spec(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype) {
+void check_gpu_spec(const DecoderSpec& spec, Precision precision, KvDtype kv_dtype, int64_t first_layer) {
   if (precision == Precision::exact) refuse("precision 'exact': its activations are bfloat16");
   if (kv_dtype == KvDtype::f32) refuse("KV pages of f32");
   check_columns(spec.hidden_size, "a hidden size");
   if (spec.vocab_size > kMaxVocabSize) refuse("a vocabulary of " + std::to_string(spec.vocab_size));
-  for (const LayerSpec& layer : spec.layers) {
+  for (const LayerSpec& layer : std::span(spec.layers).subspan(static_cast<size_t>(first_layer))) {
     check_attention(layer.attention, kv_dtype);
     if (layer.moe) {
       check_moe(*layer.moe);

@@ -16,14 +16,6 @@ const float* first_vector(const DecoderWeights& weights) {
   return weights.layers.front().attention_norm.weight;
 }
 
-DecoderSpec first_layers(DecoderSpec spec, int64_t num_layers) {
-  spec.layers.resize(static_cast<size_t>(num_layers));
-  spec.final_norm.reset();
-  spec.head.reset();
-  spec.pooled_layers.clear();
-  return spec;
-}
-
 // The arena holds all matrices in the order of execution (model/weight_layout.cpp), then all vectors.
 std::unique_ptr<DecoderWeights> first_layers(std::unique_ptr<DecoderWeights> weights, int64_t num_layers) {
   MemoryRegion& arena = weights->arena;
@@ -39,8 +31,9 @@ std::unique_ptr<DecoderWeights> first_layers(std::unique_ptr<DecoderWeights> wei
 
 }  // namespace
 
-HostLayers::HostLayers(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, const Settings& settings)
-    : decoder_(first_layers(std::move(spec), settings.num_layers),
+HostLayers::HostLayers(const DecoderSpec& spec, std::unique_ptr<DecoderWeights> weights,
+                       const Settings& settings)
+    : decoder_(spec.first_layers(settings.num_layers),
                first_layers(std::move(weights), settings.num_layers), settings.kv_dtype,
                settings.max_step_tokens),
       kv_pool_(decoder_.page_bytes(), settings.num_pages) {}

@@ -23,7 +23,7 @@ class HostLayers {
 
   // `spec` and `weights` are those of the whole model; what is behind its layers is given back to the system.
   // Throws out_of_memory.
-  HostLayers(DecoderSpec spec, std::unique_ptr<DecoderWeights> weights, const Settings& settings);
+  HostLayers(const DecoderSpec& spec, std::unique_ptr<DecoderWeights> weights, const Settings& settings);
 
   // Without what was given back.
   const DecoderWeights& weights() const { return decoder_.weights(); }

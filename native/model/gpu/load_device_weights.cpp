@@ -58,7 +58,7 @@ class Builder {
     if (first_layer_ == 0) add_embeddings();
     to_.layers.resize(spec_.layers.size());
     for (auto i = static_cast<size_t>(first_layer_); i < spec_.layers.size(); ++i) add_layer(i);
-    add_norm(to_.final_norm, from_.final_norm, spec_.hidden_size);
+    if (spec_.final_norm) add_norm(to_.final_norm, from_.final_norm, spec_.hidden_size);
     if (!spec_.head) return upload_;
     if (spec_.head->is_tied) {
       add_tied_head();

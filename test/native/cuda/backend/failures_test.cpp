@@ -122,7 +122,7 @@ TEST_F(GpuFailures, NameWhereKeysAndValuesCannotBeFp8) {
 
 TEST_F(GpuFailures, SayWhyADeviceCannotBeUsed) {
   LoadRequest request = gpu_request(model_, 0);
-  request.device->device_idx = 7;
+  request.device->stages[0].device_idx = 7;
   failure_of(request, ErrorCode::invalid_parameter);
   request.device->library = "libno-such-driver.so";
   failure_of(request, ErrorCode::invalid_parameter);

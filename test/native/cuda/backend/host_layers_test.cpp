@@ -67,8 +67,8 @@ TEST(GpuHostLayers, RotateByTheTableThatARowNames) {
 TEST(GpuHostLayers, CountAmongTheLayersThatNameATable) {
   DecoderSpec spec = with_two_rope_tables(small_spec());
   spec.layers[0].attention.rope_table = 1;
-  const auto context = gpu::open_gpu(spec, Precision::fast, KvDtype::bf16, fake_device());
-  EXPECT_EQ(gpu::StepPlanner(spec, context, 1, 64).num_row_rope_tables(), 1);
+  const auto places = gpu::open_gpus(spec, Precision::fast, KvDtype::bf16, fake_device());
+  EXPECT_EQ(gpu::StepPlanner(spec, places.front().context, 1, 64).num_row_rope_tables(), 1);
 }
 
 TEST(GpuHostLayers, KeepKeysAndValuesInInt8) {

@@ -35,7 +35,7 @@ inline DeviceChoice fake_device() { return {.library = AUTOGLM_FAKE_CUDA, .modul
 inline LoadRequest gpu_request(const RandomModel& model, int32_t first_layer) {
   LoadRequest request = model.request();
   request.device = fake_device();
-  request.device->first_layer = first_layer;
+  request.device->stages[0].first_layer = first_layer;
   return request;
 }
 

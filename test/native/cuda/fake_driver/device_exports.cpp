@@ -1,4 +1,5 @@
 // The driver, its devices, contexts and error texts.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -135,7 +136,7 @@ CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
 
 CUresult cuDeviceTotalMem_v2(size_t* num_bytes, CUdevice device) {
   return about("cuDeviceTotalMem_v2", device, [&] {
-    *num_bytes = static_cast<size_t>(state().settings.total_memory);
+    *num_bytes = state().total_memory(device);
     return CUDA_SUCCESS;
   });
 }
@@ -158,6 +159,26 @@ CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device) {
       default:
         return CUDA_ERROR_INVALID_VALUE;
     }
+  });
+}
+
+CUresult cuDeviceCanAccessPeer(int* is_possible, CUdevice device, CUdevice peer) {
+  return about("cuDeviceCanAccessPeer", device, [&] {
+    if (!is_device(peer)) return CUDA_ERROR_INVALID_DEVICE;
+    *is_possible = device != peer && state().settings.peers != 0 ? 1 : 0;
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
+  return in_context("cuCtxEnablePeerAccess", [&](CUctx_st& context) {
+    if (!state().is_alive(peer)) return CUDA_ERROR_INVALID_CONTEXT;
+    if (flags != 0 || peer == &context) return CUDA_ERROR_INVALID_VALUE;
+    if (state().settings.peers == 0) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+    if (std::ranges::find(context.reachable, peer) != context.reachable.end())
+      return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+    context.reachable.push_back(peer);
+    return CUDA_SUCCESS;
   });
 }
 

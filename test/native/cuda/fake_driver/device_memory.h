@@ -1,4 +1,4 @@
-// The fake device's memory: a range of host addresses that is open to the fake driver alone.
+// A fake device's memory: a range of host addresses that is open to the fake driver alone.
 #pragma once
 
 #include <cstddef>

@@ -13,7 +13,7 @@ using fake::state;
 
 CUresult cuMemGetInfo_v2(size_t* num_free, size_t* num_total) {
   return in_context("cuMemGetInfo_v2", [&](CUctx_st& context) {
-    *num_total = static_cast<size_t>(state().settings.total_memory);
+    *num_total = state().total_memory(context.device);
     *num_free = *num_total - std::min(*num_total, context.allocated_bytes);
     return CUDA_SUCCESS;
   });
@@ -22,9 +22,9 @@ CUresult cuMemGetInfo_v2(size_t* num_free, size_t* num_total) {
 CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t num_bytes) {
   return in_context("cuMemAlloc_v2", [&](CUctx_st& context) {
     if (num_bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-    const auto total = static_cast<size_t>(state().settings.total_memory);
+    const auto total = state().total_memory(context.device);
     if (num_bytes > total || context.allocated_bytes > total - num_bytes) return CUDA_ERROR_OUT_OF_MEMORY;
-    std::byte* memory = state().memory.allocate(num_bytes);
+    std::byte* memory = state().memory_of(context).allocate(num_bytes);
     if (memory == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
     context.allocations[memory] = num_bytes;
     context.allocated_bytes += num_bytes;
@@ -41,7 +41,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     fake::run_all(context);
     context.allocated_bytes -= context.allocations.at(memory);
     context.allocations.erase(memory);
-    state().memory.free(memory);
+    state().memory_of(context).free(memory);
     return CUDA_SUCCESS;
   });
 }

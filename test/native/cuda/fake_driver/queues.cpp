@@ -10,7 +10,8 @@ void run_one(CUstream_st& stream) {
   const Operation operation = std::move(stream.queue.front());
   stream.queue.pop_front();
   ++stream.num_done;
-  const DeviceMemoryRange::Access access(state().memory);
+  if (operation.is_wait) return operation.run();
+  const DeviceMemoryRange::Access access(state().memory_of(*stream.context));
   operation.run();
 }
 
@@ -31,6 +32,17 @@ CUresult queue(CUstream stream, Operation operation) {
 
 void run_until(CUstream stream, uint64_t position) {
   while (stream->num_done < std::min(position, stream->num_queued)) run_one(*stream);
+}
+
+void run_for_other(CUstream stream, uint64_t position) {
+  CUctx_st& context = *stream->context;
+  if (context.fatal != CUDA_SUCCESS) return;
+  try {
+    run_until(stream, position);
+  } catch (const Fault& fault) {
+    context.fatal = fault.code;
+    state().fault_text = fault.text;
+  }
 }
 
 void run_all(CUctx_st& context) {

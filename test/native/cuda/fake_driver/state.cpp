@@ -26,9 +26,25 @@ constexpr Setting kSettings[] = {
     {"runs_at_once", &Settings::runs_at_once},
     {"order", &Settings::order},
     {"seed", &Settings::seed},
+    {"peers", &Settings::peers},
+    {"failing_device", &Settings::failing_device},
 };
 
-bool change(Settings& settings, const std::string& name, int64_t value) {
+// "name@3" is about device 3 alone; -1 where no device is named.
+struct NamedFigure {
+  explicit NamedFigure(const std::string& text) : name(text.substr(0, text.find('@'))) {
+    if (name.size() < text.size()) device = std::atoi(text.c_str() + name.size() + 1);
+  }
+  std::string name;
+  CUdevice device = -1;
+};
+
+bool change(Settings& settings, const std::string& text, int64_t value) {
+  const auto& [name, device] = NamedFigure(text);
+  if (device >= 0) {
+    if (name == "total_memory") settings.memory_of_device[device] = value;
+    return name == "total_memory";
+  }
   const auto* found = std::ranges::find(kSettings, name, &Setting::name);
   if (found == std::end(kSettings)) return false;
   settings.*found->field = value;
@@ -48,45 +64,54 @@ Settings settings_of_environment() {
 }
 
 bool is_spoiling(CUresult code) {
-  return (code >= CUDA_ERROR_ILLEGAL_ADDRESS && code < 800 && code != 701) ||
+  const bool is_refusal =
+      code == 701 || code == CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED || code == CUDA_ERROR_TOO_MANY_PEERS;
+  return (code >= CUDA_ERROR_ILLEGAL_ADDRESS && code < 800 && !is_refusal) ||
          code == CUDA_ERROR_ECC_UNCORRECTABLE || code == CUDA_ERROR_NVLINK_UNCORRECTABLE ||
          code == CUDA_ERROR_UNKNOWN;
 }
 
-int64_t sum_of(size_t (*measure)(const CUctx_st&)) {
-  int64_t sum = 0;
-  for (const auto& [device, context] : state().contexts) sum += static_cast<int64_t>(measure(*context));
-  return sum;
-}
 size_t bytes_of(const std::map<std::byte*, size_t>& pieces) {
   size_t sum = 0;
   for (const auto& [address, num_bytes] : pieces) sum += num_bytes;
   return sum;
 }
 
+// Of one context.
+template <typename T>
+int64_t num_in(const Pool<T>& pool, CUcontext context) {
+  return std::ranges::count_if(pool, [&](const auto& entry) { return entry.second->context == context; });
+}
+
 struct Count {
   const char* name;
   bool is_object;
-  int64_t (*read)();
+  int64_t (*read)(CUcontext context);
 };
 constexpr Count kCounts[] = {
-    {"contexts", true, [] { return static_cast<int64_t>(state().contexts.size()); }},
-    {"modules", true, [] { return static_cast<int64_t>(state().modules.size()); }},
-    {"streams", true, [] { return static_cast<int64_t>(state().streams.size()); }},
-    {"events", true, [] { return static_cast<int64_t>(state().events.size()); }},
-    {"graphs", true, [] { return static_cast<int64_t>(state().graphs.size()); }},
-    {"graph_execs", true, [] { return static_cast<int64_t>(state().graph_execs.size()); }},
-    {"allocations", true,
-     [] { return sum_of([](const CUctx_st& each) { return each.allocations.size(); }); }},
+    {"contexts", true, [](CUcontext) { return int64_t{1}; }},
+    {"modules", true, [](CUcontext context) { return num_in(state().modules, context); }},
+    {"streams", true, [](CUcontext context) { return num_in(state().streams, context); }},
+    {"events", true, [](CUcontext context) { return num_in(state().events, context); }},
+    {"graphs", true, [](CUcontext context) { return num_in(state().graphs, context); }},
+    {"graph_execs", true, [](CUcontext context) { return num_in(state().graph_execs, context); }},
+    {"allocations", true, [](CUcontext context) { return static_cast<int64_t>(context->allocations.size()); }},
     {"pinned_allocations", true,
-     [] { return sum_of([](const CUctx_st& each) { return each.pinned.size(); }); }},
+     [](CUcontext context) { return static_cast<int64_t>(context->pinned.size()); }},
     {"allocated_bytes", false,
-     [] { return sum_of([](const CUctx_st& each) { return each.allocated_bytes; }); }},
+     [](CUcontext context) { return static_cast<int64_t>(context->allocated_bytes); }},
     {"pinned_bytes", false,
-     [] { return sum_of([](const CUctx_st& each) { return bytes_of(each.pinned); }); }},
-    {"launches", false, [] { return state().num_launches; }},
-    {"refused", false, [] { return state().num_refused; }},
+     [](CUcontext context) { return static_cast<int64_t>(bytes_of(context->pinned)); }},
 };
+
+// Over the contexts of one device, or of all.
+int64_t sum_of(const Count& count, CUdevice device) {
+  int64_t sum = 0;
+  for (const auto& [each, context] : state().contexts) {
+    if (device < 0 || each == device) sum += count.read(context.get());
+  }
+  return sum;
+}
 
 }  // namespace
 
@@ -118,9 +143,26 @@ bool State::is_pinned(const void* address, size_t num_bytes) const {
   });
 }
 
+CUdevice State::owner_of(const void* address) const {
+  const auto found =
+      std::ranges::find_if(memories, [&](const auto& entry) { return entry.second.has_address(address); });
+  return found == memories.end() ? -1 : found->first;
+}
+
+size_t State::total_memory(CUdevice device) const {
+  const auto found = settings.memory_of_device.find(device);
+  return static_cast<size_t>(found == settings.memory_of_device.end() ? settings.total_memory
+                                                                      : found->second);
+}
+
+bool State::may_fail(CUdevice device) const {
+  return settings.failing_device < 0 || settings.failing_device == device;
+}
+
 void State::destroy_context(CUdevice device) {
   CUctx_st* context = contexts.at(device).get();
-  for (const auto& [address, num_bytes] : context->allocations) memory.free(address);
+  for (const auto& [address, num_bytes] : context->allocations) memory_of(*context).free(address);
+  for (const auto& [other, each] : contexts) std::erase(each->reachable, context);
   for (const auto& [address, num_bytes] : context->pinned) std::free(address);
   modules.remove_of(context);
   streams.remove_of(context);
@@ -148,7 +190,8 @@ CUresult in_context(const char* function, const std::function<CUresult(CUctx_st&
     ++state().num_refused;
     return context->fatal;
   }
-  if (const CUresult planned = take_planned_failure(function); planned != CUDA_SUCCESS) {
+  const CUresult planned = state().may_fail(context->device) ? take_planned_failure(function) : CUDA_SUCCESS;
+  if (planned != CUDA_SUCCESS) {
     if (is_spoiling(planned)) context->fatal = planned;
     return planned;
   }
@@ -184,12 +227,16 @@ AUTOGLM_EXPORTED void autoglm_fake_cuda_fail(const char* function, int64_t nth, 
 
 AUTOGLM_EXPORTED int64_t autoglm_fake_cuda_count(const char* name) {
   const std::lock_guard lock(fake::state().mutex);
+  const fake::NamedFigure figure(name);
+  if (figure.name == "launches") return fake::state().num_launches;
+  if (figure.name == "peer_copies") return fake::state().num_peer_copies;
+  if (figure.name == "refused") return fake::state().num_refused;
   int64_t num_objects = 0;
   for (const fake::Count& each : fake::kCounts) {
-    if (std::string(each.name) == name) return each.read();
-    if (each.is_object) num_objects += each.read();
+    if (figure.name == each.name) return fake::sum_of(each, figure.device);
+    if (each.is_object) num_objects += fake::sum_of(each, figure.device);
   }
-  return std::string(name) == "objects" ? num_objects : -1;
+  return figure.name == "objects" ? num_objects : -1;
 }
 
 AUTOGLM_EXPORTED void autoglm_fake_cuda_reset() {
@@ -199,5 +246,6 @@ AUTOGLM_EXPORTED void autoglm_fake_cuda_reset() {
   state.failures.clear();
   state.fault_text.clear();
   state.num_launches = 0;
+  state.num_peer_copies = 0;
   state.num_refused = 0;
 }

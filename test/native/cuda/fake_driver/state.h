@@ -21,6 +21,7 @@ namespace autoglm::cuda {
 struct Operation {
   std::function<void()> run;
   std::function<void()> queue = nullptr;  // when it enters a queue
+  bool is_wait = false;                   // for another stream: does nothing with memory itself
 };
 using Operations = std::vector<Operation>;
 
@@ -32,6 +33,7 @@ struct CUctx_st {
   size_t allocated_bytes = 0;
   std::map<std::byte*, size_t> allocations;
   std::map<std::byte*, size_t> pinned;
+  std::vector<CUcontext> reachable;  // peers that copies go to directly
 };
 struct CUfunc_st {
   const emulator::EmulatedKernel* kernel;
@@ -107,6 +109,9 @@ struct Settings {
   int64_t runs_at_once = 0;
   int64_t order = 0;
   int64_t seed = 0;
+  int64_t peers = 1;
+  int64_t failing_device = -1;
+  std::map<CUdevice, int64_t> memory_of_device;  // where it is not total_memory
 };
 
 struct PlannedFailure {
@@ -121,7 +126,7 @@ struct State {
   bool is_initialized = false;
   std::string fault_text;  // of the last fault: cuGetErrorString adds it
   std::map<CUdevice, std::unique_ptr<CUctx_st>> contexts;
-  DeviceMemoryRange memory;
+  std::map<CUdevice, DeviceMemoryRange> memories;
   Pool<CUmod_st> modules;
   Pool<CUstream_st> streams;
   Pool<CUevent_st> events;
@@ -129,9 +134,16 @@ struct State {
   Pool<CUgraphExec_st> graph_execs;
   uint64_t last_stream_id = 0;
   int64_t num_launches = 0;
+  int64_t num_peer_copies = 0;
   int64_t num_refused = 0;  // calls that met a context already spoiled
 
   bool is_alive(CUcontext context) const;
+  DeviceMemoryRange& memory_of(const CUctx_st& context) { return memories[context.device]; }
+  // The device whose memory the address is in, or -1.
+  CUdevice owner_of(const void* address) const;
+  size_t total_memory(CUdevice device) const;
+  // Whether failures that are planned happen there.
+  bool may_fail(CUdevice device) const;
   bool is_pinned(const void* address, size_t num_bytes) const;
   void destroy_context(CUdevice device);
 };

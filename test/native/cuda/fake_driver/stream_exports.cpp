@@ -20,15 +20,24 @@ namespace {
 
 std::byte* pointer_of(CUdeviceptr address) { return reinterpret_cast<std::byte*>(address); }
 
-void require_allocated(const void* address, size_t num_bytes, const char* what) {
-  if (state().memory.is_allocated(address, num_bytes)) return;
+void require_allocated(CUcontext context, const void* address, size_t num_bytes, const char* what) {
+  if (state().is_alive(context) && state().memory_of(*context).is_allocated(address, num_bytes)) return;
+  const CUdevice owner = state().owner_of(address);
+  const bool is_foreign = state().is_alive(context) && owner >= 0 && owner != context->device;
   throw Fault{CUDA_ERROR_ILLEGAL_ADDRESS,
-              std::string(what) + " of " + std::to_string(num_bytes) + " bytes is not within an allocation"};
+              std::string(what) + " of " + std::to_string(num_bytes) + " bytes is not within an allocation" +
+                  (is_foreign ? " of this device but of device " + std::to_string(owner) : "")};
 }
 
 void require_pinned(const void* address, size_t num_bytes) {
   if (state().is_pinned(address, num_bytes)) return;
   throw Fault{CUDA_ERROR_ILLEGAL_ADDRESS, "page-locked memory was freed before a copy was done with it"};
+}
+
+// Work of a stream is given to it in its own context.
+CUresult check_stream(CUstream stream, const CUctx_st& context) {
+  return state().streams.has(stream) && stream->context == &context ? CUDA_SUCCESS
+                                                                    : CUDA_ERROR_INVALID_HANDLE;
 }
 
 // A stream that records may not be waited for, and what was recorded is lost when it is.
@@ -39,9 +48,9 @@ CUresult check_not_capturing(CUstream stream) {
   return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 }
 
-Operation copy_to_device(std::byte* target, const void* source, size_t num_bytes) {
+Operation copy_to_device(CUcontext context, std::byte* target, const void* source, size_t num_bytes) {
   return {[=] {
-    require_allocated(target, num_bytes, "target of a copy");
+    require_allocated(context, target, num_bytes, "target of a copy");
     std::memcpy(target, source, num_bytes);
   }};
 }
@@ -49,10 +58,10 @@ Operation copy_to_device(std::byte* target, const void* source, size_t num_bytes
 }  // namespace
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr address, const void* source, size_t num_bytes, CUstream stream) {
-  return in_context("cuMemcpyHtoDAsync_v2", [&](CUctx_st&) {
-    if (!state().streams.has(stream)) return CUDA_ERROR_INVALID_HANDLE;
+  return in_context("cuMemcpyHtoDAsync_v2", [&](CUctx_st& context) {
+    if (const CUresult result = check_stream(stream, context); result != CUDA_SUCCESS) return result;
     std::byte* target = pointer_of(address);
-    Operation operation = copy_to_device(target, source, num_bytes);
+    Operation operation = copy_to_device(&context, target, source, num_bytes);
     if (state().is_pinned(source, num_bytes)) {
       operation.run = [source, num_bytes, copy = operation.run] {
         require_pinned(source, num_bytes);
@@ -61,18 +70,19 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr address, const void* source, size_t nu
     } else if (!stream->is_capturing) {  // a recorded copy reads its source whenever it runs
       const auto* bytes = static_cast<const std::byte*>(source);
       auto taken = std::make_shared<const std::vector<std::byte>>(bytes, bytes + num_bytes);
-      operation.run = [=] { copy_to_device(target, taken->data(), taken->size()).run(); };
+      operation.run = [=, owner = &context] { copy_to_device(owner, target, taken->data(), taken->size()).run(); };
     }
     return fake::queue(stream, std::move(operation));
   });
 }
 
 CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr address, size_t num_bytes, CUstream stream) {
-  return in_context("cuMemcpyDtoHAsync_v2", [&](CUctx_st&) {
+  return in_context("cuMemcpyDtoHAsync_v2", [&](CUctx_st& context) {
+    if (const CUresult result = check_stream(stream, context); result != CUDA_SUCCESS) return result;
     const std::byte* source = pointer_of(address);
     const bool is_pinned = state().is_pinned(target, num_bytes);
-    Operation operation{[=] {
-      require_allocated(source, num_bytes, "source of a copy");
+    Operation operation{[=, owner = &context] {
+      require_allocated(owner, source, num_bytes, "source of a copy");
       if (is_pinned) require_pinned(target, num_bytes);
       std::memcpy(target, source, num_bytes);
     }};
@@ -88,20 +98,44 @@ CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr address, size_t num_byte
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t num_bytes, CUstream stream) {
-  return in_context("cuMemcpyDtoDAsync_v2", [&](CUctx_st&) {
-    return fake::queue(stream, {[=] {
-                                  require_allocated(pointer_of(from), num_bytes, "source of a copy");
-                                  require_allocated(pointer_of(to), num_bytes, "target of a copy");
+  return in_context("cuMemcpyDtoDAsync_v2", [&](CUctx_st& context) {
+    if (const CUresult result = check_stream(stream, context); result != CUDA_SUCCESS) return result;
+    return fake::queue(stream, {[=, owner = &context] {
+                                  require_allocated(owner, pointer_of(from), num_bytes, "source of a copy");
+                                  require_allocated(owner, pointer_of(to), num_bytes, "target of a copy");
                                   std::memmove(pointer_of(to), pointer_of(from), num_bytes);
                                 },
                                 {}});
   });
 }
 
+// Directly only where the context of the call has opened the way: the engine is not to rely on the driver's own
+// detour.
+CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
+                           size_t num_bytes, CUstream stream) {
+  return in_context("cuMemcpyPeerAsync", [&](CUctx_st& context) {
+    if (const CUresult result = check_stream(stream, context); result != CUDA_SUCCESS) return result;
+    CUcontext other = &context == to_context ? from_context : to_context;
+    const bool is_open = std::ranges::find(context.reachable, other) != context.reachable.end();
+    if (!state().is_alive(to_context) || !state().is_alive(from_context) || !is_open)
+      return CUDA_ERROR_INVALID_CONTEXT;
+    return fake::queue(
+        stream, {[=] {
+                   require_allocated(from_context, pointer_of(from), num_bytes, "source of a copy");
+                   require_allocated(to_context, pointer_of(to), num_bytes, "target of a copy");
+                   const fake::DeviceMemoryRange::Access access(state().memory_of(*other));
+                   std::memmove(pointer_of(to), pointer_of(from), num_bytes);
+                   ++state().num_peer_copies;
+                 },
+                 {}});
+  });
+}
+
 CUresult cuMemsetD8Async(CUdeviceptr address, unsigned char value, size_t num_bytes, CUstream stream) {
-  return in_context("cuMemsetD8Async", [&](CUctx_st&) {
-    return fake::queue(stream, {[=] {
-                                  require_allocated(pointer_of(address), num_bytes, "target of a fill");
+  return in_context("cuMemsetD8Async", [&](CUctx_st& context) {
+    if (const CUresult result = check_stream(stream, context); result != CUDA_SUCCESS) return result;
+    return fake::queue(stream, {[=, owner = &context] {
+                                  require_allocated(owner, pointer_of(address), num_bytes, "target of a fill");
                                   std::memset(pointer_of(address), value, num_bytes);
                                 },
                                 {}});
@@ -149,9 +183,10 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
     if (!state().events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
     return fake::queue(stream, {[id = event->stream_id, position = event->position] {
                                   if (const CUstream other = fake::find_stream(id))
-                                    fake::run_until(other, position);
+                                    fake::run_for_other(other, position);
                                 },
-                                {}});
+                                {},
+                                true});
   });
 }
 
@@ -193,7 +228,7 @@ CUresult cuEventDestroy_v2(CUevent event) {
 CUresult cuEventRecord(CUevent event, CUstream stream) {
   return in_context("cuEventRecord", [&](CUctx_st&) {
     if (const CUresult result = check_not_capturing(stream); result != CUDA_SUCCESS) return result;
-    if (!state().events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
+    if (!state().events.has(event) || event->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
     event->stream_id = stream->id;
     event->position = stream->num_queued;
     return CUDA_SUCCESS;
@@ -226,8 +261,8 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned 
 }
 
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
-  return in_context("cuGraphLaunch", [&](CUctx_st&) {
-    if (!state().graph_execs.has(exec)) return CUDA_ERROR_INVALID_HANDLE;
+  return in_context("cuGraphLaunch", [&](CUctx_st& context) {
+    if (!state().graph_execs.has(exec) || exec->context != &context) return CUDA_ERROR_INVALID_HANDLE;
     for (const Operation& each : exec->operations) {
       if (const CUresult result = fake::queue(stream, each); result != CUDA_SUCCESS) return result;
     }
