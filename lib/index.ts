@@ -1,4 +1,5 @@
 export { createEngine, loadModel } from './engine/create-engine';
+export type { Device, GpuInfo, PlacedLayers } from './engine/device-types';
 export type {
   Adapter,
   AdapterInfo,
@@ -25,7 +26,6 @@ export type {
   ChatToolCall,
   ClassifyOptions,
   ClassifyResult,
-  Device,
   EmbeddingPooling,
   EmbedOptions,
   EmbedResult,
@@ -36,7 +36,6 @@ export type {
   GenerateOptions,
   GenerateResult,
   Generation,
-  GpuInfo,
   LabelScore,
   LoadModelOptions,
   Logger,

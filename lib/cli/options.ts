@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Device } from '../engine/device-types';
 import type { LoadSpeculation, Speculation } from '../engine/speculation-types';
-import type { Device, EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
+import type { EngineOptions, LoadModelOptions, SamplingOptions } from '../engine/types';
 import { AutoglmError } from '../errors';
 import type { KvDtype } from '../native/abi';
 import type { AdapterFlag } from './adapters';
@@ -120,8 +121,8 @@ export function addNetworkOptions(command: Command): Command {
 
 export function addModelOptions(command: Command): Command {
   addNetworkOptions(command)
-    .option('--device <name>', 'what computes: cpu, cuda, or cuda:N for the GPU of that number')
-    .option('--gpu-layers <n>', 'how many of the last layers the GPU computes, or auto', parseCountOrAuto)
+    .option('--device <name>', 'what computes: cpu, cuda, or by number cuda:0, or several cuda:0,1')
+    .option('--gpu-layers <n>', 'how many of the last layers GPUs compute, or auto', parseCountOrAuto)
     .option('-t, --threads <n>', 'compute threads', parseCount)
     .option('-c, --context <tokens>', 'tokens a sequence may reach', parseCount)
     .option('--kv-memory <size>', 'memory for the KV cache, such as 512MiB or 8GiB')

@@ -3,6 +3,7 @@ import { DIALECT_NAMES, type DialectName } from '../chat/dialects/dialect';
 import { AutoglmError } from '../errors';
 import { cacheFolder } from '../model/source/cache-folders';
 import type { KvDtype } from '../native/abi';
+import type { Device } from './device-types';
 import type { LoadProgress, WeightCacheOptions } from './load-types';
 import {
   abortSignal,
@@ -18,7 +19,7 @@ import {
   text,
 } from './parameters';
 import { type LoadSpeculationSettings, parseLoadSpeculation } from './speculation-options';
-import type { BinaryInfo, Device, EngineOptions, LoadModelOptions, Logger } from './types';
+import type { BinaryInfo, EngineOptions, LoadModelOptions, Logger } from './types';
 import type { DeviceSettings, LoadSettings, WeightCacheSettings } from './worker/protocol';
 
 export interface EngineSettings {
@@ -27,19 +28,23 @@ export interface EngineSettings {
   readonly logger: Logger;
 }
 
+const MAX_GPU_INDEX = 1023;
+
 const device: Check<Device> = {
-  allowed: '"auto", "cpu", "cuda" or "cuda:N" with N from 0 to 1023',
-  accepts: (value): value is Device =>
-    typeof value === 'string' &&
-    /^(auto|cpu|cuda(:(0|[1-9]\d{0,3}))?)$/.test(value) &&
-    gpuIndexOf(value) <= 1023,
+  allowed: `"auto", "cpu", "cuda", "cuda:N" with N from 0 to ${MAX_GPU_INDEX}, or several such as "cuda:0,1", none twice`,
+  accepts: (value): value is Device => {
+    if (typeof value !== 'string' || !/^(auto|cpu|cuda(:(0|[1-9]\d*)(,(0|[1-9]\d*))*)?)$/.test(value))
+      return false;
+    const indices = gpuIndicesOf(value);
+    return indices.every((index) => index <= MAX_GPU_INDEX) && new Set(indices).size === indices.length;
+  },
 };
 
-const gpuIndexOf = (name: string): number => Number(name.split(':')[1] ?? 0);
+const gpuIndicesOf = (name: string): readonly number[] => (name.split(':')[1]?.split(',') ?? []).map(Number);
 
 function parseDevice(name: Device): DeviceSettings {
-  if (name === 'auto' || name === 'cpu') return { variant: 'cpu', gpuIndex: null };
-  return { variant: 'cuda', gpuIndex: name === 'cuda' ? null : gpuIndexOf(name) };
+  if (name === 'auto' || name === 'cpu') return { variant: 'cpu', gpuIndices: null };
+  return { variant: 'cuda', gpuIndices: name === 'cuda' ? null : gpuIndicesOf(name) };
 }
 
 const ENGINE_OPTIONS = {

@@ -5,6 +5,7 @@ import { checkDraftVocabulary } from './draft-vocabulary';
 import type { EngineThread, ModelReport } from './engine-thread';
 import type { ParsedLoadOptions } from './load-options';
 import { LocalModel } from './local-model';
+import { describePlacement } from './placed-layers';
 import { progressTeller, type Teller } from './progress-teller';
 import { tasksOf } from './requests/pooled-tasks';
 import { RequestTable } from './requests/request-table';
@@ -195,6 +196,7 @@ function modelInfo(
     numParameters: summary.numParameters,
     weightBytes: summary.weightBytes,
     gpuLayers: summary.gpuLayers,
+    layerPlacement: summary.layerPlacement,
     isFromCache: summary.isFromCache,
     kvBytes: summary.kvBytes,
     kvBytesPerToken: summary.kvBytesPerToken,
@@ -227,17 +229,17 @@ function chatSupport({ chat: { dialect, think, toolTemplate } }: LoadedText): Ch
 }
 
 function logSummary(logger: Logger, id: string, summary: LoadSummary): void {
-  const { contextLength, numPages, kvBytes, weightBytes, gpuLayers, draftModel } = summary;
+  const { contextLength, numPages, kvBytes, weightBytes, gpuLayers, layerPlacement, draftModel } = summary;
   if (draftModel !== null) {
     const { weightBytes, kvBytes } = draftModel;
     const text = `${id}: its draft model takes ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache`;
     logger({ level: 'info', text, fields: { id, weightBytes, kvBytes } });
   }
-  const place = gpuLayers === 0 ? '' : `, ${gpuLayers === 1 ? '1 layer' : `${gpuLayers} layers`} on the GPU`;
+  const place = gpuLayers === 0 ? '' : `, ${describePlacement(layerPlacement)}`;
   logger({
     level: 'info',
     text: `${id}: ${mebibytes(weightBytes)} of weights, ${mebibytes(kvBytes)} of KV cache in ${numPages} pages, context ${contextLength}${place}`,
-    fields: { id, weightBytes, kvBytes, numPages, contextLength, gpuLayers },
+    fields: { id, weightBytes, kvBytes, numPages, contextLength, gpuLayers, layerPlacement },
   });
 }
 

@@ -1,6 +1,7 @@
 import type { DialectName } from '../chat/dialects/dialect';
 import type { ToolCall, ToolDefinition } from '../chat/tool-types';
 import type { ComputeLayout } from '../native/abi';
+import type { Device, GpuInfo, PlacedLayers } from './device-types';
 import type {
   Adapter,
   KvCacheOptions,
@@ -22,13 +23,13 @@ export interface LogRecord {
 }
 export type Logger = (record: LogRecord) => void;
 
-export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
-
 export interface EngineOptions {
   /**
-   * What models are computed on: `cpu`, `cuda` (the first GPU that can be used), or `cuda:N` (the driver's GPU N). A GPU that
-   * cannot be used rejects with `no_binary` or `invalid_parameter`; nothing falls back. `auto`, the default, is `cpu`: the
-   * CUDA kernels have been proved on an emulator only.
+   * What models are computed on: `cpu`; `cuda`, the first GPU that can be used, and those behind it for a model that has no
+   * room there; `cuda:N`, the driver's GPU N alone; `cuda:0,1` and the like, these GPUs, each with layers of every model in
+   * proportion to its free memory, the first ones on the first named. A GPU that cannot be used rejects with `no_binary` or
+   * `invalid_parameter`; nothing falls back. `auto`, the default, is `cpu`: the CUDA kernels have been proved on an emulator
+   * only.
    */
   readonly device?: Device;
   /**
@@ -43,23 +44,15 @@ export interface EngineOptions {
 export interface BinaryInfo {
   readonly path: string;
   readonly variant: 'cpu' | 'cuda';
-  /** The GPU that computes; null for the processor. */
+  /** The first of `gpus`; null for the processor. */
   readonly gpu: GpuInfo | null;
+  /** The GPUs that models may be computed on, in the order of their layers. */
+  readonly gpus: readonly GpuInfo[];
   readonly isa: string;
   readonly supportedIsas: readonly string[];
   readonly abiVersion: number;
   /** Every file looked at, with its verdict in words. */
   readonly candidates: readonly { readonly path: string; readonly verdict: string }[];
-}
-
-export interface GpuInfo {
-  /** The driver's own number. */
-  readonly index: number;
-  readonly name: string;
-  readonly uuid: string;
-  /** 10 * major + minor. */
-  readonly computeCapability: number;
-  readonly totalBytes: number;
 }
 
 export interface LoadModelOptions {
@@ -72,8 +65,9 @@ export interface LoadModelOptions {
   /** docs/decisions/0012-packed-weights-on-disk.md. Default true, or what OPEN_AUTOGLM_WEIGHT_CACHE says. */
   readonly weightCache?: boolean | WeightCacheOptions;
   /**
-   * How many of the last layers a GPU computes, 1 to all; the processor has the others. `auto`, the default: as many as fit
-   * beside the KV cache asked for, by default one of 4096 tokens. `out_of_memory` where they do not fit.
+   * How many of the last layers GPUs compute, 1 to all, at least one for each GPU that `device` lists; the processor has the
+   * others. `auto`, the default: as many as fit beside the KV cache asked for, by default one of 4096 tokens.
+   * `out_of_memory` where they do not fit.
    */
   readonly gpuLayers?: number | 'auto';
   /** Requests computed in one batch at most, 1..1024. Default 64. */
@@ -317,8 +311,10 @@ export interface ModelInfo {
   readonly vocabSize: number;
   readonly numParameters: number;
   readonly weightBytes: number;
-  /** How many of the last layers the GPU computes; 0 on the processor. */
+  /** How many of the last layers GPUs compute; 0 on the processor. */
   readonly gpuLayers: number;
+  /** Which layers are computed where, in their order. */
+  readonly layerPlacement: readonly PlacedLayers[];
   /** The weights came from the cache of packed weights, not from the model's files. */
   readonly isFromCache: boolean;
   readonly kvBytes: number;

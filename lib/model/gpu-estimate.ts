@@ -84,11 +84,17 @@ export function partBytes({ tensors }: Pick<MemoryEstimate, 'tensors'>, spec: De
   return { layers, embedding, head, pooled };
 }
 
+/** Bytes of what stands before the first layer and behind the last one, on a GPU that has one of the two or both. */
+export function gpuEndBytes(parts: PartBytes, hasFirst: boolean, hasLast: boolean): number {
+  const head = hasFirst ? parts.head.beside : parts.head.alone;
+  return (hasFirst ? parts.embedding.gpu : 0) + (hasLast ? head : 0);
+}
+
 /** Bytes of weights on each side when a GPU has the last `gpuLayers` layers, at least 1. */
 export function splitWeightBytes(parts: PartBytes, gpuLayers: number): { gpu: number; host: number } {
   const first = parts.layers.length - gpuLayers;
   const isWhole = first === 0;
-  let gpu = isWhole ? parts.embedding.gpu + parts.head.beside : parts.head.alone;
+  let gpu = gpuEndBytes(parts, isWhole, true);
   let host = parts.pooled + (isWhole ? 0 : parts.embedding.host);
   for (const [i, layer] of parts.layers.entries()) {
     if (i < first) host += layer.host;
@@ -100,14 +106,7 @@ export function splitWeightBytes(parts: PartBytes, gpuLayers: number): { gpu: nu
 /** Rows of logits that a step may want on a GPU at once: kMaxDeviceLogitRows in native/runtime/load_job.cpp. */
 const MAX_LOGIT_ROWS = 256;
 
-/** Working memory on a GPU: the processor's, and as many logits as running requests and guesses want at once. */
-export function gpuScratchBytes(
-  { scratchBytes }: Pick<MemoryEstimate, 'scratchBytes'>,
-  { head, vocabSize }: DecoderSpec,
-  maxConcurrency: number,
-): number {
-  return (
-    scratchBytes +
-    (head === null ? 0 : 4 * vocabSize * Math.min(MAX_LOGIT_ROWS, maxConcurrency + Limits.maxDrafts))
-  );
+/** Working memory for logits on the GPU with the head: of as many as running requests and guesses want at once. */
+export function gpuLogitBytes({ head, vocabSize }: DecoderSpec, maxConcurrency: number): number {
+  return head === null ? 0 : 4 * vocabSize * Math.min(MAX_LOGIT_ROWS, maxConcurrency + Limits.maxDrafts);
 }

@@ -47,10 +47,15 @@ export interface DriverReport {
 
 /** Where a model is computed. */
 export interface NativeDevice {
-  readonly index: number;
   /** The driver's name or path; null for the usual one. */
   readonly library: string | null;
-  /** Layers before it are the processor's, 0..layers-1. */
+  /** At least one, in the order of the layers, on different devices. Layers before the first are the processor's. */
+  readonly stages: readonly NativeStage[];
+}
+
+/** The layers of one device: from `firstLayer`, 0..layers-1, up to those of the next stage. */
+export interface NativeStage {
+  readonly index: number;
   readonly firstLayer: number;
 }
 
@@ -111,7 +116,7 @@ export interface NativeLoadRequest {
   readonly packed: NativePackedFile | null;
   readonly precision: 'fast' | 'exact';
   readonly kvDtype: KvDtype;
-  /** The GPU; null for the processor. */
+  /** The GPUs; null for the processor. */
   readonly device: NativeDevice | null;
   readonly numPages: number;
   /** Requests that run at once, 1..1024. */

@@ -131,8 +131,8 @@ struct DecoderSpec {
   int64_t pooled_size() const { return pooled_layers.empty() ? hidden_size : pooled_layers.back().out_size; }
   // Attention that sees the future: every input has to be computed in one piece.
   bool is_bidirectional() const;
-  // What computes the first `count` layers, at least 1, for others to go on: nothing stands behind them, unless
-  // these are all.
+  // What computes the first `count` layers, at least 1, for others to go on: nothing stands behind them,
+  // unless these are all.
   DecoderSpec first_layers(int64_t count) const;
 };
 

@@ -1,4 +1,5 @@
 import { cpus } from 'node:os';
+import { describePlacement } from '../../engine/placed-layers';
 import type { Engine, GenerateResult, Model, ModelInfo } from '../../engine/types';
 import { formatBytes, formatFacts, formatTable } from '../figures';
 import { Interrupt } from '../interrupt';
@@ -28,7 +29,7 @@ interface DecodeFigure {
 }
 
 export interface BenchReport {
-  readonly model: Pick<ModelInfo, 'source' | 'family' | 'weightBytes' | 'gpuLayers'>;
+  readonly model: Pick<ModelInfo, 'source' | 'family' | 'weightBytes' | 'gpuLayers' | 'layerPlacement'>;
   readonly machine: {
     readonly cpu: string;
     readonly isa: string;
@@ -83,10 +84,10 @@ class Bench {
     for (const promptTokens of flags.prompts) prefill.push(await this.#prefill(promptTokens));
     const decode: DecodeFigure[] = [];
     for (const batch of flags.batches) decode.push(await this.#decode(batch));
-    const { source, family, weightBytes, gpuLayers, precision } = model.info;
+    const { source, family, weightBytes, gpuLayers, layerPlacement, precision } = model.info;
     const cpu = cpus()[0]?.model.trim() ?? 'unknown';
     return {
-      model: { source, family, weightBytes, gpuLayers },
+      model: { source, family, weightBytes, gpuLayers, layerPlacement },
       machine: { cpu, isa: engine.binary.isa, threads: engine.threads, node: process.version },
       settings: { precision, newTokens: flags.newTokens, repeat: flags.repeat },
       prefill,
@@ -159,7 +160,9 @@ function median(values: readonly number[]): number {
 function show({ model, machine, settings, prefill, decode }: BenchReport): void {
   const facts: [string, string][] = [
     ['model', `${model.source} (${model.family}, ${formatBytes(model.weightBytes)}, ${settings.precision})`],
-    ...(model.gpuLayers === 0 ? [] : [['layers on the GPU', String(model.gpuLayers)] as [string, string]]),
+    ...(model.gpuLayers === 0
+      ? []
+      : [['placement', describePlacement(model.layerPlacement)] as [string, string]]),
     ['machine', `${machine.cpu}, ${machine.isa}, ${machine.threads} threads, Node ${machine.node}`],
   ];
   answer(formatFacts(facts));

@@ -2,7 +2,7 @@ import { AutoglmError, serializeError } from '../../errors';
 import type { ModelHandle } from '../../native/addon';
 import { loadAddon } from '../../native/loader';
 import { Scheduler } from '../../scheduler/scheduler';
-import { chooseGpu, gpuInfo } from './gpu';
+import { chooseGpus, gpuInfo } from './gpu';
 import { loadModel, type NativeEngine } from './model-loading';
 import { ModelRunner } from './model-runner';
 import type { PackedWeights } from './packed-weights';
@@ -25,7 +25,7 @@ export class EngineHost {
   /** Throws what the loader throws, and `invalid_parameter` for an instruction set the processor lacks or a GPU of no use. */
   constructor({ device, threads }: EngineWorkerData, post: Post) {
     const { addon, path, candidates, isa, cpu } = loadAddon({ variant: device.variant });
-    const gpu = device.variant === 'cuda' ? chooseGpu(addon, device.gpuIndex) : null;
+    const gpus = device.variant === 'cuda' ? chooseGpus(addon, device.gpuIndices) : [];
     const numThreads = threads ?? cpu.numCores;
     this.#post = post;
     const handle = addon.createEngine({ threads: numThreads, isa }, (model, slot, hasMore) => {
@@ -38,7 +38,7 @@ export class EngineHost {
         });
       }
     });
-    this.#engine = { addon, handle, cpu, gpu, threads: numThreads };
+    this.#engine = { addon, handle, cpu, gpus, usesAllGpus: device.gpuIndices !== null, threads: numThreads };
     post({
       type: 'started',
       threads: numThreads,
@@ -46,7 +46,8 @@ export class EngineHost {
       binary: {
         path,
         variant: device.variant,
-        gpu: gpu === null ? null : gpuInfo(gpu),
+        gpu: gpus[0] === undefined ? null : gpuInfo(gpus[0]),
+        gpus: gpus.map(gpuInfo),
         isa: cpu.isa,
         supportedIsas: cpu.supported,
         abiVersion: addon.abiVersion,
@@ -112,7 +113,7 @@ export class EngineHost {
         natives.map(({ packedWeights }) => packedWeights),
       );
       // A GPU's load uses what is kept, but the packed weights themselves are gone from the host's memory.
-      for (const { handle, packedWeights } of this.#engine.gpu === null ? natives : []) {
+      for (const { handle, packedWeights } of this.#engine.gpus.length === 0 ? natives : []) {
         packedWeights.keep(this.#engine.addon, handle, this.#engine.threads, (record) =>
           this.#post({ type: 'log', record }),
         );

@@ -1,7 +1,7 @@
 import { AutoglmError } from '../../errors';
 import type { DriverReport, GpuDescription, NativeAddon } from '../../native/addon';
 import { fromNativeError } from '../../native/native-error';
-import type { GpuInfo } from '../types';
+import type { GpuInfo } from '../device-types';
 
 /** A GPU that models are computed on. */
 export interface Gpu {
@@ -13,16 +13,25 @@ export interface Gpu {
 /** OPEN_AUTOGLM_CUDA_DRIVER names another driver library than the system's. */
 export const driverLibrary = (): string | null => process.env.OPEN_AUTOGLM_CUDA_DRIVER || null;
 
-/** `index` is the driver's; null takes the first GPU that can be used. Throws `invalid_parameter`, saying what there is. */
-export function chooseGpu(addon: NativeAddon, index: number | null): Gpu {
+/**
+ * `indices` are the driver's numbers; null takes all GPUs that can be used. Throws `invalid_parameter`, saying what there
+ * is.
+ */
+export function chooseGpus(addon: NativeAddon, indices: readonly number[] | null): readonly Gpu[] {
   const library = driverLibrary();
   const report = addon.describeGpus?.(library);
   if (report === undefined) throw new AutoglmError('internal', 'the binary has no CUDA code');
-  const description = report.devices.find((gpu) =>
-    index === null ? gpu.isSupported : gpu.index === index && gpu.isSupported,
-  );
-  if (report.status === 'ready' && description !== undefined) return { description, library };
-  throw unusable(report, index);
+  const usable = report.status === 'ready' ? report.devices.filter(({ isSupported }) => isSupported) : [];
+  if (indices === null && usable.length === 0) throw unusable(report, null);
+  const descriptions =
+    indices === null
+      ? usable
+      : indices.map((index) => {
+          const description = usable.find((gpu) => gpu.index === index);
+          if (description === undefined) throw unusable(report, index);
+          return description;
+        });
+  return descriptions.map((description) => ({ description, library }));
 }
 
 function unusable(report: DriverReport, index: number | null): AutoglmError {
@@ -41,6 +50,8 @@ function unusable(report: DriverReport, index: number | null): AutoglmError {
     },
   );
 }
+
+export const gpuName = ({ description }: Gpu): `cuda:${number}` => `cuda:${description.index}`;
 
 export function gpuInfo({ description }: Gpu): GpuInfo {
   const { index, name, uuid, computeCapability, totalBytes } = description;

@@ -1,21 +1,27 @@
 import { AutoglmError } from '../../errors';
-import { type PartBytes, splitWeightBytes } from '../../model/gpu-estimate';
+import { gpuEndBytes, type PartBytes, splitWeightBytes } from '../../model/gpu-estimate';
 import { Limits } from '../../native/abi';
 import { checkContextLength, type KvSizing, type KvSizingInput, mebibytes, sizeKvCache } from './kv-sizing';
+import { cutLayers, type Stage } from './layer-cuts';
 
 export interface PlacementInput
   extends Pick<KvSizingInput, 'modelContextLength' | 'contextLength' | 'kvMemory'> {
   readonly weights: PartBytes;
   /** KV bytes of one token in each layer. */
   readonly kvBytesByLayer: readonly number[];
-  /** KV bytes of one token of a draft model, which is on the GPU whole; 0 where they are not the default's to size. */
+  /** KV bytes of one token of a draft model, which is on the last GPU whole; 0 where they are not the default's to size. */
   readonly draftKvPerToken: number;
-  readonly gpu: MemorySide;
+  /** At least one, in the order of the layers. */
+  readonly gpus: readonly GpuSide[];
+  /** Whether each GPU gets layers; otherwise as few as the model fits. */
+  readonly usesAllGpus: boolean;
+  /** Bytes that the last GPU with layers needs besides: for logits, and for a draft model without its pages. */
+  readonly lastBytes: number;
   readonly host: MemorySide & {
     /** Bytes of all packed weights: they are in the processor's memory while a model is loaded. */
     readonly loadingBytes: number;
   };
-  /** How many of the last layers the caller wants on the GPU; null for as many as fit. */
+  /** How many of the last layers the caller wants on GPUs; null for as many as fit. */
   readonly gpuLayers: number | null;
 }
 
@@ -25,41 +31,81 @@ export interface MemorySide {
   readonly scratch: number;
 }
 
-export interface LayerPlacement extends KvSizing {
-  /** How many of the last layers are on the GPU, at least 1. */
-  readonly gpuLayers: number;
+export interface GpuSide extends MemorySide {
+  /** For messages, e.g. `cuda:0`. */
+  readonly name: string;
 }
 
-/** A default context gives way to the memory down to so many tokens before layers leave the GPU for it. */
+export interface LayerPlacement extends KvSizing {
+  /** How many of the last layers are on GPUs; 0 on an engine without one. */
+  readonly gpuLayers: number;
+  /** Which of them are where. */
+  readonly stages: readonly Stage[];
+}
+
+/** A default context gives way to the memory down to so many tokens before layers leave a GPU for it. */
 const MIN_DEFAULT_CONTEXT = 4096;
 
 /**
- * Decides how many of a model's last layers are on the GPU, with the context and the number of KV pages: all where they
- * fit, else as many as do. What the caller asked for is met, or refused with `out_of_memory` or `invalid_parameter`.
+ * Decides how many of a model's last layers are on GPUs, and which on which, with the context and the number of KV pages:
+ * all on one GPU where they fit, the first rather than others, else on as many as it takes, else as many as fit. What the caller asked for is
+ * met, or refused with `out_of_memory` or `invalid_parameter`.
  */
 export function placeLayers(input: PlacementInput): LayerPlacement {
   const { modelContextLength, contextLength, kvMemory } = input;
   checkContextLength(input);
-  const numLayers = input.weights.layers.length;
-  if (input.gpuLayers !== null) checkGpuLayers(input.gpuLayers, numLayers);
+  checkGpuLayers(input);
   // Contexts in the order of preference: a shorter one is taken only when the caller left it open.
   const wanted = contextLength ?? Math.min(modelContextLength, kvMemory === null ? MIN_DEFAULT_CONTEXT : 1);
   for (const tokens of contextLength === null && kvMemory === null ? [wanted, 1] : [wanted]) {
-    for (let gpuLayers = input.gpuLayers ?? numLayers; gpuLayers > 0; gpuLayers -= 1) {
-      const need = needOf(input, gpuLayers, tokens);
-      if (fits(need)) return { gpuLayers, ...sizeSplit(input, need, tokens) };
-      if (input.gpuLayers !== null) break;
+    for (const split of splitsOf(input)) {
+      const need = needOf(input, split, tokens);
+      if (fits(need)) {
+        const stages = need.gpus.map(({ stage }) => stage);
+        return { gpuLayers: split.gpuLayers, stages, ...sizeSplit(input, need, tokens) };
+      }
     }
   }
   throw refusal(input, contextLength ?? 1);
 }
 
-function checkGpuLayers(gpuLayers: number, numLayers: number): void {
-  if (gpuLayers <= numLayers) return;
+/** The last `gpuLayers` layers on some of the GPUs named, or on all of them where the caller named them. */
+interface Split {
+  readonly gpuLayers: number;
+  readonly gpus: readonly number[];
+}
+
+/** In the order of preference: one GPU, the first of several, all of them; then with layers of the processor's. */
+function* splitsOf(input: PlacementInput): Generator<Split> {
+  const gpuLayers = input.gpuLayers ?? input.weights.layers.length;
+  const all = [...input.gpus.keys()];
+  if (!input.usesAllGpus) {
+    for (const gpu of all) yield { gpuLayers, gpus: [gpu] };
+    for (let count = 2; count < all.length; count += 1) yield { gpuLayers, gpus: all.slice(0, count) };
+  }
+  yield { gpuLayers, gpus: all };
+  if (input.gpuLayers !== null) return;
+  const least = input.usesAllGpus ? all.length : 1;
+  for (let layers = gpuLayers - 1; layers >= least; layers -= 1) yield { gpuLayers: layers, gpus: all };
+}
+
+function checkGpuLayers({ weights, gpus, usesAllGpus, gpuLayers }: PlacementInput): void {
+  const numLayers = weights.layers.length;
+  const least = usesAllGpus ? gpus.length : 1;
+  const names = gpus.map(({ name }) => name).join(', ');
+  if (least > numLayers) {
+    throw new AutoglmError(
+      'invalid_parameter',
+      `expected a model of at least ${least} layers, one for each of ${names}, got one of ${numLayers}`,
+      { details: { path: 'device', found: least, allowed: `1..${numLayers} GPUs` } },
+    );
+  }
+  if (gpuLayers === null || (gpuLayers >= least && gpuLayers <= numLayers)) return;
+  const reason = least === 1 ? "the model's layers" : `at least one for each of ${names}`;
   throw new AutoglmError(
     'invalid_parameter',
-    `expected gpuLayers to be "auto" or an integer in 1..${numLayers}, the model's layers, got ${gpuLayers}`,
-    { details: { path: 'gpuLayers', found: gpuLayers, allowed: `"auto" or 1..${numLayers}` } },
+    `expected gpuLayers to be "auto" or an integer in ${least}..${numLayers}, ${reason}, got ${gpuLayers}`,
+    { details: { path: 'gpuLayers', found: gpuLayers, allowed: `"auto" or ${least}..${numLayers}` } },
   );
 }
 
@@ -73,45 +119,60 @@ interface SideNeed {
 }
 
 interface SplitNeed {
-  readonly gpu: SideNeed;
-  /** Null where the GPU has all layers. */
+  readonly gpus: readonly (SideNeed & { readonly stage: Stage; readonly name: string })[];
+  /** Null where GPUs have all layers. */
   readonly host: SideNeed | null;
 }
 
 /** What each side needs for sequences of `tokens`, or for the KV cache that the caller asked for. */
-function needOf(input: PlacementInput, gpuLayers: number, tokens: number): SplitNeed {
-  const { weights, kvBytesByLayer, draftKvPerToken, gpu, host, kvMemory } = input;
-  const first = kvBytesByLayer.length - gpuLayers;
-  const bytes = splitWeightBytes(weights, gpuLayers);
-  const hostKv = sum(kvBytesByLayer.slice(0, first));
-  const gpuKv = sum(kvBytesByLayer.slice(first)) + draftKvPerToken;
+function needOf(input: PlacementInput, { gpuLayers, gpus }: Split, tokens: number): SplitNeed {
+  const { weights, kvBytesByLayer, draftKvPerToken, host, kvMemory } = input;
+  const numLayers = kvBytesByLayer.length;
+  const first = numLayers - gpuLayers;
+  const weightsUpTo = runningSums(weights.layers.map(({ gpu }) => gpu));
+  const kvUpTo = runningSums(kvBytesByLayer);
+  const allKv = at(kvUpTo, numLayers) + draftKvPerToken;
   const kvOf = (perToken: number): number =>
-    kvMemory === null
-      ? 2 * pageTokens(tokens) * perToken
-      : Math.ceil((kvMemory * perToken) / (hostKv + gpuKv));
+    kvMemory === null ? 2 * pageTokens(tokens) * perToken : Math.ceil((kvMemory * perToken) / allKv);
   const sideOf = (fixed: number, kvPerToken: number, free: number, least: number): SideNeed => ({
     fixed,
     kvPerToken,
     needed: Math.max(least, fixed + kvOf(kvPerToken)),
     free,
   });
+  const needOn = (cut: Stage): SplitNeed['gpus'][number] => {
+    const stage = { ...cut, gpu: at(gpus, cut.gpu) };
+    const { free, scratch, name } = at(input.gpus, stage.gpu);
+    const isLast = stage.end === numLayers;
+    const layers = at(weightsUpTo, stage.end) - at(weightsUpTo, stage.first);
+    const ends = gpuEndBytes(weights, stage.first === 0, isLast) + (isLast ? input.lastBytes : 0);
+    const kv = at(kvUpTo, stage.end) - at(kvUpTo, stage.first) + (isLast ? draftKvPerToken : 0);
+    return { ...sideOf(layers + ends + scratch, kv, free, 0), stage, name };
+  };
+  const fullness = (stage: Stage): number => {
+    const { needed, free } = needOn(stage);
+    return needed / Math.max(1, free);
+  };
+  const hostBytes = splitWeightBytes(weights, gpuLayers).host + host.scratch;
   return {
-    gpu: sideOf(bytes.gpu + gpu.scratch, gpuKv, gpu.free, 0),
-    host: first === 0 ? null : sideOf(bytes.host + host.scratch, hostKv, host.free, host.loadingBytes),
+    gpus: cutLayers(first, numLayers, gpus.length, input.usesAllGpus, fullness).map(needOn),
+    host: first === 0 ? null : sideOf(hostBytes, at(kvUpTo, first), host.free, host.loadingBytes),
   };
 }
 
-const fits = ({ gpu, host }: SplitNeed): boolean =>
-  gpu.needed <= gpu.free && (host === null || host.needed <= host.free);
+const sidesOf = ({ gpus, host }: SplitNeed): readonly SideNeed[] => (host === null ? gpus : [...gpus, host]);
 
-/** Pages lie on both sides, so the side with less room for them decides: as one memory that is as large. */
+const fitsAll = (sides: readonly SideNeed[]): boolean => sides.every(({ needed, free }) => needed <= free);
+const fits = (need: SplitNeed): boolean => fitsAll(sidesOf(need));
+
+/** Pages lie on all sides, so the side with the least room for them decides: as one memory that is as large. */
 function sizeSplit(
   { modelContextLength, contextLength, kvMemory }: PlacementInput,
   need: SplitNeed,
   tokens: number,
 ): KvSizing {
-  const sides = need.host === null ? [need.gpu] : [need.gpu, need.host];
-  const kvBytesPerToken = sum(sides.map(({ kvPerToken }) => kvPerToken));
+  const sides = sidesOf(need);
+  const kvBytesPerToken = sides.reduce((total, { kvPerToken }) => total + kvPerToken, 0);
   const room = sides.map(({ fixed, free, kvPerToken }) =>
     Math.floor(((free - fixed) / kvPerToken) * kvBytesPerToken),
   );
@@ -126,41 +187,47 @@ function sizeSplit(
   });
 }
 
-/** Of the splits that the caller allows, tells about the one whose GPU's side fits with the most layers. */
+/** Of the splits that the caller allows, tells about the one whose GPUs' sides fit with the most layers. */
 function refusal(input: PlacementInput, tokens: number): AutoglmError {
   const numLayers = input.weights.layers.length;
-  const whole = needOf(input, input.gpuLayers ?? numLayers, tokens);
-  if (whole.host === null && (input.gpuLayers !== null || numLayers === 1)) {
-    return outOfMemory(`the model with its KV cache needs ${figures(whole)}`, whole, numLayers);
+  const numGpus = input.gpus.length;
+  const gpus = [...input.gpus.keys()];
+  const least = input.usesAllGpus ? numGpus : 1;
+  const needWith = (gpuLayers: number): SplitNeed => needOf(input, { gpuLayers, gpus }, tokens);
+  const whole = needWith(input.gpuLayers ?? numLayers);
+  if (whole.host === null && (input.gpuLayers !== null || numLayers === least)) {
+    return outOfMemory(`the model with its KV cache needs ${figures(input, whole)}`, whole, numLayers);
   }
   let gpuLayers = input.gpuLayers ?? numLayers - 1;
-  const fitsGpu = (layers: number): boolean => {
-    const { gpu } = needOf(input, layers, tokens);
-    return gpu.needed <= gpu.free;
-  };
-  while (input.gpuLayers === null && gpuLayers > 1 && !fitsGpu(gpuLayers)) gpuLayers -= 1;
-  const split = needOf(input, gpuLayers, tokens);
+  while (input.gpuLayers === null && gpuLayers > least && !fitsAll(needWith(gpuLayers).gpus)) gpuLayers -= 1;
+  const split = needWith(gpuLayers);
+  const place = numGpus === 1 ? 'the GPU' : 'the GPUs';
   const alone =
     input.gpuLayers === null
-      ? `the model fits neither the GPU, where it needs ${figures(whole)}, nor split: `
+      ? `the model fits neither ${place}, where it needs ${figures(input, whole)}, nor split: `
       : '';
-  const text = `${alone}with ${gpuLayers} of its ${numLayers} layers on the GPU it needs ${figures(split)}`;
+  const text = `${alone}with ${gpuLayers} of its ${numLayers} layers on ${place} it needs ${figures(input, split)}`;
   return outOfMemory(text, split, gpuLayers);
 }
 
-function figures({ gpu, host }: SplitNeed): string {
-  const onGpu = `${mebibytes(gpu.needed)} while ${mebibytes(gpu.free)} are free there`;
-  if (host === null) return onGpu;
-  return `${onGpu} and, of the machine's memory, ${mebibytes(host.needed)} while ${mebibytes(host.free)} are free`;
+function figures(input: PlacementInput, { gpus, host }: SplitNeed): string {
+  const ofGpu = ({ needed, free, name }: SplitNeed['gpus'][number]): string =>
+    input.gpus.length === 1
+      ? `${mebibytes(needed)} while ${mebibytes(free)} are free there`
+      : `${mebibytes(needed)} of ${name} while ${mebibytes(free)} are free there`;
+  const onGpus = gpus.map(ofGpu).join(', ');
+  if (host === null) return onGpus;
+  return `${onGpus} and, of the machine's memory, ${mebibytes(host.needed)} while ${mebibytes(host.free)} are free`;
 }
 
-function outOfMemory(text: string, { gpu, host }: SplitNeed, gpuLayers: number): AutoglmError {
+function outOfMemory(text: string, { gpus, host }: SplitNeed, gpuLayers: number): AutoglmError {
+  const figuresOf = ({ needed, free }: SideNeed) => ({ needed, free });
   return new AutoglmError('out_of_memory', text, {
     hint: 'Lower contextLength or kvCache.memory, take a smaller quantization, or free memory.',
     details: {
       gpuLayers,
-      needed: { gpu: gpu.needed, host: host?.needed ?? 0 },
-      free: { gpu: gpu.free, host: host?.free ?? null },
+      gpus: gpus.map((gpu) => ({ device: gpu.name, ...figuresOf(gpu) })),
+      host: host === null ? null : figuresOf(host),
     },
   });
 }
@@ -168,4 +235,12 @@ function outOfMemory(text: string, { gpu, host }: SplitNeed, gpuLayers: number):
 /** Of the pages that hold so many tokens. */
 const pageTokens = (tokens: number): number => Math.ceil(tokens / Limits.pageSize) * Limits.pageSize;
 
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+/** What the first 0, 1, 2... values add up to. */
+function runningSums(values: readonly number[]): readonly number[] {
+  const sums = [0];
+  for (const value of values) sums.push(at(sums, sums.length - 1) + value);
+  return sums;
+}
+
+/** An element that is known to be there. */
+const at = <T>(values: readonly T[], index: number): T => values[index] as T;

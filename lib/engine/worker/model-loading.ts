@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { AutoglmError, reviveError } from '../../errors';
-import { gpuScratchBytes, partBytes, splitWeightBytes } from '../../model/gpu-estimate';
+import { gpuLogitBytes, partBytes, splitWeightBytes } from '../../model/gpu-estimate';
 import { estimateMemory, type MemoryEstimate } from '../../model/memory-estimate';
 import { type ComputeLayout, type KvDtype, Limits } from '../../native/abi';
 import type {
@@ -10,17 +10,19 @@ import type {
   ModelHandle,
   NativeAddon,
   NativeLoadRequest,
+  NativeStage,
 } from '../../native/addon';
 import { isBidirectional } from '../../native/decoder-spec';
 import { fromNativeError } from '../../native/native-error';
 import type { SchedulerConfig } from '../../scheduler/types';
 import { monotonicMs } from '../clock';
+import type { PlacedLayers } from '../device-types';
 import type { DecoderMessage } from '../text/types';
 import type { Warning } from '../types';
 import { freeMemory } from './free-memory';
-import { type Gpu, gpuFreeMemory } from './gpu';
+import { type Gpu, gpuFreeMemory, gpuName } from './gpu';
 import { sizeKvCache } from './kv-sizing';
-import { type LayerPlacement, placeLayers } from './layer-placement';
+import { type GpuSide, type LayerPlacement, placeLayers } from './layer-placement';
 import { PackedWeights } from './packed-weights';
 import { draftModelConfig, planCapacity, schedulerConfig } from './plan-capacity';
 import { PlanBuffer } from './plan-writer';
@@ -54,8 +56,10 @@ export interface NativeEngine {
   readonly addon: NativeAddon;
   readonly handle: EngineHandle;
   readonly cpu: CpuDescription;
-  /** What models are computed on; null for the processor. */
-  readonly gpu: Gpu | null;
+  /** What models are computed on, in the order of their layers; empty for the processor. */
+  readonly gpus: readonly Gpu[];
+  /** Whether every model has layers on each of them. */
+  readonly usesAllGpus: boolean;
   readonly threads: number;
 }
 
@@ -102,16 +106,18 @@ export async function loadModel(
   const draftBytes = draft?.estimate.tensors.reduce((sum, { storedBytes }) => sum + storedBytes, 0) ?? 0;
   const tell = throttled(onProgress);
   let targetBytes = 0;
-  const targetConfig = { ...scheduler, gpuLayers: sizing.gpuLayers };
-  const native = await readWeights(engine, command, target, targetConfig, (loaded, total) => {
+  const stages = sizing.stages.map(({ gpu, first }) => stageOf(engine, gpu, first));
+  const native = await readWeights(engine, command, target, { ...scheduler, stages }, (loaded, total) => {
     targetBytes = total;
     tell(loaded, total + draftBytes);
   });
+  // Where the tokens are drawn that it guesses.
+  const draftStages = stages.slice(-1).map(({ index }) => ({ index, firstLayer: 0 }));
   try {
     const nativeDraft =
       draft === null || draftModel === null
         ? null
-        : await readWeights(engine, command, draft, { ...draftModel, gpuLayers: null }, (loaded, total) =>
+        : await readWeights(engine, command, draft, { ...draftModel, stages: draftStages }, (loaded, total) =>
             tell(targetBytes + (loaded / total) * draftBytes, targetBytes + draftBytes),
           );
     const summary: LoadSummary = {
@@ -120,6 +126,7 @@ export async function loadModel(
       kvBytesPerToken: target.estimate.kvBytesPerToken,
       numPages: sizing.numPages,
       gpuLayers: sizing.gpuLayers,
+      layerPlacement: placedLayers(engine, decoder.spec.layers.length, sizing),
       isFromCache: target.packedWeights.isUsed,
       warnings: [...native.warnings, ...(nativeDraft?.warnings ?? [])],
       draftModel:
@@ -160,7 +167,7 @@ function assess(
 
 /** `kvCache.memory` is the target's; a draft model's pages come on top, for as many tokens at most. */
 function sizeModels(
-  { addon, gpu }: NativeEngine,
+  engine: NativeEngine,
   settings: LoadSettings,
   target: AssessedDecoder,
   draft: AssessedDecoder | null,
@@ -172,7 +179,7 @@ function sizeModels(
   const draftKvMemory = ((kvMemory ?? 0) / kvBytesPerToken) * draftPerToken;
   const draftKvPerToken = kvMemory === null ? draftPerToken : 0;
   const wishes = { modelContextLength: spec.contextLength, contextLength, kvMemory };
-  if (gpu === null) {
+  if (engine.gpus.length === 0) {
     const draftBytes = draft === null ? 0 : draft.estimate.weightBytes + draft.estimate.scratchBytes;
     const free = freeMemory() - weightBytes - scratchBytes - draftBytes - draftKvMemory;
     const sizing = sizeKvCache({
@@ -180,27 +187,59 @@ function sizeModels(
       kvBytesPerToken: kvBytesPerToken + draftKvPerToken,
       freeBytes: Math.max(0, Math.floor(free)),
     });
-    return { ...sizing, gpuLayers: 0 };
+    return { ...sizing, gpuLayers: 0, stages: [] };
   }
-  const draftBytes = draft === null ? 0 : gpuBytes(draft, maxConcurrency) + draftKvMemory;
+  const draftBytes = draft === null ? 0 : Math.ceil(gpuBytes(draft, maxConcurrency) + draftKvMemory);
   return placeLayers({
     ...wishes,
     weights: partBytes(target.estimate, spec),
     kvBytesByLayer,
     draftKvPerToken,
-    gpu: {
-      free: Math.max(0, Math.floor(gpuFreeMemory(addon, gpu) - draftBytes)),
-      scratch: gpuScratchBytes(target.estimate, spec, maxConcurrency),
-    },
+    gpus: engine.gpus.map((gpu) => gpuSide(engine.addon, gpu, scratchBytes)),
+    usesAllGpus: engine.usesAllGpus,
+    lastBytes: gpuLogitBytes(spec, maxConcurrency) + draftBytes,
     host: { free: freeMemory(), scratch: scratchBytes, loadingBytes: weightBytes },
     gpuLayers: settings.gpuLayers,
   });
 }
 
-/** Of a model with all of its layers on the GPU, but for its KV cache. */
+/** A GPU that no placement comes to is not asked: that would open it, which takes memory there. */
+function gpuSide(addon: NativeAddon, gpu: Gpu, scratch: number): GpuSide {
+  let free: number | null = null;
+  return {
+    name: gpuName(gpu),
+    scratch,
+    get free() {
+      free ??= Math.floor(gpuFreeMemory(addon, gpu));
+      return free;
+    },
+  };
+}
+
+/** Of a model with all of its layers on one GPU, but for its KV cache. */
 function gpuBytes({ decoder: { spec }, estimate }: AssessedDecoder, maxConcurrency: number): number {
   const { gpu } = splitWeightBytes(partBytes(estimate, spec), spec.layers.length);
-  return gpu + gpuScratchBytes(estimate, spec, maxConcurrency);
+  return gpu + estimate.scratchBytes + gpuLogitBytes(spec, maxConcurrency);
+}
+
+function stageOf({ gpus }: NativeEngine, gpu: number, firstLayer: number): NativeStage {
+  return { index: (gpus[gpu] as Gpu).description.index, firstLayer };
+}
+
+function placedLayers(
+  { gpus }: NativeEngine,
+  numLayers: number,
+  { gpuLayers, stages }: LayerPlacement,
+): readonly PlacedLayers[] {
+  const onGpus = stages.map(
+    ({ gpu, first, end }): PlacedLayers => ({
+      device: gpuName(gpus[gpu] as Gpu),
+      firstLayer: first,
+      numLayers: end - first,
+    }),
+  );
+  if (gpuLayers === numLayers) return onGpus;
+  return [{ device: 'cpu', firstLayer: 0, numLayers: numLayers - gpuLayers }, ...onGpus];
 }
 
 async function readWeights(
@@ -208,15 +247,14 @@ async function readWeights(
   command: Pick<LoadCommand, 'settings' | 'cancel'>,
   { decoder, packedWeights, precision, kvDtype }: AssessedDecoder,
   config: Pick<SchedulerConfig, 'numPages' | 'maxRows' | 'maxStepTokens' | 'maxPlanWords'> & {
-    /** Null for all. */
-    readonly gpuLayers: number | null;
+    /** Empty on the processor. */
+    readonly stages: readonly NativeStage[];
   },
   onProgress: (loaded: number, total: number) => void,
 ): Promise<NativeModel> {
   const { addon } = engine;
   const { spec, files, tensors } = decoder;
-  const { numPages, maxRows, maxStepTokens, gpuLayers } = config;
-  const firstLayer = gpuLayers === null ? 0 : spec.layers.length - gpuLayers;
+  const { numPages, maxRows, maxStepTokens, stages } = config;
   const numWords = planCapacity(config);
   const plans = perSlot(() => new PlanBuffer(numWords));
   const results = perSlot(() => ResultBuffer.shared(maxRows));
@@ -227,10 +265,7 @@ async function readWeights(
     packed: await packedWeights.find(decoder),
     precision,
     kvDtype,
-    device:
-      engine.gpu === null
-        ? null
-        : { index: engine.gpu.description.index, library: engine.gpu.library, firstLayer },
+    device: engine.gpus[0] === undefined ? null : { library: engine.gpus[0].library, stages },
     numPages,
     maxRows,
     maxStepTokens,
@@ -243,7 +278,7 @@ async function readWeights(
   });
   packedWeights.loaded(addon.weightsOrigin(handle));
   const { layouts } = addon.modelMemory(handle);
-  const tuningFolder = engine.gpu === null ? command.settings.tuningFolder : null; // it cuts work for threads
+  const tuningFolder = engine.gpus.length === 0 ? command.settings.tuningFolder : null; // it cuts work for threads
   const { tuning, warnings } = await tuningOf(engine, tuningFolder, { spec, layouts, precision, kvDtype });
   const { ropeSwitchLength, vocabSize } = spec;
   return {

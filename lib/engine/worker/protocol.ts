@@ -3,6 +3,7 @@ import type { SerializedError } from '../../errors';
 import type { ComputeLayout, KvDtype } from '../../native/abi';
 import type { NativeAdapter, NativeAdapterRequest } from '../../native/addon';
 import type { BinaryVariant } from '../../native/loader';
+import type { PlacedLayers } from '../device-types';
 import type { ModelStats } from '../stats-types';
 import type { BinaryInfo, LogRecord, Warning } from '../types';
 
@@ -15,8 +16,8 @@ export interface EngineWorkerData {
 
 export interface DeviceSettings {
   readonly variant: BinaryVariant;
-  /** The driver's number; null for the first GPU that can be used. Of no meaning for `cpu`. */
-  readonly gpuIndex: number | null;
+  /** The driver's numbers, each of which gets layers; null for as many GPUs as a model needs. Of no meaning for `cpu`. */
+  readonly gpuIndices: readonly number[] | null;
 }
 
 /** Sampling settings with every default filled in. */
@@ -88,7 +89,7 @@ export interface LoadSettings {
   readonly maxQueuedRequests: number;
   readonly maxStepTokens: number;
   readonly maxChunkTokens: number;
-  /** How many of the last layers the GPU computes; null for as many as fit, and on the processor. */
+  /** How many of the last layers GPUs compute; null for as many as fit, and on the processor. */
   readonly gpuLayers: number | null;
   /** Where tuning results are kept; null for no tuning. */
   readonly tuningFolder: string | null;
@@ -112,8 +113,9 @@ export interface LoadSummary {
   readonly kvBytesPerToken: number;
   readonly scratchBytes: number;
   readonly numPages: number;
-  /** How many of the last layers the GPU computes. */
+  /** How many of the last layers GPUs compute. */
   readonly gpuLayers: number;
+  readonly layerPlacement: readonly PlacedLayers[];
   readonly layouts: Readonly<Partial<Record<ComputeLayout, number>>>;
   /** The packed weights came from the cache. */
   readonly isFromCache: boolean;

@@ -16,10 +16,10 @@ struct StageChoice {
 };
 
 struct DeviceChoice {
-  // At least one, of different devices: each has the layers up to those of the next one, the processor what is
-  // before the first.
+  // At least one, of different devices: each has the layers up to those of the next one, the processor what
+  // is before the first.
   std::vector<StageChoice> stages = {{}};
-  std::string library;      // the driver's name or path for dlopen; empty for the usual one
+  std::string library;  // the driver's name or path for dlopen; empty for the usual one
   std::span<const cuda::EmbeddedModule> modules;  // cuda::embedded_modules(), all of whose kernels are loaded
 };
 

@@ -33,9 +33,8 @@ std::unique_ptr<DecoderWeights> first_layers(std::unique_ptr<DecoderWeights> wei
 
 HostLayers::HostLayers(const DecoderSpec& spec, std::unique_ptr<DecoderWeights> weights,
                        const Settings& settings)
-    : decoder_(spec.first_layers(settings.num_layers),
-               first_layers(std::move(weights), settings.num_layers), settings.kv_dtype,
-               settings.max_step_tokens),
+    : decoder_(spec.first_layers(settings.num_layers), first_layers(std::move(weights), settings.num_layers),
+               settings.kv_dtype, settings.max_step_tokens),
       kv_pool_(decoder_.page_bytes(), settings.num_pages) {}
 
 MemoryUse HostLayers::memory() const {

@@ -156,9 +156,10 @@ describe('options of createEngine', () => {
   });
 
   test.each([
-    ['auto', { variant: 'cpu', gpuIndex: null }],
-    ['cuda', { variant: 'cuda', gpuIndex: null }],
-    ['cuda:3', { variant: 'cuda', gpuIndex: 3 }],
+    ['auto', { variant: 'cpu', gpuIndices: null }],
+    ['cuda', { variant: 'cuda', gpuIndices: null }],
+    ['cuda:3', { variant: 'cuda', gpuIndices: [3] }],
+    ['cuda:2,0,11', { variant: 'cuda', gpuIndices: [2, 0, 11] }],
   ] as const)('device %s', (device, settings) => {
     expect(parseEngineOptions({ device }).device).toEqual(settings);
   });
@@ -167,7 +168,10 @@ describe('options of createEngine', () => {
     [{ threads: 0 }, /threads to be an integer in 1\.\.256, got 0/],
     [{ threads: 257 }, /got 257/],
     [{ threads: '2' }, /got '2'/],
-    [{ device: 'gpu' }, /device to be "auto", "cpu", "cuda" or "cuda:N" with N from 0 to 1023, got 'gpu'/],
+    [
+      { device: 'gpu' },
+      /device to be "auto", "cpu", "cuda", "cuda:N" with N from 0 to 1023, or several such as "cuda:0,1", none twice, got 'gpu'/,
+    ],
     [{ logger: {} }, /logger to be a function/],
     [{ gpu: 1 }, /gpu is not a known option/],
     [7, /options to be an object/],

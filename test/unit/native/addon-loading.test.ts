@@ -267,10 +267,35 @@ describe('loading', () => {
     wide.remove();
   });
 
-  test.each([-1, 2, 0.5])('%s is no first layer on a GPU of a model of two', async (firstLayer) => {
-    await expect(load({ device: { index: 0, library: null, firstLayer } })).rejects.toMatchObject({
+  test.each<[string, readonly [number, number][], RegExp]>([
+    ['before the first layer', [[0, -1]], /stages\[0\]\.firstLayer to be an integer in 0\.\.1, got -1/],
+    ['behind the last layer', [[0, 2]], /stages\[0\]\.firstLayer to be an integer in 0\.\.1, got 2/],
+    ['within a layer', [[0, 0.5]], /stages\[0\]\.firstLayer/],
+    [
+      'where the one before begins',
+      [
+        [0, 1],
+        [1, 1],
+      ],
+      /stages\[1\]\.firstLayer to be an integer in 2\.\.1/,
+    ],
+    [
+      'on a device that has one',
+      [
+        [3, 0],
+        [3, 1],
+      ],
+      /stages\[1\]\.index: expected a device that no stage before it has, got 3/,
+    ],
+    ['nowhere', [], /request\.device\.stages: expected at least one, got none/],
+  ])('a stage %s is refused', async (_what, stages, message) => {
+    const device = {
+      library: null,
+      stages: stages.map(([index, firstLayer]) => ({ index, firstLayer })),
+    };
+    await expect(load({ device })).rejects.toMatchObject({
       code: 'invalid_parameter',
-      message: expect.stringMatching(/request\.device\.firstLayer to be an integer in 0\.\.1/),
+      message: expect.stringMatching(message),
     });
   });
 

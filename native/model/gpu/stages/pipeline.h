@@ -20,8 +20,8 @@ struct StagePlace {
 
 class Pipeline {
  public:
-  // At least one place, in the order of the layers, no device twice; limits.first_layer is not read. `weights`
-  // may be freed afterwards. Throws what Stage and StageLink throw.
+  // At least one place, in the order of the layers, no device twice; limits.first_layer is not read.
+  // `weights` may be freed afterwards. Throws what Stage and StageLink throw.
   Pipeline(std::span<const StagePlace> places, const DecoderSpec& spec, const DecoderWeights& weights,
            cuda::KvType kv_type, GpuLimits limits, ThreadPool& pool, LoadControl& control);
   ~Pipeline() { settle(); }

@@ -22,8 +22,8 @@ namespace autoglm::gpu {
 // Its owner waits before it goes: what is freed must not be in use.
 class Stage {
  public:
-  // The layers of `spec` from limits.first_layer on. Uploads their weights; `weights` may be freed afterwards.
-  // Throws unsupported_model, out_of_memory, device_lost, and what control.check throws.
+  // The layers of `spec` from limits.first_layer on. Uploads their weights; `weights` may be freed
+  // afterwards. Throws unsupported_model, out_of_memory, device_lost, and what control.check throws.
   Stage(std::shared_ptr<cuda::Context> context, DecoderSpec spec, const DecoderWeights& weights,
         cuda::KvType kv_type, const GpuLimits& limits, ThreadPool& pool, LoadControl& control);
   Stage(const Stage&) = delete;

@@ -1,5 +1,5 @@
-// The way of the hidden states from the layers of one GPU to those of the next: between the devices where they
-// reach each other, else through page-locked memory of the host.
+// The way of the hidden states from the layers of one GPU to those of the next: between the devices where
+// they reach each other, else through page-locked memory of the host.
 #pragma once
 
 #include <cstddef>

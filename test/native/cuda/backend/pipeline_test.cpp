@@ -20,8 +20,7 @@ class GpuPipeline : public PipelineTest, public testing::WithParamInterface<bool
 
   // Whole, in pieces that end within pages, and token by token, which replays graphs.
   void expect_bits_of_one_device(const DecoderSpec& spec, const Cuts& cuts,
-                                 StoredFormat format = StoredFormat::bf16,
-                                 KvDtype kv_dtype = KvDtype::bf16) {
+                                 StoredFormat format = StoredFormat::bf16, KvDtype kv_dtype = KvDtype::bf16) {
     SCOPED_TRACE("first layers of the devices: " + testing::PrintToString(cuts));
     const RandomModel model(spec, format);
     LoadRequest one_load = gpu_request(model, cuts.front());
@@ -88,8 +87,7 @@ TEST_P(GpuPipeline, PoolsWhatTheLastDeviceLeaves) {
   const RandomModel model(small_encoder(), StoredFormat::bf16);
   StepRunner one(gpu_request(model, 0));
   StepRunner several(pipeline_request(model, {0, 1}));
-  const Request request{
-      .tokens = random_tokens(45, 96, 5), .pooling = Pooling::mean, .second_segment = 20};
+  const Request request{.tokens = random_tokens(45, 96, 5), .pooling = Pooling::mean, .second_segment = 20};
   const std::vector<float> expected = one.pooled(request, 64);
   ASSERT_FALSE(expected.empty());
   EXPECT_EQ(several.pooled(request, 64), expected);
@@ -126,8 +124,8 @@ std::vector<std::pair<int32_t, float>> run_steps(StepRunner& runner,
   return drawn;
 }
 
-// Goal: pages mean the same on every device. Method: three requests prefill in pieces and decode together; then
-// one has lost its pages and is computed anew beside the others, with tokens drawn at random.
+// Goal: pages mean the same on every device. Method: three requests prefill in pieces and decode together;
+// then one has lost its pages and is computed anew beside the others, with tokens drawn at random.
 TEST_P(GpuPipeline, FollowsRequestsThatComeAndArePreempted) {
   const RandomModel model(small_spec(kNumLayers), StoredFormat::q8_0);
   std::vector<std::vector<std::pair<int32_t, float>>> runs;

@@ -1,11 +1,11 @@
 // What tests tell and ask libautoglm_fake_cuda.so, a CUDA driver whose device is the SIMT emulator.
 //
 // Memory of each device lies in a range of addresses that the host cannot touch: following a device pointer
-// outside a kernel of that device is a SIGSEGV, and an argument or a copy that names another device's memory is
-// an illegal address. New memory holds NaN (up to 64 MiB, larger pieces begin as zeros), and so do
-// the bytes around each allocation; a kernel that writes there is an illegal address, and so is an argument
-// that points to host memory which is not page-locked. Work is done when somebody waits for it, at once only
-// on request: a host that reads too early meets NaN, since a copy into page-locked memory poisons its target
+// outside a kernel of that device is a SIGSEGV, and an argument or a copy that names another device's memory
+// is an illegal address. New memory holds NaN (up to 64 MiB, larger pieces begin as zeros), and so do the
+// bytes around each allocation; a kernel that writes there is an illegal address, and so is an argument that
+// points to host memory which is not page-locked. Work is done when somebody waits for it, at once only on
+// request: a host that reads too early meets NaN, since a copy into page-locked memory poisons its target
 // when it is queued.
 #pragma once
 
@@ -29,8 +29,9 @@ bool autoglm_fake_cuda_set(const char* name, int64_t value);
 void autoglm_fake_cuda_fail(const char* function, int64_t nth, int code);
 
 // What is alive: contexts, modules, allocations, allocated_bytes, pinned_allocations, pinned_bytes, streams,
-// events, graphs, graph_execs, objects (the sum of all but bytes); "objects@1" of device 1 alone. What has been
-// done: launches; peer_copies; refused, calls on a context that a fault had spoiled before. -1 for other names.
+// events, graphs, graph_execs, objects (the sum of all but bytes); "objects@1" of device 1 alone. What has
+// been done: launches; peer_copies; refused, calls on a context that a fault had spoiled before. -1 for other
+// names.
 int64_t autoglm_fake_cuda_count(const char* name);
 
 // All settings as they were, no failures ahead, nothing done yet. What is alive stays.

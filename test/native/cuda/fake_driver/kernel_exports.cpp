@@ -52,13 +52,13 @@ void refuse_foreign_pointers(const PlannedLaunch& launch) {
     const auto* address = reinterpret_cast<const void*>(word);
     const CUdevice owner = state().owner_of(address);
     const bool is_foreign = owner >= 0 && owner != launch.context->device;
-    const bool is_of_host = owner < 0 && !state().is_pinned(address, 1) && word >= kFirstHostAddress &&
-                            is_mapped(word);
+    const bool is_of_host =
+        owner < 0 && !state().is_pinned(address, 1) && word >= kFirstHostAddress && is_mapped(word);
     if (!is_foreign && !is_of_host) continue;
     throw Fault{CUDA_ERROR_ILLEGAL_ADDRESS,
                 std::string("the argument of ") + launch.kernel->name + " has an address of " +
-                    (is_foreign ? "device " + std::to_string(owner) : std::string("host memory")) + " at byte " +
-                    std::to_string(offset)};
+                    (is_foreign ? "device " + std::to_string(owner) : std::string("host memory")) +
+                    " at byte " + std::to_string(offset)};
   }
 }
 

@@ -11,8 +11,8 @@ namespace autoglm::cuda::fake {
 CUresult queue(CUstream stream, Operation operation);
 // Does what the stream holds up to this position.
 void run_until(CUstream stream, uint64_t position);
-// The same on behalf of a stream that waits. A fault spoils the context of the stream that has it, and the one
-// that waited goes on: what it was waiting for has come to its end.
+// The same on behalf of a stream that waits. A fault spoils the context of the stream that has it, and the
+// one that waited goes on: what it was waiting for has come to its end.
 void run_for_other(CUstream stream, uint64_t position);
 void run_all(CUctx_st& context);
 // True when there is nothing left before this position; else does one operation, so that polling ends.

@@ -70,7 +70,9 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr address, const void* source, size_t nu
     } else if (!stream->is_capturing) {  // a recorded copy reads its source whenever it runs
       const auto* bytes = static_cast<const std::byte*>(source);
       auto taken = std::make_shared<const std::vector<std::byte>>(bytes, bytes + num_bytes);
-      operation.run = [=, owner = &context] { copy_to_device(owner, target, taken->data(), taken->size()).run(); };
+      operation.run = [=, owner = &context] {
+        copy_to_device(owner, target, taken->data(), taken->size()).run();
+      };
     }
     return fake::queue(stream, std::move(operation));
   });
@@ -109,8 +111,8 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t num_bytes
   });
 }
 
-// Directly only where the context of the call has opened the way: the engine is not to rely on the driver's own
-// detour.
+// Directly only where the context of the call has opened the way: the engine is not to rely on the driver's
+// own detour.
 CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
                            size_t num_bytes, CUstream stream) {
   return in_context("cuMemcpyPeerAsync", [&](CUctx_st& context) {
@@ -119,15 +121,15 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr fro
     const bool is_open = std::ranges::find(context.reachable, other) != context.reachable.end();
     if (!state().is_alive(to_context) || !state().is_alive(from_context) || !is_open)
       return CUDA_ERROR_INVALID_CONTEXT;
-    return fake::queue(
-        stream, {[=] {
-                   require_allocated(from_context, pointer_of(from), num_bytes, "source of a copy");
-                   require_allocated(to_context, pointer_of(to), num_bytes, "target of a copy");
-                   const fake::DeviceMemoryRange::Access access(state().memory_of(*other));
-                   std::memmove(pointer_of(to), pointer_of(from), num_bytes);
-                   ++state().num_peer_copies;
-                 },
-                 {}});
+    return fake::queue(stream,
+                       {[=] {
+                          require_allocated(from_context, pointer_of(from), num_bytes, "source of a copy");
+                          require_allocated(to_context, pointer_of(to), num_bytes, "target of a copy");
+                          const fake::DeviceMemoryRange::Access access(state().memory_of(*other));
+                          std::memmove(pointer_of(to), pointer_of(from), num_bytes);
+                          ++state().num_peer_copies;
+                        },
+                        {}});
   });
 }
 
@@ -135,7 +137,8 @@ CUresult cuMemsetD8Async(CUdeviceptr address, unsigned char value, size_t num_by
   return in_context("cuMemsetD8Async", [&](CUctx_st& context) {
     if (const CUresult result = check_stream(stream, context); result != CUDA_SUCCESS) return result;
     return fake::queue(stream, {[=, owner = &context] {
-                                  require_allocated(owner, pointer_of(address), num_bytes, "target of a fill");
+                                  require_allocated(owner, pointer_of(address), num_bytes,
+                                                    "target of a fill");
                                   std::memset(pointer_of(address), value, num_bytes);
                                 },
                                 {}});

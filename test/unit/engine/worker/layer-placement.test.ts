@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { Stage } from '../../../../lib/engine/worker/layer-cuts';
 import {
+  type GpuSide,
   type LayerPlacement,
   type PlacementInput,
   placeLayers,
@@ -9,6 +11,9 @@ import { seededRandom } from '../../native/tiny-model';
 
 const PAGE = 16;
 const MIB = 2 ** 20;
+
+const gpusWith = (...free: readonly number[]): PlacementInput['gpus'] =>
+  free.map((each, index) => ({ name: `cuda:${index}`, free: each, scratch: 5 * MIB }));
 
 /** Ten layers of 10 MiB, and 20 MiB on either end. */
 const input = (overrides: Partial<PlacementInput> = {}): PlacementInput => ({
@@ -23,36 +28,61 @@ const input = (overrides: Partial<PlacementInput> = {}): PlacementInput => ({
   },
   kvBytesByLayer: new Array<number>(10).fill(100),
   draftKvPerToken: 0,
-  gpu: { free: 1000 * MIB, scratch: 5 * MIB },
+  gpus: gpusWith(1000 * MIB),
+  usesAllGpus: false,
+  lastBytes: 0,
   host: { free: 1000 * MIB, scratch: 5 * MIB, loadingBytes: 140 * MIB },
   gpuLayers: null,
   ...overrides,
 });
 const withGpu = (free: number, overrides: Partial<PlacementInput> = {}): PlacementInput =>
-  input({ gpu: { free, scratch: 5 * MIB }, ...overrides });
+  input({ gpus: gpusWith(free), ...overrides });
 
 interface Taken {
-  readonly gpu: number;
+  readonly gpus: readonly number[];
   readonly host: number;
 }
 
 /** What a placement takes on each side. */
-function taken(request: PlacementInput, { gpuLayers, numPages }: LayerPlacement): Taken {
-  const first = request.kvBytesByLayer.length - gpuLayers;
-  const kvOf = (layers: readonly number[]): number =>
-    layers.reduce((sum, each) => sum + each, 0) * PAGE * numPages;
-  const weights = splitWeightBytes(request.weights, gpuLayers);
-  const draftKv = request.draftKvPerToken * PAGE * numPages;
+function taken(request: PlacementInput, { gpuLayers, numPages, stages }: Placed): Taken {
+  const { weights, kvBytesByLayer, gpus, lastBytes, draftKvPerToken, host } = request;
+  const numLayers = kvBytesByLayer.length;
+  const kvOf = (layers: readonly number[]): number => sum(layers) * PAGE * numPages;
+  const onGpus = gpus.map((_, index) => {
+    const stage = stages.find(({ gpu }) => gpu === index);
+    if (stage === undefined) return 0;
+    const { first, end } = stage;
+    const isFirst = first === 0;
+    const isLast = end === numLayers;
+    const layers = weights.layers.slice(first, end).map(({ gpu }) => gpu);
+    const head = isFirst ? weights.head.beside : weights.head.alone;
+    return (
+      sum(layers) +
+      (gpus[index] as GpuSide).scratch +
+      kvOf(kvBytesByLayer.slice(first, end)) +
+      (isFirst ? weights.embedding.gpu : 0) +
+      (isLast ? head + lastBytes + kvOf([draftKvPerToken]) : 0)
+    );
+  });
+  const first = numLayers - gpuLayers;
+  const hostBytes = splitWeightBytes(weights, gpuLayers).host + host.scratch;
   return {
-    gpu: weights.gpu + request.gpu.scratch + kvOf(request.kvBytesByLayer.slice(first)) + draftKv,
-    host:
-      first === 0 ? 0 : weights.host + request.host.scratch + kvOf(request.kvBytesByLayer.slice(0, first)),
+    gpus: onGpus,
+    host: first === 0 ? 0 : hostBytes + kvOf(kvBytesByLayer.slice(0, first)),
   };
 }
 
+type Placed = Pick<LayerPlacement, 'gpuLayers' | 'numPages' | 'stages'>;
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
 describe('layers on the GPU', () => {
   test('are all where they fit beside the KV cache', () => {
-    expect(placeLayers(input())).toEqual({ gpuLayers: 10, contextLength: 2048, numPages: 4 * 128 });
+    expect(placeLayers(input())).toEqual({
+      gpuLayers: 10,
+      stages: [{ gpu: 0, first: 0, end: 10 }],
+      contextLength: 2048,
+      numPages: 4 * 128,
+    });
   });
 
   test('are as many as fit: the embedding stays with the first layer, the head with the last one', () => {
@@ -90,6 +120,130 @@ describe('layers on the GPU', () => {
 
   test('make room for a draft model', () => {
     expect(placeLayers(withGpu(149 * MIB, { draftKvPerToken: 1000 }))).toMatchObject({ gpuLayers: 9 });
+  });
+});
+
+describe('layers on several GPUs', () => {
+  const withGpus = (free: readonly number[], overrides: Partial<PlacementInput> = {}): PlacementInput =>
+    input({ gpus: gpusWith(...free.map((each) => each * MIB)), ...overrides });
+  const cutsOf = (request: PlacementInput): readonly (readonly number[])[] =>
+    placeLayers(request).stages.map(({ gpu, first, end }) => [gpu, first, end]);
+
+  test('are all on the first one where they fit', () => {
+    expect(cutsOf(withGpus([149, 1000]))).toEqual([[0, 0, 10]]);
+  });
+
+  test('are on as few as it takes', () => {
+    expect(placeLayers(withGpus([148, 148, 148]))).toMatchObject({ gpuLayers: 10, contextLength: 2048 });
+    expect(cutsOf(withGpus([148, 148, 148]))).toEqual([
+      [0, 0, 5],
+      [1, 5, 10],
+    ]);
+    expect(cutsOf(withGpus([70, 70, 70]))).toHaveLength(3);
+  });
+
+  test('are shared out by what is free: the embedding and the head count', () => {
+    expect(cutsOf(withGpus([130, 60]))).toEqual([
+      [0, 0, 8],
+      [1, 8, 10],
+    ]);
+    expect(cutsOf(withGpus([60, 130], { lastBytes: 20 * MIB }))).toEqual([
+      [0, 0, 3],
+      [1, 3, 10],
+    ]);
+  });
+
+  test('are on another GPU alone rather than on two', () => {
+    expect(cutsOf(withGpus([100, 100, 149]))).toEqual([[2, 0, 10]]);
+  });
+
+  test('pass over a GPU that is taken, unless it was asked for', () => {
+    expect(cutsOf(withGpus([1, 1000]))).toEqual([[1, 0, 10]]);
+    expect(() => placeLayers(withGpus([1, 1000], { usesAllGpus: true }))).toThrow(
+      expect.objectContaining({
+        code: 'out_of_memory',
+        details: expect.objectContaining({
+          gpus: [
+            { device: 'cuda:0', needed: expect.any(Number), free: MIB },
+            { device: 'cuda:1', needed: expect.any(Number), free: 1000 * MIB },
+          ],
+        }),
+      }),
+    );
+  });
+
+  test('are on all that were asked for, also where one has room', () => {
+    expect(cutsOf(withGpus([1000, 1000], { usesAllGpus: true }))).toEqual([
+      [0, 0, 5],
+      [1, 5, 10],
+    ]);
+  });
+
+  test('take a GPU more for a default context of 4096 tokens, not for a longer one', () => {
+    const request = { modelContextLength: 2 ** 17 };
+    expect(cutsOf(withGpus([153, 1000], request))).toEqual([[0, 0, 10]]);
+    expect(cutsOf(withGpus([152, 152], request))).toHaveLength(2);
+    expect(cutsOf(withGpus([153, 153], { ...request, contextLength: 2 ** 16 }))).toHaveLength(2);
+  });
+
+  test('leave the first ones to the processor where all GPUs are too small', () => {
+    expect(placeLayers(withGpus([50, 50]))).toMatchObject({
+      gpuLayers: 6,
+      stages: [
+        { gpu: 0, first: 4, end: 8 },
+        { gpu: 1, first: 8, end: 10 },
+      ],
+    });
+    expect(placeLayers(withGpus([50, 1000], { gpuLayers: 2 }))).toMatchObject({
+      stages: [{ gpu: 0, first: 8, end: 10 }],
+    });
+    expect(placeLayers(withGpus([50, 50], { gpuLayers: 2, usesAllGpus: true }))).toMatchObject({
+      stages: [
+        { gpu: 0, first: 8, end: 9 },
+        { gpu: 1, first: 9, end: 10 },
+      ],
+    });
+  });
+
+  test('have as many pages as the one with the least room for them', () => {
+    const request = withGpus([85, 1000], { modelContextLength: 2 ** 17, usesAllGpus: true });
+    const { numPages, stages } = placeLayers(request);
+    const pageBytes = PAGE * 100 * ((stages[0]?.end ?? 0) - (stages[0]?.first ?? 0));
+    const room = 85 * MIB - (taken(request, { gpuLayers: 10, numPages: 0, stages }).gpus[0] ?? 0);
+    expect(numPages).toBe(Math.floor(room / 2 / pageBytes));
+  });
+
+  test('ask no GPU for its memory that has no part in it', () => {
+    const asked: number[] = [];
+    const gpus = [1000, 1000, 1000].map((free, index) => ({
+      name: `cuda:${index}`,
+      scratch: 0,
+      get free() {
+        asked.push(index);
+        return free * MIB;
+      },
+    }));
+    placeLayers(input({ gpus }));
+    expect(new Set(asked)).toEqual(new Set([0]));
+  });
+
+  test('are no fewer than the GPUs that were asked for', () => {
+    const gpus = { usesAllGpus: true, gpus: gpusWith(...new Array<number>(11).fill(1000 * MIB)) };
+    expect(() => placeLayers(input(gpus))).toThrow(/model of at least 11 layers, one for each of cuda:0, /);
+    expect(() => placeLayers(withGpus([1000, 1000], { usesAllGpus: true, gpuLayers: 1 }))).toThrow(
+      /gpuLayers to be "auto" or an integer in 2\.\.10, at least one for each of cuda:0, cuda:1, got 1/,
+    );
+  });
+
+  test('that fit nowhere are refused with the figures of every side', () => {
+    expect(() => placeLayers(withGpus([20, 20]))).toThrow(
+      expect.objectContaining({
+        code: 'out_of_memory',
+        message: expect.stringMatching(
+          /neither the GPUs, where it needs .* MiB of cuda:0 while 20\.0 MiB are free there, .* MiB of cuda:1 while 20\.0 MiB are free there, nor split: with 1 of its 10 layers/,
+        ),
+      }),
+    );
   });
 });
 
@@ -144,20 +298,21 @@ describe('refusals', () => {
       expect.objectContaining({
         details: {
           gpuLayers: 1,
-          needed: { gpu: expect.any(Number), host: 140 * MIB },
-          free: { gpu: 30 * MIB, host: 1000 * MIB },
+          gpus: [{ device: 'cuda:0', needed: expect.any(Number), free: 30 * MIB }],
+          host: { needed: 140 * MIB, free: 1000 * MIB },
         },
       }),
     );
   });
 });
 
-// Goal: what is chosen fits on both sides, one layer more on the GPU would not, and a refusal is right. Method: random
-// models and machines; what fits is decided by adding up here.
+// Goal: what is chosen fits on all sides, neither one layer more on the GPUs nor fewer GPUs would, and a refusal is right.
+// Method: random models and machines; what fits is decided by adding up here, over every cut there is.
 test('the choice is the largest that fits, whatever the costs', () => {
   const random = seededRandom(11);
   const upTo = (most: number): number => Math.floor(random() * most);
   let numSplit = 0;
+  let numCut = 0;
   let numRefused = 0;
   for (let round = 0; round < 2_000; round += 1) {
     const numLayers = 1 + upTo(12);
@@ -171,30 +326,52 @@ test('the choice is the largest that fits, whatever the costs', () => {
       weights: { layers, embedding, head: { beside: upTo(alone), alone }, pooled: upTo(1e4) },
       kvBytesByLayer: layers.map(() => 1 + upTo(200)),
       draftKvPerToken: 0,
-      gpu: { free: upTo(12e6), scratch: upTo(1e6) },
+      gpus: Array.from({ length: 1 + upTo(3) }, (_, index) => ({
+        name: `cuda:${index}`,
+        free: upTo(12e6) / (1 + upTo(3)),
+        scratch: upTo(1e6),
+      })),
+      usesAllGpus: false,
+      lastBytes: upTo(1e6),
       host: { free: upTo(12e6), scratch: upTo(1e6), loadingBytes: upTo(6e6) },
       gpuLayers: null,
     };
     const placement = placed(request);
-    const sized = (gpuLayers: number, tokens: number): LayerPlacement => ({
-      gpuLayers,
-      contextLength: tokens,
-      numPages: request.kvMemory === null ? Math.ceil(tokens / PAGE) : pagesOf(request),
-    });
+    const pages = (tokens: number): number =>
+      request.kvMemory === null ? Math.ceil(tokens / PAGE) : pagesOf(request);
+    const couldHave = (gpuLayers: number, numGpus: number, tokens: number): boolean =>
+      everyCut(numLayers - gpuLayers, numLayers, numGpus).some((stages) =>
+        fits(request, { gpuLayers, numPages: pages(tokens), stages }),
+      );
+    const numGpus = request.gpus.length;
     if (placement === null) {
       numRefused += 1;
       for (let gpuLayers = 1; gpuLayers <= numLayers; gpuLayers += 1)
-        expect(fits(request, sized(gpuLayers, 1)), `round ${round}: refused ${gpuLayers}`).toBe(false);
+        expect(couldHave(gpuLayers, numGpus, 1), `round ${round}: refused ${gpuLayers}`).toBe(false);
       continue;
     }
-    const { gpuLayers } = placement;
+    const { gpuLayers, stages } = placement;
+    if (stages.length > 1) numCut += 1;
     if (gpuLayers < numLayers) numSplit += 1;
     expect(fits(request, placement), `round ${round}: ${gpuLayers} layers`).toBe(true);
-    if (gpuLayers === numLayers) continue;
     const isWholeContext = placement.contextLength === request.modelContextLength;
-    const oneMore = sized(gpuLayers + 1, isWholeContext ? request.modelContextLength : 1);
-    expect(fits(request, oneMore), `round ${round}: one more`).toBe(false);
+    const tokens = isWholeContext ? request.modelContextLength : 1;
+    if (gpuLayers < numLayers) {
+      expect(couldHave(gpuLayers + 1, numGpus, tokens), `round ${round}: one more`).toBe(false);
+      continue;
+    }
+    const last = stages.at(-1)?.gpu ?? 0;
+    const better = everyCut(0, numLayers, numGpus).filter(
+      (cut) =>
+        (cut.length === 1 && stages.length > 1) ||
+        (stages.length >= cut.length && (cut.at(-1)?.gpu ?? 0) < last),
+    );
+    expect(
+      better.some((cut) => fits(request, { gpuLayers, numPages: pages(tokens), stages: cut })),
+      `round ${round}: fewer GPUs`,
+    ).toBe(false);
   }
+  expect(numCut).toBeGreaterThan(100);
   expect(numSplit).toBeGreaterThan(200);
   expect(numRefused).toBeGreaterThan(200);
 });
@@ -211,13 +388,28 @@ function placed(request: PlacementInput): LayerPlacement | null {
   }
 }
 
+/** Every way to have the layers [first, end) on some of so many GPUs, in their order. */
+function everyCut(first: number, end: number, numGpus: number, gpu = 0): (readonly Stage[])[] {
+  if (first === end) return [[]];
+  if (gpu === numGpus) return [];
+  const cuts = everyCut(first, end, numGpus, gpu + 1);
+  for (let to = first + 1; to <= end; to += 1)
+    for (const rest of everyCut(to, end, numGpus, gpu + 1)) cuts.push([{ gpu, first, end: to }, ...rest]);
+  return cuts;
+}
+
 /** A default KV cache takes at most half of what the weights leave. */
-function fits(request: PlacementInput, placement: LayerPlacement): boolean {
-  const { gpu, host } = taken(request, placement);
-  const { gpu: gpuFixed, host: hostFixed } = taken(request, { ...placement, numPages: 0 });
+function fits(request: PlacementInput, placement: Placed): boolean {
+  const whole = taken(request, placement);
+  const fixed = taken(request, { ...placement, numPages: 0 });
   const share = request.kvMemory === null ? 2 : 1;
+  const needed = (all: number, without: number): number => without + share * (all - without);
+  const fitsGpus = whole.gpus.every(
+    (all, index) => needed(all, fixed.gpus[index] ?? 0) <= (request.gpus[index] as GpuSide).free,
+  );
   const isWhole = placement.gpuLayers === request.kvBytesByLayer.length;
-  const fitsGpu = gpuFixed + share * (gpu - gpuFixed) <= request.gpu.free;
-  const needed = Math.max(request.host.loadingBytes, hostFixed + share * (host - hostFixed));
-  return fitsGpu && (isWhole || needed <= request.host.free);
+  return (
+    fitsGpus &&
+    (isWhole || Math.max(request.host.loadingBytes, needed(whole.host, fixed.host)) <= request.host.free)
+  );
 }
