@@ -68,6 +68,19 @@ describe('run', () => {
     expect(stdout.trim().length).toBeGreaterThan(0);
   });
 
+  test('--device cuda:0,1 computes on two GPUs', async () => {
+    const env = { ...GPU, AUTOGLM_FAKE_CUDA: 'num_devices=2' };
+    const { code, stderr } = await runCli(
+      [...command, ...small, '--device', 'cuda:0,1', '--verbose'],
+      '',
+      env,
+    );
+    expect({ code, stderr }).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/layers 0 on cuda:0, 1 on cuda:1/),
+    });
+  });
+
   test('--device cuda without a driver is an error and not the processor', async () => {
     const { code, stdout, stderr } = await runCli([...command, '--device', 'cuda'], '', NO_GPU);
     expect(stderr).toMatch(/error: device: expected a GPU .*libcuda\.so\.1.*\n.*hint: /s);
@@ -78,6 +91,7 @@ describe('run', () => {
     ['cuda:3', /expected GPU 3 .*\n.*hint: .*cuda:0/s],
     ['gpu', /"cuda:N"/],
     ['cuda:x', /"cuda:N"/],
+    ['cuda:0,0', /none twice/],
   ])('--device %s is a wrong command line: exit 2, nothing on standard output', async (device, message) => {
     const { code, stdout, stderr } = await runCli([...command, '--device', device], '', GPU);
     expect(stderr).toMatch(message);

@@ -83,9 +83,12 @@ test('a request that ends with a lost GPU says which call of the driver found it
   });
 });
 
-test.each(['', 'gpu', 'cuda:', 'cuda:-1', 'cuda:1024', 'cuda:01'])('device %j is refused', async (device) => {
-  await expect(createEngine({ device: device as 'cuda' })).rejects.toMatchObject({
-    code: 'invalid_parameter',
-    message: expect.stringContaining('"cuda:N"'),
-  });
-});
+test.each(['', 'gpu', 'cuda:', 'cuda:-1', 'cuda:1024', 'cuda:01', 'cuda:0,0'])(
+  'device %j is refused',
+  async (device) => {
+    await expect(createEngine({ device: device as 'cuda' })).rejects.toMatchObject({
+      code: 'invalid_parameter',
+      message: expect.stringContaining('"cuda:N"'),
+    });
+  },
+);
