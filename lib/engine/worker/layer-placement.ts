@@ -59,8 +59,8 @@ export function placeLayers(input: PlacementInput): LayerPlacement {
   const wanted = contextLength ?? Math.min(modelContextLength, kvMemory === null ? MIN_DEFAULT_CONTEXT : 1);
   for (const tokens of contextLength === null && kvMemory === null ? [wanted, 1] : [wanted]) {
     for (const split of splitsOf(input)) {
-      const need = needOf(input, split, tokens);
-      if (fits(need)) {
+      const need = couldFit(input, split, tokens) ? needOf(input, split, tokens) : null;
+      if (need !== null && fits(need)) {
         const stages = need.gpus.map(({ stage }) => stage);
         return { gpuLayers: split.gpuLayers, stages, ...sizeSplit(input, need, tokens) };
       }
@@ -124,16 +124,33 @@ interface SplitNeed {
   readonly host: SideNeed | null;
 }
 
+/** Of the pages of layers with so many KV bytes per token. */
+function kvNeed(
+  { kvMemory, kvBytesByLayer, draftKvPerToken }: PlacementInput,
+  tokens: number,
+  perToken: number,
+): number {
+  if (kvMemory === null) return 2 * pageTokens(tokens) * perToken;
+  return Math.ceil((kvMemory * perToken) / (sum(kvBytesByLayer) + draftKvPerToken));
+}
+
+/** Whether all GPUs of a split together have the room: far less work than to cut it, and most splits fail here. */
+function couldFit(input: PlacementInput, { gpuLayers, gpus }: Split, tokens: number): boolean {
+  const first = input.weights.layers.length - gpuLayers;
+  const kvPerToken = sum(input.kvBytesByLayer.slice(first)) + input.draftKvPerToken;
+  const weights = splitWeightBytes(input.weights, gpuLayers).gpu;
+  const room = gpus.map((gpu) => Math.max(0, at(input.gpus, gpu).free - at(input.gpus, gpu).scratch));
+  return weights + input.lastBytes + kvNeed(input, tokens, kvPerToken) <= sum(room);
+}
+
 /** What each side needs for sequences of `tokens`, or for the KV cache that the caller asked for. */
 function needOf(input: PlacementInput, { gpuLayers, gpus }: Split, tokens: number): SplitNeed {
-  const { weights, kvBytesByLayer, draftKvPerToken, host, kvMemory } = input;
+  const { weights, kvBytesByLayer, draftKvPerToken, host } = input;
   const numLayers = kvBytesByLayer.length;
   const first = numLayers - gpuLayers;
   const weightsUpTo = runningSums(weights.layers.map(({ gpu }) => gpu));
   const kvUpTo = runningSums(kvBytesByLayer);
-  const allKv = at(kvUpTo, numLayers) + draftKvPerToken;
-  const kvOf = (perToken: number): number =>
-    kvMemory === null ? 2 * pageTokens(tokens) * perToken : Math.ceil((kvMemory * perToken) / allKv);
+  const kvOf = (perToken: number): number => kvNeed(input, tokens, perToken);
   const sideOf = (fixed: number, kvPerToken: number, free: number, least: number): SideNeed => ({
     fixed,
     kvPerToken,
@@ -172,7 +189,7 @@ function sizeSplit(
   tokens: number,
 ): KvSizing {
   const sides = sidesOf(need);
-  const kvBytesPerToken = sides.reduce((total, { kvPerToken }) => total + kvPerToken, 0);
+  const kvBytesPerToken = sum(sides.map(({ kvPerToken }) => kvPerToken));
   const room = sides.map(({ fixed, free, kvPerToken }) =>
     Math.floor(((free - fixed) / kvPerToken) * kvBytesPerToken),
   );
@@ -234,6 +251,8 @@ function outOfMemory(text: string, { gpus, host }: SplitNeed, gpuLayers: number)
 
 /** Of the pages that hold so many tokens. */
 const pageTokens = (tokens: number): number => Math.ceil(tokens / Limits.pageSize) * Limits.pageSize;
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
 /** What the first 0, 1, 2... values add up to. */
 function runningSums(values: readonly number[]): readonly number[] {

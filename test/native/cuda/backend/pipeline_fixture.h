@@ -28,7 +28,11 @@ inline LoadRequest pipeline_request(const RandomModel& model, const Cuts& cuts) 
 
 class PipelineTest : public testing::Test {
  protected:
-  PipelineTest() { driver_.set("num_devices", 3); }
+  PipelineTest() {
+    driver_.set("num_devices", 3);
+    // Work of a later stage is done before that of an earlier one wherever no event forbids it.
+    driver_.set("last_stream_first", 1);
+  }
 
   int64_t count_on(int32_t device_idx, const std::string& name) const {
     return driver_.count((name + "@" + std::to_string(device_idx)).c_str());

@@ -99,6 +99,19 @@ TEST_F(PeerTest, AFaultSpoilsTheContextOfItsOwnStream) {
   expect_error(error_of([&] { is_done.synchronize(); }), ErrorCode::device_lost, "on GPU 0");
 }
 
+TEST_F(PeerTest, TheLatestStreamMayGoFirst) {
+  fake.set("last_stream_first", 1);
+  TwoDevices two;
+  ASSERT_TRUE(two.near_context->open_way_to(*two.far_context));
+  const DeviceFloats source(two.near_stream, {1});
+  const DeviceFloats target(two.far_stream, {0});
+  const DeviceFloats copy(two.far_stream, {0});
+  two.near_stream.copy_to_peer(*two.far_context, target.data(), source.data(), 4);
+  two.far_stream.copy_on_device(copy.data(), target.data(), 4);
+  two.near_stream.synchronize();
+  EXPECT_EQ(copy.read(two.far_stream), std::vector<float>{0}) << "no event orders the two";
+}
+
 TEST_F(PeerTest, EachDeviceHasMemoryOfItsOwn) {
   fake.set("total_memory@1", 1 << 20);
   TwoDevices two;

@@ -1,7 +1,9 @@
 #include "queues.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <vector>
 
 namespace autoglm::cuda::fake {
 namespace {
@@ -49,6 +51,18 @@ void run_all(CUctx_st& context) {
   for (const auto& [handle, stream] : state().streams) {
     if (stream->context == &context) run_until(handle, std::numeric_limits<uint64_t>::max());
   }
+}
+
+void run_for_host(CUstream stream, uint64_t position) {
+  if (state().settings.last_stream_first != 0) {
+    std::vector<CUstream> others;
+    for (const auto& [handle, each] : state().streams) others.push_back(handle);
+    std::ranges::sort(others, std::ranges::greater{}, &CUstream_st::id);
+    for (CUstream other : others) run_for_other(other, std::numeric_limits<uint64_t>::max());
+    if (const CUresult fatal = stream->context->fatal; fatal != CUDA_SUCCESS)
+      throw Fault{fatal, state().fault_text};
+  }
+  run_until(stream, position);
 }
 
 bool advance(CUstream stream, uint64_t position) {

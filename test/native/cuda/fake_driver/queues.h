@@ -15,6 +15,9 @@ void run_until(CUstream stream, uint64_t position);
 // one that waited goes on: what it was waiting for has come to its end.
 void run_for_other(CUstream stream, uint64_t position);
 void run_all(CUctx_st& context);
+// For the host that waits until the stream is there. With `last_stream_first` all other work is done before,
+// that of the streams made last first, as far as their events let them: nothing else may hold them back.
+void run_for_host(CUstream stream, uint64_t position);
 // True when there is nothing left before this position; else does one operation, so that polling ends.
 bool advance(CUstream stream, uint64_t position);
 // Null when it is gone, and with it all its work done.

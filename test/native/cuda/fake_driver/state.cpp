@@ -27,6 +27,7 @@ constexpr Setting kSettings[] = {
     {"order", &Settings::order},
     {"seed", &Settings::seed},
     {"peers", &Settings::peers},
+    {"last_stream_first", &Settings::last_stream_first},
     {"failing_device", &Settings::failing_device},
 };
 

@@ -110,6 +110,7 @@ struct Settings {
   int64_t order = 0;
   int64_t seed = 0;
   int64_t peers = 1;
+  int64_t last_stream_first = 0;
   int64_t failing_device = -1;
   std::map<CUdevice, int64_t> memory_of_device;  // where it is not total_memory
 };

@@ -168,7 +168,7 @@ CUresult cuStreamDestroy_v2(CUstream stream) {
 CUresult cuStreamSynchronize(CUstream stream) {
   return in_context("cuStreamSynchronize", [&](CUctx_st&) {
     if (const CUresult result = check_not_capturing(stream); result != CUDA_SUCCESS) return result;
-    fake::run_until(stream, stream->num_queued);
+    fake::run_for_host(stream, stream->num_queued);
     return CUDA_SUCCESS;
   });
 }
@@ -250,7 +250,7 @@ CUresult cuEventSynchronize(CUevent event) {
   return in_context("cuEventSynchronize", [&](CUctx_st&) {
     if (!state().events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
     const CUstream stream = fake::find_stream(event->stream_id);
-    if (stream != nullptr) fake::run_until(stream, event->position);
+    if (stream != nullptr) fake::run_for_host(stream, event->position);
     return CUDA_SUCCESS;
   });
 }
