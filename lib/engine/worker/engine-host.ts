@@ -3,8 +3,9 @@ import type { ModelHandle } from '../../native/addon';
 import { loadAddon } from '../../native/loader';
 import { Scheduler } from '../../scheduler/scheduler';
 import { chooseGpus, gpuInfo } from './gpu';
-import { loadModel, type NativeEngine } from './model-loading';
+import { loadModel } from './model-loading';
 import { ModelRunner } from './model-runner';
+import type { NativeEngine } from './native-engine';
 import type { PackedWeights } from './packed-weights';
 import type { EngineAnswers, EngineCommand, EngineReport, EngineWorkerData, LoadCommand } from './protocol';
 

@@ -216,7 +216,9 @@ function refusal(input: PlacementInput, tokens: number): AutoglmError {
     return outOfMemory(`the model with its KV cache needs ${figures(input, whole)}`, whole, numLayers);
   }
   let gpuLayers = input.gpuLayers ?? numLayers - 1;
-  while (input.gpuLayers === null && gpuLayers > least && !fitsAll(needWith(gpuLayers).gpus)) gpuLayers -= 1;
+  const fitsGpus = (layers: number): boolean =>
+    couldFit(input, { gpuLayers: layers, gpus }, tokens) && fitsAll(needWith(layers).gpus);
+  while (input.gpuLayers === null && gpuLayers > least && !fitsGpus(gpuLayers)) gpuLayers -= 1;
   const split = needWith(gpuLayers);
   const place = numGpus === 1 ? 'the GPU' : 'the GPUs';
   const alone =
