@@ -23,7 +23,7 @@ struct LoadRequest {
   std::optional<PackedFile> packed;  // from an earlier load of this model
   bool is_exact = false;             // float32 activations, weights and KV
   KvDtype kv_dtype = KvDtype::bf16;  // fp8 with a device only, else invalid_parameter
-  // The GPU that computes the model; without it the processor does. A binary without CUDA code refuses it
+  // The GPUs that compute the model; without them the processor does. A binary without CUDA code refuses it
   // with invalid_parameter. What no kernel executes (is_exact, KV of f32, other head dims) is
   // unsupported_model.
   std::optional<DeviceChoice> device;

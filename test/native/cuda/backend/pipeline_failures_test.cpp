@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "equal_logits.h"
 #include "pipeline_fixture.h"
 
 namespace autoglm::test {
@@ -123,6 +124,25 @@ TEST_F(PipelineTest, TellsOfADeviceThatIsLostBetweenSteps) {
   }
   EXPECT_EQ(run_one(several), code_of(ErrorCode::device_lost));
   EXPECT_THROW(StepRunner(pipeline_request(model, {0, 1})), Error);
+}
+
+// Goal: nothing is freed that a device still works with. Method: a step ends between the stages, with a copy
+// to page-locked memory under way, and the model is closed, which has no memory of the device to free before
+// that; a copy that finds it gone spoils its device.
+TEST_F(PipelineTest, IsWaitedForBeforeItIsFreed) {
+  constexpr int kInvalidValue = 1;
+  driver_.set("peers", 0);
+  const RandomModel model(small_spec(), StoredFormat::bf16);
+  const RandomModel encoder(small_encoder(), StoredFormat::bf16);
+  StepRunner other(gpu_request(model, 0));
+  {
+    StepRunner several(pipeline_request(encoder, {0, 1}));
+    driver_.set("failing_device", 1);
+    driver_.fail("cuLaunchKernel", 3, kInvalidValue);
+    EXPECT_TRUE(several.pooled({.tokens = {1, 2, 3}, .pooling = Pooling::mean}, 64).empty());
+    EXPECT_NE(several.model().step_failure(0).find("CUDA_ERROR_INVALID_VALUE"), std::string::npos);
+  }
+  EXPECT_EQ(run_one(other), 0) << other.model().step_failure(0);
 }
 
 // Goal: what a model has taken is given back on each device. Method: another model keeps the contexts alive,
