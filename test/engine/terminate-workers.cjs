@@ -159,7 +159,7 @@ async function main() {
   const folder = mkdtempSync(join(tmpdir(), 'open-autoglm-terminate-'));
   const path = join(folder, 'weights.bin');
   const library = process.argv[3];
-  const device = library === undefined ? null : { index: 0, library, firstLayer: 0 };
+  const device = library === undefined ? null : { library, stages: [{ index: 0, firstLayer: 0 }] };
   const model = { ...smallModel(path), device };
   const expected = { terminate: { code: 1, error: null }, exit: { code: 7, error: null } };
   expected.throw = { code: 1, error: 'thrown on purpose' };
