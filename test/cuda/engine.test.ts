@@ -11,6 +11,7 @@ import {
 import { FIXTURES, fixturePath } from '../parity/fixtures';
 import { useFakeDriver } from './cuda-binary';
 import { expectReferenceLogits, MAX_RELATIVE_ERROR } from './reference-logits';
+import { SMALL_SIZE } from './small-model';
 
 // Goal: the whole package computes on a GPU what it computes on the processor. Method: the addon with CUDA code on a driver
 // whose device is the SIMT emulator; every kernel is the one that a GPU gets.
@@ -22,12 +23,7 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-const SIZE = {
-  contextLength: 176,
-  kvCache: { memory: '4MiB' },
-  maxStepTokens: 64,
-  maxConcurrency: 8,
-} as const;
+const SIZE = { ...SMALL_SIZE, kvCache: { memory: '4MiB' } } as const;
 
 async function withFixture<T>(source: string, body: (model: Model) => Promise<T>): Promise<T> {
   const model = await engine.loadModel({ source, ...SIZE });

@@ -5,55 +5,34 @@ import { openCheckpoint } from '../../lib/model/checkpoint';
 import { describeDecoder } from '../../lib/model/families/registry';
 import { partBytes, splitWeightBytes } from '../../lib/model/gpu-estimate';
 import { estimateMemory } from '../../lib/model/memory-estimate';
-import {
-  answer,
-  createEngine,
-  endless,
-  Fixture,
-  randomTokens,
-  seededRandom,
-} from '../engine/engine-under-test';
+import { createEngine, endless, Fixture, randomTokens, seededRandom } from '../engine/engine-under-test';
 import { fixturePath, relativeError } from '../parity/fixtures';
 import { useFakeDriver } from './cuda-binary';
 import { expectReferenceLogits, MAX_RELATIVE_ERROR } from './reference-logits';
+import { DRAFTED, MIB, PREDICTABLE, SMALL_SIZE, tokensOf, withModel } from './small-model';
 
 // Goal: a model that a GPU has no room for is computed by both, and says so. Method: the fake driver has 96 MiB, so that a
 // KV cache of 100 MiB, half of it for each of two layers, fits beside one of them.
 
-const SIZE = {
-  contextLength: 176,
-  kvCache: { memory: '2MiB' },
-  maxStepTokens: 64,
-  maxConcurrency: 8,
-} as const;
-const TOO_LARGE = { ...SIZE, kvCache: { memory: '100MiB' } } as const;
+const TOO_LARGE = { ...SMALL_SIZE, kvCache: { memory: '100MiB' } } as const;
 
 let engine: Engine;
 beforeAll(async () => {
-  useFakeDriver(`total_memory=${96 * 2 ** 20}`);
+  useFakeDriver(`total_memory=${96 * MIB}`);
   engine = await createEngine({ device: 'cuda', threads: 1 });
 });
 afterAll(() => engine.close());
 
-async function withFixture<T>(options: LoadModelOptions, body: (model: Model) => Promise<T>): Promise<T> {
-  const model = await engine.loadModel(options);
-  try {
-    return await body(model);
-  } finally {
-    await model.close();
-  }
-}
-
 test('a model that fits is on the GPU whole', async () => {
-  await withFixture({ source: Fixture.q4, ...SIZE }, async (model) => {
+  await withModel(engine, { source: Fixture.q4 }, async (model) => {
     expect(model.info.gpuLayers).toBe(2);
   });
 });
 
 test('a model that does not fit is split, and computes what its reference does', async () => {
-  await withFixture({ source: Fixture.q4, ...TOO_LARGE }, async (model) => {
+  await withModel(engine, { source: Fixture.q4, ...TOO_LARGE }, async (model) => {
     expect(model.info.gpuLayers).toBe(1);
-    expect(model.info.kvBytes).toBeGreaterThan(99 * 2 ** 20);
+    expect(model.info.kvBytes).toBeGreaterThan(99 * MIB);
     await expectReferenceLogits(model, 'llama-q4_0');
   });
 });
@@ -66,7 +45,7 @@ describe.each([
   ['phi3-f16', 1],
 ])('%s with its last %d layers on the GPU', (name, gpuLayers) => {
   test('has the logits of its reference', async () => {
-    await withFixture({ source: fixturePath(name), ...SIZE, gpuLayers }, async (model) => {
+    await withModel(engine, { source: fixturePath(name), gpuLayers }, async (model) => {
       expect(model.info.gpuLayers).toBe(gpuLayers);
       await expectReferenceLogits(model, name);
     });
@@ -74,7 +53,7 @@ describe.each([
 });
 
 test('requests get the same tokens together as alone', async () => {
-  await withFixture({ source: Fixture.q4, ...SIZE, gpuLayers: 1 }, async (model) => {
+  await withModel(engine, { source: Fixture.q4, gpuLayers: 1 }, async (model) => {
     const random = seededRandom(5);
     const requests = [3, 20, 40].map((length, i) =>
       endless(randomTokens(length, random), {
@@ -84,27 +63,19 @@ test('requests get the same tokens together as alone', async () => {
         logprobs: 0,
       }),
     );
-    const tokensOf = async (request: (typeof requests)[number]) =>
-      (await answer(model, request)).map(([token]) => token);
     const alone = [];
-    for (const request of requests) alone.push(await tokensOf(request));
-    expect(await Promise.all(requests.map(tokensOf))).toEqual(alone);
+    for (const request of requests) alone.push(await tokensOf(model, request));
+    expect(await Promise.all(requests.map((request) => tokensOf(model, request)))).toEqual(alone);
   });
 });
 
 test('a draft model guesses for a model on both sides', async () => {
-  const request = endless(randomTokens(20, seededRandom(3)), {
-    maxTokens: 12,
-    temperature: 0,
-    logitBias: { 10: 60, 20: 60 },
-  });
-  const tokensOf = async (model: Model) => (await answer(model, request)).map(([token]) => token);
-  const split = { source: Fixture.q4, ...SIZE, gpuLayers: 1 };
-  const expected = await withFixture(split, tokensOf);
-  const speculation = { mode: 'draft-model', draftModel: Fixture.q4, adaptive: false } as const;
-  await withFixture({ ...split, speculation }, async (model) => {
+  const predicted = (model: Model) => tokensOf(model, PREDICTABLE);
+  const split = { source: Fixture.q4, gpuLayers: 1 };
+  const expected = await withModel(engine, split, predicted);
+  await withModel(engine, { ...split, speculation: DRAFTED }, async (model) => {
     expect(model.info).toMatchObject({ gpuLayers: 1, draftModel: { contextLength: 176 } });
-    expect(await tokensOf(model)).toEqual(expected);
+    expect(await predicted(model)).toEqual(expected);
     expect((await model.stats()).acceptedTokens).toBeGreaterThan(0);
   });
 });
@@ -114,22 +85,21 @@ describe('models without a language head', () => {
   const TEXTS = ['a short text', 'another one, somewhat longer than the first'];
   const load = (name: string, gpuLayers: number): LoadModelOptions => ({
     source: join(__dirname, '..', 'fixtures', 'encoders', 'models', name),
-    ...SIZE,
     gpuLayers,
   });
 
   test('embed', async () => {
     const embed = async (model: Model) => (await model.embed(TEXTS)).embeddings;
-    const expected = await withFixture(load('qwen3-embed', 2), embed);
-    const found = await withFixture(load('qwen3-embed', 1), embed);
+    const expected = await withModel(engine, load('qwen3-embed', 2), embed);
+    const found = await withModel(engine, load('qwen3-embed', 1), embed);
     for (const [i, vector] of expected.entries())
       expect(relativeError(found[i] as Float32Array, vector)).toBeLessThanOrEqual(MAX_RELATIVE_ERROR);
   });
 
   test('classify', async () => {
     const classify = async (model: Model) => (await model.classify(TEXTS, { raw: true })).results;
-    const expected = await withFixture(load('qwen3-classify', 2), classify);
-    const found = await withFixture(load('qwen3-classify', 1), classify);
+    const expected = await withModel(engine, load('qwen3-classify', 2), classify);
+    const found = await withModel(engine, load('qwen3-classify', 1), classify);
     for (const [i, labels] of expected.entries()) {
       for (const { label, score } of labels) {
         const other = found[i]?.find((each) => each.label === label)?.score;
@@ -161,7 +131,7 @@ describe('what cannot be is refused', () => {
       /needs 10\d\.\d MiB while \d\d\.\d MiB are free/,
     ],
   ])('%s', async (_what, options, code, message) => {
-    await expect(engine.loadModel({ source: Fixture.q4, ...SIZE, ...options })).rejects.toMatchObject({
+    await expect(engine.loadModel({ source: Fixture.q4, ...SMALL_SIZE, ...options })).rejects.toMatchObject({
       code,
       message: expect.stringMatching(message),
     });
@@ -187,7 +157,7 @@ describe.each([
       spec,
     );
     for (let gpuLayers = 1; gpuLayers <= spec.layers.length; gpuLayers += 1) {
-      const { weightBytes } = await withFixture({ source, ...SIZE, gpuLayers }, async ({ info }) => info);
+      const { weightBytes } = await withModel(engine, { source, gpuLayers }, async ({ info }) => info);
       const { gpu, host } = splitWeightBytes(parts, gpuLayers);
       // Of pages that hold something on either side of a boundary, and of the other layers' vectors.
       const slack = host === 0 ? 0 : 2 * 4096 + 8192;

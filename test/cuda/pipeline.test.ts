@@ -13,17 +13,10 @@ import {
 import { ADAPTERS, fixturePath } from '../parity/fixtures';
 import { CUDA_BINARY, FAKE_DRIVER, useFakeDriver } from './cuda-binary';
 import { expectReferenceLogits } from './reference-logits';
+import { DRAFTED, MIB, PREDICTABLE, SMALL_SIZE, tokensOf, withModel } from './small-model';
 
 // Goal: layers on several GPUs compute what they compute on one, are where they are said to be, and are refused with the
 // figures of each GPU. Method: three devices of the fake driver with 96 MiB each.
-
-const SIZE = {
-  contextLength: 176,
-  kvCache: { memory: '2MiB' },
-  maxStepTokens: 64,
-  maxConcurrency: 8,
-} as const;
-const MIB = 2 ** 20;
 
 let engine: Engine; // as many as a model needs
 let listed: Engine; // the last and the first
@@ -35,19 +28,6 @@ beforeAll(async () => {
   single = await createEngine({ device: 'cuda:1', threads: 1 });
 });
 afterAll(() => Promise.all([engine, listed, single].map((each) => each.close())));
-
-async function withModel<T>(
-  on: Engine,
-  options: LoadModelOptions,
-  body: (model: Model) => Promise<T>,
-): Promise<T> {
-  const model = await on.loadModel({ ...SIZE, ...options });
-  try {
-    return await body(model);
-  } finally {
-    await model.close();
-  }
-}
 
 const placementOf = (on: Engine, options: LoadModelOptions): Promise<readonly PlacedLayers[]> =>
   withModel(on, options, async ({ info }) => info.layerPlacement);
@@ -124,30 +104,24 @@ describe('on two GPUs as on one', () => {
 
   test('an adapter adds the same to the layers of each', async () => {
     const [request] = requests.slice(1) as [(typeof requests)[number]];
-    const tokensOf = async (model: Model) => {
+    const answersWith = async (model: Model) => {
       const adapter = await model.loadAdapter({ source: join(ADAPTERS, 'llama-patterns'), name: 'patterns' });
       const found = await answer(model, { ...request, adapter: 'patterns' });
       await adapter.close();
       return [found, await answer(model, request)];
     };
-    const [expected, plain] = await withModel(single, { source: Fixture.float32 }, tokensOf);
+    const [expected, plain] = await withModel(single, { source: Fixture.float32 }, answersWith);
     expect(expected).not.toEqual(plain);
-    expect(await withModel(listed, { source: Fixture.float32 }, tokensOf)).toEqual([expected, plain]);
+    expect(await withModel(listed, { source: Fixture.float32 }, answersWith)).toEqual([expected, plain]);
   });
 
   test('a draft model on the last one guesses', async () => {
-    const request = endless(randomTokens(20, seededRandom(3)), {
-      maxTokens: 12,
-      temperature: 0,
-      logitBias: { 10: 60, 20: 60 },
-    });
-    const tokensOf = async (model: Model) => (await answer(model, request)).map(([token]) => token);
-    const expected = await withModel(single, { source: Fixture.q4 }, tokensOf);
-    const speculation = { mode: 'draft-model', draftModel: Fixture.q4, adaptive: false } as const;
-    await withModel(listed, { source: Fixture.q4, speculation }, async (model) => {
+    const predicted = (model: Model) => tokensOf(model, PREDICTABLE);
+    const expected = await withModel(single, { source: Fixture.q4 }, predicted);
+    await withModel(listed, { source: Fixture.q4, speculation: DRAFTED }, async (model) => {
       const [, onFirst = 0, onLast = 0] = [1, 2, 0].map(takenOn);
       expect(onLast).toBeGreaterThan(onFirst + MIB);
-      expect(await tokensOf(model)).toEqual(expected);
+      expect(await predicted(model)).toEqual(expected);
       expect((await model.stats()).acceptedTokens).toBeGreaterThan(0);
     });
   });
@@ -199,7 +173,7 @@ describe('what cannot be is refused', () => {
   test('a model with fewer layers than GPUs', async () => {
     const all = await createEngine({ device: 'cuda:0,1,2', threads: 1 });
     try {
-      await expect(all.loadModel({ source: Fixture.q4, ...SIZE })).rejects.toMatchObject({
+      await expect(all.loadModel({ source: Fixture.q4, ...SMALL_SIZE })).rejects.toMatchObject({
         code: 'invalid_parameter',
         message: expect.stringMatching(
           /at least 3 layers, one for each of cuda:0, cuda:1, cuda:2, got one of 2/,
@@ -211,7 +185,7 @@ describe('what cannot be is refused', () => {
   });
 
   test('a model that all GPUs together are too small for', async () => {
-    const load = { source: Fixture.q4, ...SIZE, kvCache: { memory: '300MiB' } };
+    const load = { source: Fixture.q4, ...SMALL_SIZE, kvCache: { memory: '300MiB' } };
     await expect(listed.loadModel(load)).rejects.toMatchObject({
       code: 'out_of_memory',
       message: expect.stringMatching(
