@@ -47,6 +47,7 @@ describe.each([
   ['driver_version=12020', 'driver_too_old'],
   ['num_devices=0', 'no_device'],
   ['compute_capability=75', 'no_supported_device'],
+  ['init_result=803', 'initialization_failed'],
 ])('a driver with %s', (settings, status) => {
   test(`is ${status}`, () => {
     expect(outcomeOf({ settings })).toMatchObject({ code: 'invalid_parameter', details: { status } });
@@ -58,6 +59,15 @@ test('a GPU that is not there is named beside those that are', () => {
     code: 'invalid_parameter',
     message: expect.stringContaining('GPU 7'),
     hint: expect.stringContaining('cuda:0'),
+  });
+});
+
+test('a GPU with no free memory refuses a model with both figures', () => {
+  const load = { source: Fixture.q4, contextLength: 64, kvCache: { memory: '4MiB' } };
+  expect(outcomeOf({ settings: 'total_memory=0', load })).toMatchObject({
+    code: 'out_of_memory',
+    message: expect.stringMatching(/needs \d\.\d MiB while 0\.0 MiB are free there, nor split/),
+    details: { free: { gpu: 0 } },
   });
 });
 
