@@ -67,7 +67,7 @@ test('a GPU with no free memory refuses a model with both figures', () => {
   expect(outcomeOf({ settings: 'total_memory=0', load })).toMatchObject({
     code: 'out_of_memory',
     message: expect.stringMatching(/needs \d\.\d MiB while 0\.0 MiB are free there, nor split/),
-    details: { free: { gpu: 0 } },
+    details: { gpus: [{ device: 'cuda:0', free: 0 }] },
   });
 });
 
