@@ -1,9 +1,13 @@
 #include "model/gpu/quantized_repack.h"
 
+#include <cstring>
+
 #include "cuda/quantized/repack.h"
 
 namespace autoglm::gpu {
 namespace {
+
+constexpr int64_t kLongestGroup = 128;  // that the products' kernels take
 
 cuda::RowMapping mapping_of(PartRows rows) {
   return rows == PartRows::plain  ? cuda::RowMapping::plain
@@ -11,7 +15,35 @@ cuda::RowMapping mapping_of(PartRows rows) {
                                   : cuda::RowMapping::up;
 }
 
+// Whether each run of `group` columns has one scale, and one min, in every row of the panel.
+bool has_groups_of(int64_t group, const PackedMatrix& matrix, const std::byte* panel) {
+  const int64_t bytes = panel_bytes(matrix.format, kGroup);
+  const int64_t first_scale = code_bytes(matrix.format.layout);
+  for (int64_t i = 0; i < matrix.k / kGroup; ++i) {
+    const std::byte* scales = panel + i * bytes + first_scale;
+    const bool begins_group = i % (group / kGroup) == 0;
+    if (!begins_group && std::memcmp(scales - bytes, scales, static_cast<size_t>(bytes - first_scale)) != 0)
+      return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+int32_t shared_group(const PackedMatrix& matrix, int64_t first_row, int64_t num_rows) {
+  if (matrix.format.scales_per_group != 1)
+    return static_cast<int32_t>(kGroup) / matrix.format.scales_per_group;
+  int64_t group = kLongestGroup;
+  while (matrix.k % group != 0) group /= 2;
+  const int64_t bytes = panel_bytes(matrix.format, matrix.k);
+  const std::byte* const end = matrix.panels + cuda::ceil_div(first_row + num_rows, kPanelRows) * bytes;
+  for (const std::byte* panel = matrix.panels + first_row / kPanelRows * bytes; panel != end;
+       panel += bytes) {
+    while (group > kGroup && !has_groups_of(group, matrix, panel)) group /= 2;
+    if (group == kGroup) break;
+  }
+  return static_cast<int32_t>(group);
+}
 
 void repack_quantized(const QuantizedPiece& piece, const cuda::DeviceMatrix& destination,
                       cuda::Stream& stream) {

@@ -29,6 +29,11 @@ struct QuantizedPiece {
 void repack_quantized(const QuantizedPiece& piece, const cuda::DeviceMatrix& destination,
                       cuda::Stream& stream);
 
+// How many columns share a scale, and a min, in each of the rows [first_row, first_row + num_rows), which
+// begin with a panel: 16 where halves of 32 have their own, else 32, 64 or 128. Whole panels are looked at,
+// and how often a checkpoint's group of 64 or 128 was repeated for the processor shows there.
+int32_t shared_group(const PackedMatrix& matrix, int64_t first_row, int64_t num_rows);
+
 // Takes a part's factors into those of the destination, zeros before the first part.
 void merge_factors(const float* panel_factors, int64_t num_rows, PartRows rows, int64_t first_row,
                    std::span<float> row_factors);

@@ -77,10 +77,16 @@ bool is_float(const MatrixPart& part) { return !part.source.format.is_quantized(
 }  // namespace
 
 DeviceForm choose_form(std::span<const MatrixPart> parts) {
-  const DeviceForm form = form_of(parts.front().source);
+  const MatrixPart& first = parts.front();
+  DeviceForm form = form_of(first.source);
   const bool is_shared =
       std::ranges::all_of(parts, [&](const MatrixPart& part) { return form_of(part.source) == form; });
-  return is_shared && begins_in_panels(parts) ? form : DeviceForm{};
+  if (!is_shared || !begins_in_panels(parts) || form.layout == cuda::DeviceLayout::bf16) return {};
+  form.group = shared_group(first.source, first.first_row, first.num_rows);
+  for (const MatrixPart& part : parts.subspan(1)) {
+    form.group = std::min(form.group, shared_group(part.source, part.first_row, part.num_rows));
+  }
+  return form;
 }
 
 int64_t device_matrix_bytes(const DeviceForm& form, int64_t n, int64_t k) {
@@ -260,15 +266,17 @@ void WeightUpload::add_bf16_matrix(cuda::DeviceMatrix& destination, Parts parts)
 }
 
 void WeightUpload::add_experts(DeviceExperts& destination, const std::vector<Parts>& experts) {
-  const DeviceForm form = choose_form(experts.front());
-  experts_.push_back({.destination = &destination, .first_job = jobs_.size(), .num_experts = experts.size()});
+  DeviceForm form = choose_form(experts.front());
   for (const Parts& parts : experts) {
-    if (choose_form(parts) != form) {
+    DeviceForm other = choose_form(parts);
+    form.group = other.group = std::min(form.group, other.group);
+    if (other != form) {
       throw Error(ErrorCode::unsupported_model,
                   "the GPU needs all experts of a layer in one format, this model has several");
     }
-    add(expert_matrices_.emplace_back(), parts, form);
   }
+  experts_.push_back({.destination = &destination, .first_job = jobs_.size(), .num_experts = experts.size()});
+  for (const Parts& parts : experts) add(expert_matrices_.emplace_back(), parts, form);
 }
 
 void WeightUpload::add_vector(const float*& destination, std::vector<float> values) {

@@ -35,7 +35,7 @@ struct DeviceForm {
   bool operator==(const DeviceForm&) const = default;
 };
 // The one that all parts can have: bf16 for floats, for quantized parts of different forms or with scales
-// that are no halves, and for those that begin within a panel.
+// that are no halves, and for those that begin within a panel. Reads the scales of long groups.
 DeviceForm choose_form(std::span<const MatrixPart> parts);
 
 // Bytes that a matrix [n, k] of this form takes of an arena.

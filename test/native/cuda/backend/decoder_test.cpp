@@ -15,8 +15,9 @@ TEST(GpuDecoder, ComputesTheLogitsOfTheCpu) { expect_equal_logits(small_spec());
 class GpuDecoderFormats : public testing::TestWithParam<StoredFormat> {
  protected:
   static DecoderSpec spec() {
-    if (GetParam() != StoredFormat::q6_k && GetParam() != StoredFormat::q4_k) return small_spec();
-    DecoderSpec spec = small_spec(1);  // for blocks of 256
+    if (info_of(GetParam()).elements_per_block != 256 && GetParam() != StoredFormat::gptq_4)
+      return small_spec();
+    DecoderSpec spec = small_spec(1);  // for blocks of 256, or groups of 128
     spec.hidden_size = 256;
     return with_every_layer(spec, [](LayerSpec& layer) {
       layer.mlp.intermediate_size = 256;
@@ -42,7 +43,7 @@ TEST_P(GpuDecoderFormats, LookTokensUpInTheMatrixOfATiedHead) {
 INSTANTIATE_TEST_SUITE_P(All, GpuDecoderFormats,
                          testing::Values(StoredFormat::f32, StoredFormat::f16, StoredFormat::q8_0,
                                          StoredFormat::q4_0, StoredFormat::q4_1, StoredFormat::iq4_nl,
-                                         StoredFormat::q6_k, StoredFormat::q4_k),
+                                         StoredFormat::q6_k, StoredFormat::q4_k, StoredFormat::gptq_4),
                          [](const auto& info) { return std::string(info_of(info.param).name); });
 
 int64_t device_weight_bytes(const DecoderSpec& spec, StoredFormat format) {
@@ -54,9 +55,11 @@ int64_t device_weight_bytes(const DecoderSpec& spec, StoredFormat format) {
 TEST(GpuDecoder, KeepsOneMatrixForEmbeddingAndTiedHead) {
   constexpr int64_t kMoreTokens = 1024;
   const gpu::DeviceForm w4{.layout = cuda::DeviceLayout::w4, .group = 32};
+  const gpu::DeviceForm w4_64{.layout = cuda::DeviceLayout::w4, .group = 64};
   const gpu::DeviceForm w8{.layout = cuda::DeviceLayout::w8, .group = 32};
-  for (const auto& [format, form] : {std::pair(StoredFormat::q4_0, w4), std::pair(StoredFormat::q8_0, w8),
-                                     std::pair(StoredFormat::bf16, gpu::DeviceForm{})}) {
+  for (const auto& [format, form] :
+       {std::pair(StoredFormat::q4_0, w4), std::pair(StoredFormat::q8_0, w8),
+        std::pair(StoredFormat::gptq_4, w4_64), std::pair(StoredFormat::bf16, gpu::DeviceForm{})}) {
     for (const bool is_tied : {false, true}) {
       DecoderSpec spec = small_spec(1);
       spec.head->is_tied = is_tied;

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -49,7 +50,8 @@ inline DecoderSpec small_spec(int64_t num_layers = 2) {
 
 class RandomModel {
  public:
-  // Matrices are stored as `format` (bf16, f32, f16, q4_0, q4_1, q8_0 or q6_k), vectors as f32.
+  // Matrices are stored as `format` (bf16, f32, f16, q4_0, q4_1, q8_0, q6_k, or gptq_4: symmetric with groups
+  // of at most 128), vectors as f32.
   RandomModel(DecoderSpec spec, StoredFormat format, uint64_t seed = 1)
       : spec_(std::move(spec)), format_(format), random_(seed) {
     static int number = 0;
@@ -185,10 +187,29 @@ class RandomModel {
   // Weights of the size that keeps activations near 1.
   void matrix(const std::string& role, int64_t n, int64_t k) {
     begin(role, format_, {n, k});
+    if (format_ == StoredFormat::gptq_4) return add_codes(role, n, k);
     const float size = 1.7F / std::sqrt(static_cast<float>(role == "embedding" ? 3 : k));
     const StoredFormatInfo& info = info_of(format_);
     for (int64_t block = 0; block < n * k / info.elements_per_block; ++block) add_block(info, size);
     end(role);
+  }
+
+  // Words [k / 8][n], then scales [groups][n].
+  void add_codes(const std::string& role, int64_t n, int64_t k) {
+    for (int64_t i = 0; i < n * k / 8; ++i) append(static_cast<uint32_t>(random_()));
+    end(role);
+    Quantization quantization;
+    quantization.num_stored_rows = n;
+    quantization.group_cols = std::min<int64_t>(k, 128);
+    quantization.is_symmetric = true;
+    const int64_t num_groups = k / quantization.group_cols;
+    quantization.scales = {
+        .slice = {.file = 0, .offset = static_cast<int64_t>(bytes_.size()), .num_bytes = 2 * num_groups * n},
+        .dtype = ComponentDtype::f16,
+        .shape = {num_groups, n}};
+    const float size = 1.7F / std::sqrt(static_cast<float>(role == "embedding" ? 3 : k)) / 8;
+    for (int64_t i = 0; i < num_groups * n; ++i) append(float_to_half(size * (1.0F + 0.3F * draw())));
+    weights_[role].quantization = quantization;
   }
 
   void add_block(const StoredFormatInfo& info, float size) {
