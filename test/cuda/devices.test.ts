@@ -81,6 +81,39 @@ test('a KV cache larger than what is left of the GPU is refused with both figure
   });
 });
 
+// Goal: what only the driver finds out, while it loads a model, has its own code and says which call failed with what.
+describe('a model is not loaded where the driver', () => {
+  const load = { source: Fixture.q4, contextLength: 64, kvCache: { memory: '4MiB' } };
+  test.each<[string, string, string, RegExp]>([
+    [
+      'has no code for the GPU in the modules',
+      'cuModuleLoadDataEx:1=209',
+      'invalid_parameter',
+      /^cuModuleLoadDataEx: CUDA_ERROR_NO_BINARY_FOR_GPU .*kernel \w+ for compute capability 9\.0.*on GPU 0/,
+    ],
+    [
+      'has no memory for a context',
+      'cuDevicePrimaryCtxRetain:1=2',
+      'out_of_memory',
+      /^cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY .*on GPU 0/,
+    ],
+    [
+      'has less memory than it said was free',
+      'cuMemAlloc_v2:3=2',
+      'out_of_memory',
+      /^cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY .*: \d+ bytes of device memory, \d+ of 8589934592 are free/,
+    ],
+    [
+      'has next to no free memory at all',
+      'total_memory=1048576',
+      'out_of_memory',
+      /needs \d\.\d MiB while 0\.9 MiB are free there, nor split: with 1 of its 2 layers/,
+    ],
+  ])('%s', (_what, settings, code, message) => {
+    expect(outcomeOf({ settings, load })).toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+});
+
 test('a request that ends with a lost GPU says which call of the driver found it, and with what', () => {
   const load = { source: Fixture.q4, contextLength: 64, kvCache: { memory: '4MiB' } };
   const generate = { tokens: [1, 2, 3], maxTokens: 60, ignoreEos: true };

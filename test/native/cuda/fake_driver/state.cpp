@@ -52,16 +52,23 @@ bool change(Settings& settings, const std::string& text, int64_t value) {
   return true;
 }
 
-Settings settings_of_environment() {
-  Settings settings;
+// "name=value" is a setting, "function:nth=code" a failure ahead.
+void read_environment(State& state) {
   const char* text = std::getenv("AUTOGLM_FAKE_CUDA");
   std::istringstream parts(text == nullptr ? "" : text);
   for (std::string part; std::getline(parts, part, ',');) {
     const size_t equals = part.find('=');
     if (equals == std::string::npos) continue;
-    change(settings, part.substr(0, equals), std::atoll(part.c_str() + equals + 1));
+    const std::string name = part.substr(0, equals);
+    const int64_t value = std::atoll(part.c_str() + equals + 1);
+    const size_t colon = name.find(':');
+    if (colon == std::string::npos) {
+      change(state.settings, name, value);
+    } else {
+      state.failures[name.substr(0, colon)] = {std::atoll(name.c_str() + colon + 1),
+                                               static_cast<CUresult>(value)};
+    }
   }
-  return settings;
 }
 
 bool is_spoiling(CUresult code) {
@@ -121,7 +128,7 @@ State& state() {
   alignas(State) static std::byte memory[sizeof(State)];
   static State* const instance = [] {
     State* made = std::construct_at(reinterpret_cast<State*>(memory));
-    made->settings = settings_of_environment();
+    read_environment(*made);
     return made;
   }();
   return *instance;
@@ -244,7 +251,8 @@ AUTOGLM_EXPORTED int64_t autoglm_fake_cuda_count(const char* name) {
 AUTOGLM_EXPORTED void autoglm_fake_cuda_reset() {
   fake::State& state = fake::state();
   const std::lock_guard lock(state.mutex);
-  state.settings = fake::settings_of_environment();
+  state.settings = {};
+  fake::read_environment(state);
   state.failures.clear();
   state.fault_text.clear();
   state.num_launches = 0;

@@ -80,6 +80,15 @@ void choose_experts(ProductCase& test, Random& random) {
                        .row_factor_stride = cuda::num_panels(test.args.w.n)};
 }
 
+// The launcher's, or any that may take the product.
+void choose_tile(ProductCase& test, Random& random) {
+  const int tile = static_cast<int>(random.below(2 * cuda::kNumQuantizedTiles));
+  if (tile < cuda::kNumQuantizedTiles &&
+      cuda::may_take(cuda::problem_of(test.args), cuda::kQuantizedTiles[tile])) {
+    test.tile = tile;
+  }
+}
+
 ProductCase make_case(Random& random, bool has_experts) {
   ProductCase test;
   choose_shape(test, random, has_experts);
@@ -89,29 +98,56 @@ ProductCase make_case(Random& random, bool has_experts) {
   } else if (random.below(2) == 0) {
     test.bias = random.normals(test.args.w.n);
   }
-  const int tile = static_cast<int>(random.below(2 * cuda::kNumQuantizedTiles));
-  if (tile < cuda::kNumQuantizedTiles &&
-      cuda::may_take(cuda::problem_of(test.args), cuda::kQuantizedTiles[tile])) {
-    test.tile = tile;
-  }
+  choose_tile(test, random);
   compute_expected(test);
   return test;
 }
 
+// Experts of two or three bands, and of several stripes where k is long.
+ProductCase make_case_of_bands(Random& random) {
+  ProductCase test;
+  const Format format = random_format(random);
+  const int64_t step = std::max(format.group, 32);
+  const int64_t k = step * (1 + random.below(768 / step));
+  test.args.epilogue = static_cast<cuda::Epilogue>(random.below(3));
+  const int64_t n = cuda::kBandRows + 16 * (1 + random.below(20));
+  test.weights = random_weights(random, format, static_cast<int32_t>(n), static_cast<int32_t>(k),
+                                static_cast<int32_t>(2 + random.below(3)));
+  test.args.num_rows = static_cast<int32_t>(1 + random.below(12));
+  choose_operands(test, random);
+  choose_experts(test, random);
+  choose_tile(test, random);
+  compute_expected(test);
+  return test;
+}
+
+void expect_expected(ProductCase& test, int shape) {
+  SCOPED_TRACE("shape " + std::to_string(shape));
+  const std::vector<float> found = run_case(test, schedule_of(shape));
+  EXPECT_TRUE(test.leaves_tickets);
+  EXPECT_LE(relative_distance(found, test.expected), test.out.empty() ? kBf16Tolerance : kF32Tolerance);
+}
+
 void compare_random_shapes(int first_seed, bool has_experts) {
   for (int shape = 0; shape < kNumShapes; ++shape) {
-    SCOPED_TRACE("shape " + std::to_string(shape));
     Random random(first_seed + shape);
     ProductCase test = make_case(random, has_experts);
-    const std::vector<float> found = run_case(test, schedule_of(shape));
-    EXPECT_TRUE(test.leaves_tickets);
-    EXPECT_LE(relative_distance(found, test.expected), test.out.empty() ? kBf16Tolerance : kF32Tolerance);
+    expect_expected(test, shape);
   }
 }
 
 TEST(CudaQuantizedProduct, AgreesWithFloat64OnRandomShapes) { compare_random_shapes(4000, false); }
 
 TEST(CudaQuantizedProduct, AgreesWithFloat64ForExperts) { compare_random_shapes(5000, true); }
+
+// Goal: a block that goes on to the next band stays with its expert. Method: matrices longer than a band.
+TEST(CudaQuantizedProduct, AgreesWithFloat64ForExpertsOfSeveralBands) {
+  for (int shape = 0; shape < (kNumShapes + 3) / 4; ++shape) {
+    Random random(5500 + shape);
+    ProductCase test = make_case_of_bands(random);
+    expect_expected(test, shape);
+  }
+}
 
 // Goal: batching is invisible. Method: one row alone, and the same row last of as many as each tile is for;
 // a matrix of several stripes whose ends lie inside its bands.
