@@ -8,7 +8,7 @@ import {
   randomTokens,
   seededRandom,
 } from '../engine/engine-under-test';
-import { FIXTURES, fixturePath } from '../parity/fixtures';
+import { FIXTURES, fixturePath, STORED_FIXTURES } from '../parity/fixtures';
 import { useFakeDriver } from './cuda-binary';
 import { expectReferenceLogits, MAX_RELATIVE_ERROR } from './reference-logits';
 import { SMALL_SIZE } from './small-model';
@@ -58,7 +58,7 @@ test.each(Object.entries(REFUSED))('%s is refused: no kernel has its dims', asyn
   });
 });
 
-describe.each(FIXTURES.filter((name) => !(name in REFUSED)))('%s', (name) => {
+describe.each([...FIXTURES, ...STORED_FIXTURES].filter((name) => !(name in REFUSED)))('%s', (name) => {
   test('logits are those of the reference implementation', async () => {
     await withFixture(fixturePath(name), (model) => expectReferenceLogits(model, name));
   });
