@@ -1,14 +1,10 @@
 // What each kernel may cost, as checked in: test/cuda-gate/budget.json. Registers per thread are upper bounds for each
-// target, threads and static shared bytes are exact. No kernel has a stack frame, but for those that `stackBytes` names by
-// hand, target by target: a few words that ptxas spills at the limit of the launch bounds.
+// target, threads and static shared bytes are exact. No kernel has a stack frame.
 
 /** Operations that are worth demanding, so that a kernel keeps its tensor cores and its asynchronous copies. */
 const TELLING = ['HMMA', 'IMMA', 'LDSM', 'LDGSTS'];
 /** What no kernel has without a reason: a budget by hand drops a name from its list. */
 const UNWANTED = ['LDL', 'STL', 'LD', 'ST', 'DADD', 'DMUL', 'DFMA'];
-
-/** What a stack frame that is allowed brings with it. */
-const SPILLS = ['LDL', 'STL'];
 
 /**
  * Compares kernels with their budget. `measured` maps kernel names to {source, targets: {sm_<n>: facts}}, facts as from
@@ -36,16 +32,14 @@ function problemsOf(facts, target, allowed) {
   const limit = allowed.registers[target];
   if (limit === undefined || facts.registers > limit)
     problems.push(`${facts.registers} registers, budget ${limit ?? 'none'}`);
-  const stackBytes = allowed.stackBytes?.[target] ?? 0;
-  if (facts.stackBytes > stackBytes) problems.push(`a stack frame of ${facts.stackBytes} bytes`);
+  if (facts.stackBytes > 0) problems.push(`a stack frame of ${facts.stackBytes} bytes`);
   if (facts.sharedBytes !== allowed.sharedBytes)
     problems.push(`${facts.sharedBytes} shared bytes, budget ${allowed.sharedBytes}`);
   if (facts.threads !== allowed.threads)
     problems.push(`bounds of ${facts.threads} threads, budget ${allowed.threads}`);
   for (const name of allowed.required) if (!facts.operations[name]) problems.push(`no ${name}`);
   for (const name of allowed.forbidden)
-    if (facts.operations[name] && !(stackBytes > 0 && SPILLS.includes(name)))
-      problems.push(`${facts.operations[name]} ${name}`);
+    if (facts.operations[name]) problems.push(`${facts.operations[name]} ${name}`);
   return problems;
 }
 
@@ -63,7 +57,6 @@ export function budgetFor(measured, compiler, previous) {
       threads: first.threads,
       sharedBytes: first.sharedBytes,
       registers: Object.fromEntries(facts.map(([target, { registers }]) => [target, registers])),
-      ...(previous.kernels[name]?.stackBytes && { stackBytes: previous.kernels[name].stackBytes }),
       required: previous.kernels[name]?.required ?? TELLING.filter(has),
       forbidden: previous.kernels[name]?.forbidden ?? UNWANTED,
     };

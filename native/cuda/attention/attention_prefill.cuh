@@ -77,7 +77,9 @@ __device__ void attend_own_rows(const AttentionArgs& args, const AttentionWork& 
   for (int i = 0; i < Shape::kValueDim / 2; ++i) {
     values.sums[i / 8][i / 4 % 2][i % 4] = storage.merged[i][thread_x()];
   }
-  store_rows<Shape, 1>(args, rows, total, 0, values);
+  // Found anew: to remember where the rows lie would take registers that the loop needs.
+  const ThreadRows same = rows_of_thread(args, args.work[block_x()], block_y(), warp_of_thread() * 16);
+  store_rows<Shape, 1>(args, same, total, 0, values);
 }
 
 // Four warps share each tile of rows.

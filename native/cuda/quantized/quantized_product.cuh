@@ -257,7 +257,8 @@ __device__ void finish_segment(const ProductArgs& args, QuantizedWork& work, int
 template <QuantizedForm kForm, QuantizedTile kTile>
 __device__ void multiply_quantized(const ProductArgs& args) {
   constexpr int kStages = num_stages(kForm);
-  // Where the slab is at which so many are left.
+  // Three stages are counted: found from the slab, they would keep an address for every copy in registers.
+  constexpr bool kIsCounted = kStages == 3;
   const auto stage_of = [](int left) { return static_cast<uint32_t>(left) % kStages; };
   auto& storage = shared_storage<QuantizedStorage<kForm, kTile>>();
   QuantizedWork& work = storage.work;
@@ -275,10 +276,12 @@ __device__ void multiply_quantized(const ProductArgs& args) {
   point_to_panel(args, rows.expert, slab_number(plan, takes_stripe, ahead.left) / plan.num_slabs, ahead);
 #pragma unroll 1
   for (int i = 0; i < kStages - 1; ++i) {
-    if (ahead.left > 0) copy_slab(args, work, input, ahead, storage.stages[stage_of(ahead.left)]);
+    const uint32_t stage = kIsCounted ? i : stage_of(ahead.left);
+    if (ahead.left > 0) copy_slab(args, work, input, ahead, storage.stages[stage]);
     commit_copies();
     advance(args, work, ahead);
   }
+  uint32_t counted = kStages - 1;
 
   QuantizedSums<kTile> total;
   QuantizedSums<kTile> sums;
@@ -290,10 +293,14 @@ __device__ void multiply_quantized(const ProductArgs& args) {
       wait_for_copies<kStages - 2>();
       sync_threads();
       const uint32_t stage = stage_of(ahead.left + kStages - 1);
-      if (ahead.left > 0) copy_slab(args, work, input, ahead, storage.stages[stage_of(ahead.left)]);
+      if (ahead.left > 0) {
+        copy_slab(args, work, input, ahead, storage.stages[kIsCounted ? counted : stage_of(ahead.left)]);
+      }
       commit_copies();
       advance(args, work, ahead);
-      multiply_slab(storage.stages[stage], work.rows.count, group_of<kForm>(args), sums);
+      counted = counted + 1 == kStages ? 0 : counted + 1;
+      multiply_slab(storage.stages[kIsCounted ? counted : stage], work.rows.count, group_of<kForm>(args),
+                    sums);
     }
     finish_segment(args, work, slab_number(work.plan, work.takes_stripe != 0, ahead.left + kStages), total,
                    sums);
