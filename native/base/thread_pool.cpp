@@ -65,7 +65,7 @@ ThreadPool::ThreadPool(int num_threads) : num_used_(num_threads) {
   }
   workers_ = std::make_unique<Worker[]>(static_cast<size_t>(num_threads));
   for (int worker = 0; worker < num_threads; ++worker) {
-    workers_[worker].memory = {static_cast<std::byte*>(operator new(kReplayBytes, kCacheLine)),
+    workers_[worker].memory = {static_cast<std::byte*>(operator new(kReplayBytes + kPreparedBytes, kCacheLine)),
                                [](std::byte* memory) { operator delete(memory, kCacheLine); }};
   }
   if (num_threads == 1) return;
@@ -125,6 +125,7 @@ void ThreadPool::push_copy(int64_t num_chunks, const Calls& calls, const void* b
   stage.run.store(calls.run, std::memory_order_relaxed);
   stage.compute.store(calls.compute, std::memory_order_relaxed);
   stage.commit.store(calls.commit, std::memory_order_relaxed);
+  stage.prepare.store(calls.prepare, std::memory_order_relaxed);
   stage.done.store(number << kChunkBits, std::memory_order_relaxed);
   stage.body_words.store(static_cast<uint32_t>((num_bytes + sizeof(Word) - 1) / sizeof(Word)),
                          std::memory_order_relaxed);
@@ -139,6 +140,8 @@ void ThreadPool::push_copy(int64_t num_chunks, const Calls& calls, const void* b
 // Without other threads there is nothing to queue for.
 void ThreadPool::run_here(int64_t num_chunks, const Calls& calls, const void* body) {
   std::byte* memory = workers_[0].memory.get();
+  if (calls.prepare != nullptr && !drops_chunks())
+    calls.prepare(body, memory + kReplayBytes);
   for (int64_t chunk = 0; chunk < num_chunks && !drops_chunks(); ++chunk) {
     try {
       if (calls.compute == nullptr) {
@@ -268,6 +271,7 @@ void ThreadPool::copy_stage(Stage& stage, uint64_t number, int worker) {
   Worker& own = workers_[worker];
   own.calls.compute = stage.compute.load(std::memory_order_relaxed);
   own.calls.commit = stage.commit.load(std::memory_order_relaxed);
+  own.calls.prepare = stage.prepare.load(std::memory_order_relaxed);
   load_body(own.body, stage.body, stage.body_words.load(std::memory_order_relaxed));
   own.copied_stage = number + 1;
 }
@@ -281,7 +285,13 @@ bool ThreadPool::compute_chunk(Stage& stage, uint64_t number, uint32_t chunk, in
   if (!own.is_replaying.load(std::memory_order_relaxed)) own.is_replaying.store(true);
   if (current_.load() >> 1 != number) return false;
   const bool is_dropped = drops_chunks();
-  if (!is_dropped) own.calls.compute(own.body, chunk, own.memory.get());
+  if (!is_dropped) {
+    if (own.calls.prepare != nullptr && own.prepared_stage != number + 1) {
+      own.calls.prepare(own.body, own.memory.get() + kReplayBytes);
+      own.prepared_stage = number + 1;
+    }
+    own.calls.compute(own.body, chunk, own.memory.get());
+  }
   std::atomic<uint64_t>& state = commits_[chunk].state;
   uint64_t seen = state.load(std::memory_order_relaxed);
   if (seen > 2 * number || !state.compare_exchange_strong(seen, 2 * number + 1, std::memory_order_relaxed)) {

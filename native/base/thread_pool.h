@@ -29,6 +29,8 @@ class ThreadPool {
   static constexpr size_t kMaxBodyBytes = 512;
   // Private memory of each thread for the chunks of replayable stages.
   static constexpr size_t kReplayBytes = 64 * 1024;
+  // Behind it, what a body with `prepare` makes before its thread's first chunk.
+  static constexpr size_t kPreparedBytes = 32 * 1024;
   // Chunks of a replayable stage.
   static constexpr int64_t kMaxReplayChunks = 256;
 
@@ -63,7 +65,9 @@ class ThreadPool {
   // The same for a body with
   //   void compute(int64_t chunk, std::byte* memory) const   memory: kReplayBytes, aligned to 64
   //   void commit(int64_t chunk, const std::byte* memory) const
-  // where `compute` writes nothing but `memory` and `commit` is short. When a thread loses its core in the
+  // where `compute` writes nothing but `memory` and `commit` is short, and, if it has it,
+  //   void prepare(std::byte* prepared) const   prepared: kPreparedBytes, memory + kReplayBytes of `compute`
+  // which every thread calls before its first chunk of the stage, and which writes nothing else. When a thread loses its core in the
   // middle of the stage's last chunks, others compute them again and go on. The late thread may then still be
   // reading the body's inputs, whatever they have become: `await_stragglers` before they are freed.
   template <typename Body>
@@ -74,7 +78,13 @@ class ThreadPool {
     const auto commit = [](const void* copy, int64_t chunk, const std::byte* memory) {
       static_cast<const Body*>(copy)->commit(chunk, memory);
     };
-    push(num_chunks, {.run = nullptr, .compute = call, .commit = commit}, body);
+    Calls calls{.run = nullptr, .compute = call, .commit = commit};
+    if constexpr (requires(std::byte* prepared) { body.prepare(prepared); }) {
+      calls.prepare = [](const void* copy, std::byte* prepared) {
+        static_cast<const Body*>(copy)->prepare(prepared);
+      };
+    }
+    push(num_chunks, calls, body);
   }
 
   // Works until every queued stage is done. The first exception of a body is rethrown here; chunks not begun
@@ -105,6 +115,7 @@ class ThreadPool {
     void (*run)(const void* body, int64_t chunk, int worker);
     void (*compute)(const void* body, int64_t chunk, std::byte* memory);
     void (*commit)(const void* body, int64_t chunk, const std::byte* memory);
+    void (*prepare)(const void* body, std::byte* prepared) = nullptr;
   };
 
   // A place in the ring of queued stages. It is filled again only when its stage is over, but a late thread
@@ -117,6 +128,7 @@ class ThreadPool {
     std::atomic<decltype(Calls::run)> run{nullptr};
     std::atomic<decltype(Calls::compute)> compute{nullptr};
     std::atomic<decltype(Calls::commit)> commit{nullptr};
+    std::atomic<decltype(Calls::prepare)> prepare{nullptr};
     std::atomic<uint32_t> body_words{0};
     alignas(64) std::byte body[kMaxBodyBytes];
   };
@@ -128,7 +140,8 @@ class ThreadPool {
     alignas(64) std::atomic<bool> is_replaying{false};  // reads what a replayable stage was given
     uint64_t finished_stage = 0;
     uint32_t num_finished = 0;  // chunks of that stage, not yet reported
-    uint64_t copied_stage = 0;  // 1 + the replayable stage whose functions and body it has
+    uint64_t copied_stage = 0;    // 1 + the replayable stage whose functions and body it has
+    uint64_t prepared_stage = 0;  // 1 + the stage that it has called `prepare` of
     Calls calls{};
     std::unique_ptr<std::byte[], void (*)(std::byte*)> memory{nullptr, nullptr};
     alignas(64) std::byte body[kMaxBodyBytes];

@@ -171,11 +171,11 @@ void Decoder::run_attention(const Execution& execution, size_t layer_idx, const 
   const int64_t num_k = attention_spec.k_cols();
   const int64_t num_v = attention_spec.v_cols();
 
-  const Activations input = make_input(execution, layer, weights.attention_norm, weights.qkv.needs_float(),
-                                       weights.qkv.needs_int8());
+  const SublayerInput input = begin_input(execution, layer, weights.attention_norm, weights.qkv.needs_float(),
+                                          weights.qkv.needs_int8());
   const TensorView<float> qkv = qkv_.view(num_rows_, num_q + num_k + num_v);
   multiply_stacked(execution, weights.qkv, input, qkv);
-  adapter_rows_.add(execution, layer_idx, Product::qkv, input.values, qkv, 1);
+  adapter_rows_.add(execution, layer_idx, Product::qkv, input.values.values, qkv, 1);
 
   KvAppendParams append{.q = qkv.columns(0, num_q),
                         .k = qkv.columns(num_q, num_k),
@@ -291,16 +291,20 @@ void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
   const LayerWeights& weights = weights_->layers[layer_idx];
   const int64_t intermediate = layer.mlp.intermediate_size;
 
-  const Activations input = make_input(execution, layer, weights.mlp_norm, weights.gate_up.needs_float(),
-                                       weights.gate_up.needs_int8());
+  const SublayerInput input = begin_input(execution, layer, weights.mlp_norm, weights.gate_up.needs_float(),
+                                          weights.gate_up.needs_int8());
   const bool is_int8 = weights.down.matrix.takes_int8();
   Activations activated = activated_.view(num_rows_, intermediate, !is_int8, is_int8);
   adapter_rows_.require_floats(activated, num_rows_, intermediate);
-  if (std::optional<GatedMatmulParams> gated = gated_product(weights.gate_up, layer.mlp, input);
+  if (std::optional<GatedMatmulParams> gated = gated_product(weights.gate_up, layer.mlp, input.values);
       gated && !adapter_rows_.is_active()) {
     gated->out = activated.values;
     gated->quantized = activated.quantized;
-    gated_matmul(execution, *gated);
+    if (input.norm) {
+      normed_gated_matmul(execution, *input.norm, *gated);
+    } else {
+      gated_matmul(execution, *gated);
+    }
   } else {
     run_gate_up(execution, layer_idx, input, activated);
   }
@@ -308,12 +312,12 @@ void Decoder::run_mlp(const Execution& execution, size_t layer_idx) {
 }
 
 // Product by product, for what `gated_matmul` cannot do: adapters, gate and up with different inputs.
-void Decoder::run_gate_up(const Execution& execution, size_t layer_idx, const Activations& input,
+void Decoder::run_gate_up(const Execution& execution, size_t layer_idx, const SublayerInput& input,
                           const Activations& activated) {
   const MlpSpec& mlp = spec_.layers[layer_idx].mlp;
   const TensorView<float> gate_up = gate_up_.view(num_rows_, mlp.gate_up_cols());
   multiply_stacked(execution, weights_->layers[layer_idx].gate_up, input, gate_up);
-  adapter_rows_.add(execution, layer_idx, Product::gate_up, input.values, gate_up, 1);
+  adapter_rows_.add(execution, layer_idx, Product::gate_up, input.values.values, gate_up, 1);
   ActivationParams params{.activation = mlp.activation,
                           .gate = {},
                           .up = gate_up,
@@ -335,27 +339,37 @@ void Decoder::run_experts(const Execution& execution, size_t layer_idx) {
   end_add(execution, layer, weights.mlp_norm, weights.mlp_post_norm);
 }
 
-// What the first product of a sub-layer reads: the normed hidden state, or, with norms behind the sub-layers,
-// the hidden state as it is.
-Activations Decoder::make_input(const Execution& execution, const LayerSpec& layer,
-                                const NormWeights& norm_weights, bool needs_float, bool needs_int8) {
-  Activations input = input_.view(num_rows_, spec_.hidden_size, needs_float, needs_int8);
+// The normed hidden state, or, with norms behind the sub-layers, the hidden state as it is.
+Decoder::SublayerInput Decoder::begin_input(const Execution& execution, const LayerSpec& layer,
+                                            const NormWeights& norm_weights, bool needs_float,
+                                            bool needs_int8) {
+  Activations values = input_.view(num_rows_, spec_.hidden_size, needs_float, needs_int8);
   if (layer.norm_placement == NormPlacement::post) {
-    input.values = residual();
-    if (needs_int8) quantize_rows(execution, residual(), input.quantized);
-    return input;
+    values.values = residual();
+    if (needs_int8) quantize_rows(execution, residual(), values.quantized);
+    return {.values = values, .norm = std::nullopt};
   }
-  adapter_rows_.require_floats(input, num_rows_, spec_.hidden_size);
+  adapter_rows_.require_floats(values, num_rows_, spec_.hidden_size);
   NormParams params = norm_params(layer.norm, norm_weights, residual());
-  params.out = input.values;
-  params.quantized = input.quantized;
-  norm(execution, params);
-  return input;
+  params.out = values.values;
+  params.quantized = values.quantized;
+  return {.values = values, .norm = params};
 }
 
+Activations Decoder::make_input(const Execution& execution, const LayerSpec& layer,
+                                const NormWeights& norm_weights, bool needs_float, bool needs_int8) {
+  const SublayerInput input = begin_input(execution, layer, norm_weights, needs_float, needs_int8);
+  if (input.norm) norm(execution, *input.norm);
+  return input.values;
+}
+
+// Adapters read the input, too, so its norm is then done apart.
 void Decoder::multiply_stacked(const Execution& execution, const StackedLinear& stacked,
-                               const Activations& in, TensorView<float> out) const {
-  for_parts(stacked, in, out, [&](const MatmulParams& params) { matmul(execution, params); });
+                               const SublayerInput& in, TensorView<float> out) const {
+  if (in.norm && stacked.parts.size() == 1 && !adapter_rows_.is_active())
+    return normed_matmul(execution, *in.norm, product(stacked.parts.front(), in.values, out));
+  if (in.norm) norm(execution, *in.norm);
+  for_parts(stacked, in.values, out, [&](const MatmulParams& params) { matmul(execution, params); });
 }
 
 // The last product of a sub-layer, `o` or `down`. Adapters add to what a norm behind the sub-layer then

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -69,6 +70,12 @@ class Decoder {
     AttentionPlan plan;
   };
 
+  // What the first product of a sub-layer reads: once `norm` is done, if there is one.
+  struct SublayerInput {
+    Activations values;
+    std::optional<NormParams> norm;
+  };
+
   void reserve_scratch(int64_t max_step_tokens);
   size_t geometry_of(const AttentionSpec& attention);
   void begin_step(const Execution& execution, std::span<const SequenceChunk> chunks);
@@ -80,11 +87,13 @@ class Decoder {
   Activations attended_view(size_t layer_idx) const;
   const AttentionPlan& keep_outputs(const Execution& execution, const AttentionGeometry& geometry);
   void run_mlp(const Execution& execution, size_t layer_idx);
-  void run_gate_up(const Execution& execution, size_t layer_idx, const Activations& input,
+  void run_gate_up(const Execution& execution, size_t layer_idx, const SublayerInput& input,
                    const Activations& activated);
+  SublayerInput begin_input(const Execution& execution, const LayerSpec& layer,
+                            const NormWeights& norm_weights, bool needs_float, bool needs_int8);
   Activations make_input(const Execution& execution, const LayerSpec& layer, const NormWeights& norm_weights,
                          bool needs_float, bool needs_int8);
-  void multiply_stacked(const Execution& execution, const StackedLinear& stacked, const Activations& in,
+  void multiply_stacked(const Execution& execution, const StackedLinear& stacked, const SublayerInput& in,
                         TensorView<float> out) const;
   void run_experts(const Execution& execution, size_t layer_idx);
   void add_to_residual(const Execution& execution, size_t layer_idx, Product which, const Activations& in);

@@ -8,6 +8,7 @@
 #include "ops/check.h"
 #include "ops/matmul.h"
 #include "ops/matmul_chunks.h"
+#include "ops/normed_chunks.h"
 
 namespace autoglm {
 namespace {
@@ -25,6 +26,11 @@ struct GatedChunks {
     const PanelCut::Range r = cut.range(chunk);
     write(r, params.out.is_present() ? part(params.out, r) : TensorView<float>(),
           params.quantized.is_present() ? part(params.quantized, r) : QuantizedRows());
+  }
+
+  void set_input(const TensorView<const float>& values, const QuantizedRows& quantized) {
+    params.in = values;
+    params.quantized_in = quantized;
   }
 
   // For one chunk of rows: its results in `memory`, kept_bytes() at most.
@@ -145,19 +151,38 @@ void check_gated(const GatedMatmulParams& params, int64_t num_rows) {
   check_that(params.gate.takes_int8() == up.takes_int8(), "gated product: one kind of input");
 }
 
+// The stage of a product that was checked.
+struct GatedStage {
+  GatedStage(const Execution& execution, const GatedMatmulParams& params, int64_t num_rows)
+      : cut(execution, params.up.num_panels(), num_rows,
+            (params.gate.is_present() ? 2 : 1) * params.up.k),
+        chunks{.params = params,
+               .cut = cut,
+               .multiply = product_kernel(execution.kernels(), params.up),
+               .activate = execution.kernels().activate} {}
+  int64_t kept_bytes() const { return GatedChunks::kept_bytes(chunks.params, cut); }
+
+  PanelCut cut;
+  GatedChunks chunks;
+};
+
 }  // namespace
 
 void gated_matmul(const Execution& execution, const GatedMatmulParams& params) {
   const int64_t num_rows = output_rows(params.out, params.quantized);
   check_gated(params, num_rows);
   if (num_rows == 0) return;
-  const int64_t num_products = params.gate.is_present() ? 2 : 1;
-  const PanelCut cut(execution, params.up.num_panels(), num_rows, num_products * params.up.k);
-  const GatedChunks chunks{.params = params,
-                           .cut = cut,
-                           .multiply = product_kernel(execution.kernels(), params.up),
-                           .activate = execution.kernels().activate};
-  run_chunks(execution, cut, GatedChunks::kept_bytes(params, cut), chunks);
+  const GatedStage stage(execution, params, num_rows);
+  run_chunks(execution, stage.cut, stage.kept_bytes(), stage.chunks);
+}
+
+void normed_gated_matmul(const Execution& execution, const NormParams& norm,
+                         const GatedMatmulParams& params) {
+  const int64_t num_rows = output_rows(params.out, params.quantized);
+  check_gated(params, num_rows);
+  if (num_rows == 0) return;
+  const GatedStage stage(execution, params, num_rows);
+  run_normed_chunks(execution, norm, stage.cut, stage.kept_bytes(), stage.chunks);
 }
 
 }  // namespace autoglm

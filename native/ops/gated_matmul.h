@@ -24,4 +24,7 @@ struct GatedMatmulParams {
 // other.
 void gated_matmul(const Execution& execution, const GatedMatmulParams& params);
 
+// norm, and gated_matmul of what it gives, as normed_matmul.
+void normed_gated_matmul(const Execution& execution, const NormParams& norm, const GatedMatmulParams& params);
+
 }  // namespace autoglm

@@ -6,6 +6,7 @@
 
 #include "ops/check.h"
 #include "ops/matmul_chunks.h"
+#include "ops/normed_chunks.h"
 
 namespace autoglm {
 namespace {
@@ -18,6 +19,11 @@ struct MatmulChunks {
   void operator()(int64_t chunk, int) const {
     const PanelCut::Range r = cut.range(chunk);
     kernel(params, r.first_panel, r.last_panel, r.first_row, r.last_row);
+  }
+
+  void set_input(const TensorView<const float>& values, const QuantizedRows& quantized) {
+    params.in = values;
+    params.quantized = quantized;
   }
 
   // For one chunk of rows: its outputs row by row in `memory`.
@@ -70,12 +76,35 @@ void check_matmul(const MatmulParams& params) {
     check_view("matmul: residual", params.residual, num_rows, params.weights.n);
 }
 
+namespace {
+
+// The stage of a product that was checked.
+struct MatmulStage {
+  MatmulStage(const Execution& execution, const MatmulParams& params)
+      : cut(execution, params.weights.num_panels(), params.out.num_rows, params.weights.k),
+        chunks{params, cut, product_kernel(execution.kernels(), params.weights)} {}
+  int64_t kept_bytes() const {
+    return cut.chunk_rows * cut.chunk_panels * kPanelRows * int64_t{sizeof(float)};
+  }
+
+  PanelCut cut;
+  MatmulChunks chunks;
+};
+
+}  // namespace
+
 void matmul(const Execution& execution, const MatmulParams& params) {
   check_matmul(params);
   if (params.out.num_rows == 0) return;
-  const PanelCut cut(execution, params.weights.num_panels(), params.out.num_rows, params.weights.k);
-  run_chunks(execution, cut, cut.chunk_rows * cut.chunk_panels * kPanelRows * int64_t{sizeof(float)},
-             MatmulChunks{params, cut, product_kernel(execution.kernels(), params.weights)});
+  const MatmulStage stage(execution, params);
+  run_chunks(execution, stage.cut, stage.kept_bytes(), stage.chunks);
+}
+
+void normed_matmul(const Execution& execution, const NormParams& norm, const MatmulParams& params) {
+  check_matmul(params);
+  if (params.out.num_rows == 0) return;
+  const MatmulStage stage(execution, params);
+  run_normed_chunks(execution, norm, stage.cut, stage.kept_bytes(), stage.chunks);
 }
 
 }  // namespace autoglm

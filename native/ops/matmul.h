@@ -11,6 +11,10 @@ namespace autoglm {
 // set.
 void matmul(const Execution& execution, const MatmulParams& params);
 
+// norm, and matmul of what it gives: `norm`'s output is params' input. With few rows it is one stage, and
+// whether norm's output is written is open. The result has the bits of the two one after the other.
+void normed_matmul(const Execution& execution, const NormParams& norm, const MatmulParams& params);
+
 // What matmul checks, whole and in parts; for operations that run its kernels in stages of their own.
 void check_matmul(const MatmulParams& params);
 void check_weights(const char* what, const PackedMatrix& weights);

@@ -75,14 +75,18 @@ inline constexpr bool kMayReplay = false;
 inline constexpr bool kMayReplay = true;
 #endif
 
-// Queues chunks(chunk, worker) for every chunk, replayable if there is one chunk of rows and what a chunk
-// keeps for its commit, `kept_bytes`, fits a thread's memory.
+// Whether a stage of this cut can be replayed: one chunk of rows, and what a chunk keeps for its commit,
+// `kept_bytes`, fits a thread's memory.
+inline bool is_replayable(const Execution& execution, const PanelCut& cut, int64_t kept_bytes) {
+  return kMayReplay && execution.num_threads() > 1 && cut.num_row_chunks == 1 &&
+         cut.num_chunks() <= ThreadPool::kMaxReplayChunks &&
+         kept_bytes <= static_cast<int64_t>(ThreadPool::kReplayBytes);
+}
+
+// Queues chunks(chunk, worker) for every chunk, replayable where that can be.
 template <typename Chunks>
 void run_chunks(const Execution& execution, const PanelCut& cut, int64_t kept_bytes, const Chunks& chunks) {
-  const bool is_replayable = kMayReplay && execution.num_threads() > 1 && cut.num_row_chunks == 1 &&
-                             cut.num_chunks() <= ThreadPool::kMaxReplayChunks &&
-                             kept_bytes <= static_cast<int64_t>(ThreadPool::kReplayBytes);
-  if (is_replayable) {
+  if (is_replayable(execution, cut, kept_bytes)) {
     execution.run_replayable(cut.num_chunks(), chunks);
   } else {
     execution.run(cut.num_chunks(), chunks);

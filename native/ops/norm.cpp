@@ -6,7 +6,7 @@
 
 namespace autoglm {
 
-void norm(const Execution& execution, const NormParams& params) {
+void check_norm(const NormParams& params) {
   const int64_t num_rows = output_rows(params.out, params.quantized);
   const int64_t num_cols = params.in.num_cols;
   check_outputs("norm: output", params.out, params.quantized, num_rows, num_cols);
@@ -20,7 +20,11 @@ void norm(const Execution& execution, const NormParams& params) {
                  "norm: gathered rows within the input");
     }
   }
-  for_row_chunks(execution, num_rows, num_cols,
+}
+
+void norm(const Execution& execution, const NormParams& params) {
+  check_norm(params);
+  for_row_chunks(execution, output_rows(params.out, params.quantized), params.in.num_cols,
                  [params, kernel = execution.kernels().norm](int64_t first, int64_t last) {
                    kernel(params, first, last);
                  });

@@ -298,6 +298,46 @@ TEST(ThreadPool, CommitsEachReplayedChunkOnce) {
   for (const auto& count : counts) EXPECT_EQ(count, 3000);
 }
 
+// Goal: every thread prepares before its first chunk of a stage, once, and keeps what it made for the others.
+// Method: stages with and without preparation in turn, chunks that are slow at random so that they are
+// replayed; a chunk adds up where what was prepared is not its stage's, and a stage counts its preparations.
+TEST(ThreadPool, PreparesOncePerThreadBeforeItsFirstChunk) {
+  struct Prepared {
+    std::atomic<int>* num_prepared;
+    std::atomic<int>* num_wrong;
+    int64_t stage;
+    void prepare(std::byte* prepared) const {
+      num_prepared->fetch_add(1);
+      std::memcpy(prepared + ThreadPool::kPreparedBytes - sizeof(stage), &stage, sizeof(stage));
+    }
+    void compute(int64_t chunk, std::byte* memory) const {
+      if ((stage * 7 + chunk) % 97 == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+      int64_t found = -1;
+      std::memcpy(&found, memory + ThreadPool::kReplayBytes + ThreadPool::kPreparedBytes - sizeof(found),
+                  sizeof(found));
+      if (found != stage) num_wrong->fetch_add(1);
+    }
+    void commit(int64_t, const std::byte*) const {}
+  };
+  constexpr int kStages = 1000;
+  for (const int num_threads : {1, 3}) {
+    ThreadPool pool(num_threads);
+    std::vector<std::atomic<int>> num_prepared(kStages);
+    std::atomic<int> num_wrong = 0;
+    for (int64_t stage = 0; stage < kStages; ++stage) {
+      pool.enqueue_replayable(8, Prepared{&num_prepared[static_cast<size_t>(stage)], &num_wrong, stage});
+      if (stage % 3 == 0) pool.enqueue(2, [](int64_t, int) {});
+    }
+    pool.finish();
+    pool.await_stragglers();
+    EXPECT_EQ(num_wrong, 0) << num_threads << " threads";
+    for (const auto& count : num_prepared) {
+      ASSERT_GE(count, 1);
+      ASSERT_LE(count, num_threads);
+    }
+  }
+}
+
 // Goal: of two threads that finish the same chunk at the same moment one commits.
 // Method: the only chunk of a stage waits, a little, until a second thread computes it too; both go on at
 // once.
