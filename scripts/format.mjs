@@ -24,7 +24,7 @@ if (!existsSync(program)) {
 }
 const listed = run(
   'git',
-  ['ls-files', '--cached', '--others', '--exclude-standard', 'native', 'test/native', 'bench/native'],
+  ['ls-files', '--cached', '--others', '--exclude-standard', 'native', 'test/native', 'bench'],
   { quiet: true },
 );
 const sources = listed.stdout

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -30,6 +29,7 @@
 #include "cpu/kernel_table.h"
 #include "model_description.h"
 #include "ops/execution.h"
+#include "plan_writer.h"
 #include "runtime/load_job.h"
 #include "runtime/model.h"
 #include "runtime/step_records.h"
@@ -38,7 +38,7 @@ namespace autoglm {
 namespace {
 
 constexpr int64_t kNumRows = 64;
-constexpr int64_t kPagesPerRow = 64;  // 1,024 tokens
+constexpr int32_t kPagesPerRow = 64;  // 1,024 tokens
 constexpr int64_t kMaxStepTokens = 512;
 constexpr size_t kPlanWords = 1 << 16;
 constexpr int32_t kFirstToken = 1000;
@@ -72,69 +72,12 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Writes one step plan; base/step_records.def has the layout.
-class PlanWriter {
- public:
-  PlanWriter(std::vector<int32_t>& words, const StepCut& cut) : words_(words), cut_(cut) {
-    words_.assign(abi::kPlanHeaderWords, 0);
-  }
-
-  // Greedy, without stop tokens.
-  void admit(int32_t row, int32_t generation, int64_t num_tokens, int64_t max_tokens) {
-    namespace field = abi::Admission;
-    std::vector<int32_t> record(abi::kAdmissionWords, 0);
-    record[field::words] = static_cast<int32_t>(abi::kAdmissionWords + num_tokens);
-    record[field::row] = row;
-    record[field::generation] = generation;
-    record[field::numTokens] = record[field::numPromptTokens] = static_cast<int32_t>(num_tokens);
-    record[field::maxTokens] = static_cast<int32_t>(max_tokens);
-    record[field::topP] = record[field::repetitionPenalty] = std::bit_cast<int32_t>(1.0F);
-    record[field::numLogprobs] = -1;
-    admissions_.insert(admissions_.end(), record.begin(), record.end());
-    for (int64_t i = 0; i < num_tokens; ++i)
-      admissions_.push_back(kFirstToken + static_cast<int32_t>((generation * 7919 + i * 104729) % 40000));
-    for (int32_t page = 0; page < kPagesPerRow; ++page)
-      pages_.insert(pages_.end(), {row, page, static_cast<int32_t>(row * kPagesPerRow + page)});
-    ++num_admissions_;
-  }
-
-  void compute(int32_t row, int32_t generation, int64_t start, int64_t count) {
-    namespace field = abi::Entry;
-    std::array<int32_t, abi::kEntryWords> record{};
-    record[field::row] = row;
-    record[field::generation] = generation;
-    record[field::start] = static_cast<int32_t>(start);
-    record[field::count] = static_cast<int32_t>(count);
-    record[field::flags] = abi::EntryFlags::sample;
-    entries_.insert(entries_.end(), record.begin(), record.end());
-  }
-
-  void finish() {
-    append(admissions_, abi::PlanHeader::admissionsOffset);
-    append(entries_, abi::PlanHeader::entriesOffset);
-    append(pages_, abi::PlanHeader::pageUpdatesOffset);
-    append({}, abi::PlanHeader::draftsOffset);
-    words_[abi::PlanHeader::numAdmissions] = num_admissions_;
-    words_[abi::PlanHeader::numEntries] = static_cast<int32_t>(entries_.size()) / abi::kEntryWords;
-    words_[abi::PlanHeader::numPageUpdates] = static_cast<int32_t>(pages_.size()) / abi::kPageUpdateWords;
-    words_[abi::PlanHeader::totalWords] = static_cast<int32_t>(words_.size());
-    words_[abi::PlanHeader::numThreads] = cut_.num_threads;
-    words_[abi::PlanHeader::chunkPercent] = static_cast<int32_t>(cut_.chunk_percent);
-    if (words_.size() > kPlanWords) throw std::length_error("the plan does not fit");
-    words_.resize(kPlanWords);
-  }
-
- private:
-  void append(const std::vector<int32_t>& section, int32_t offset_field) {
-    words_[static_cast<size_t>(offset_field)] = static_cast<int32_t>(words_.size());
-    words_.insert(words_.end(), section.begin(), section.end());
-  }
-
-  std::vector<int32_t>& words_;
-  std::vector<int32_t> admissions_, entries_, pages_;
-  int32_t num_admissions_ = 0;
-  StepCut cut_;
-};
+std::vector<int32_t> prompt_of(int32_t generation, int64_t num_tokens) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < num_tokens; ++i)
+    tokens.push_back(kFirstToken + static_cast<int32_t>((generation * 7919 + i * 104729) % 40000));
+  return tokens;
+}
 
 class EngineBench {
  public:
@@ -146,7 +89,6 @@ class EngineBench {
     request.max_step_tokens = kMaxStepTokens;
     for (size_t slot = 0; slot < plans_.size(); ++slot) {
       plans_[slot].resize(kPlanWords);
-      plans_[slot].reserve(2 * kPlanWords);
       results_[slot].resize(abi::kResultHeaderWords + kNumRows * abi::Limits::resultRowWords);
       request.plans[slot] = plans_[slot];
       request.results[slot] = results_[slot];
@@ -230,22 +172,28 @@ class EngineBench {
     if (batch > kNumRows || batch * prompt > kMaxStepTokens || prompt + max_tokens > kPagesPerRow * kPageSize)
       throw std::invalid_argument("the batch or its sequences are too long");
     first_generation_ += static_cast<int32_t>(kNumRows);
-    PlanWriter plan(plans_[0], cut_);
+    PlanWriter plan(cut_);
     for (int32_t row = 0; row < batch; ++row) {
-      plan.admit(row, first_generation_ + row, prompt, max_tokens);
-      plan.compute(row, first_generation_ + row, 0, prompt);
+      const int32_t generation = first_generation_ + row;
+      plan.admit({.row = row,
+                  .generation = generation,
+                  .prompt = prompt_of(generation, prompt),
+                  .max_tokens = max_tokens,
+                  .num_pages = kPagesPerRow,
+                  .first_page = row * kPagesPerRow});
+      plan.compute(row, generation, 0, prompt);
     }
     run(plan, batch);
   }
 
   void decode_step(int64_t batch, int64_t position) {
-    PlanWriter plan(plans_[0], cut_);
+    PlanWriter plan(cut_);
     for (int32_t row = 0; row < batch; ++row) plan.compute(row, first_generation_ + row, position, 1);
     run(plan, batch);
   }
 
-  void run(PlanWriter& plan, int64_t batch) {
-    plan.finish();
+  void run(const PlanWriter& plan, int64_t batch) {
+    plan.write_to(plans_[0]);
     model_->run_step(0, execution_);
     const int32_t error = results_[0][abi::ResultHeader::errorCode];
     if (error != 0) throw std::runtime_error("the step failed with code " + std::to_string(error));
