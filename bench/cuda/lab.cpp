@@ -56,15 +56,6 @@ std::vector<std::byte> random_block(int64_t num_bytes, Content content) {
   return block;
 }
 
-Timing timing_of(std::vector<double> seconds) {
-  std::ranges::sort(seconds);
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
-}
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 // Not one of the engine's functions: it takes no times. Newer headers mean the second name by the first.
 using ElapsedTime = cuda::CUresult (*)(float*, cuda::CUevent, cuda::CUevent);
 ElapsedTime find_elapsed_time(const std::string& library) {
@@ -78,33 +69,35 @@ ElapsedTime find_elapsed_time(const std::string& library) {
 
 }  // namespace
 
-// A mark by the device's clock; in toy sizes by the host's, since the fake driver has none.
-class Lab::TimedEvent {
- public:
-  explicit TimedEvent(Lab& lab) : lab_(lab) {
-    cuda::CUevent handle = nullptr;
-    lab.context_->call(lab.context_->driver().cuEventCreate, &handle, 0u);
-    handle_ = {lab.context_, handle};
-  }
-  void record() {
-    lab_.context_->call(lab_.context_->driver().cuEventRecord, handle_.get(), lab_.stream_.get());
-    host_seconds_ = now();
-  }
-  double seconds_since(const TimedEvent& earlier) const {
-    if (lab_.is_toy()) return host_seconds_ - earlier.host_seconds_;
-    static const ElapsedTime elapsed_time = find_elapsed_time(lab_.settings_.library);
-    float milliseconds = 0;
-    const cuda::DriverFunction<float*, cuda::CUevent, cuda::CUevent> function{"cuEventElapsedTime",
-                                                                              elapsed_time};
-    lab_.context_->call(function, &milliseconds, earlier.handle_.get(), handle_.get());
-    return milliseconds * 1e-3;
-  }
+Timing timing_of(std::vector<double> seconds) {
+  std::ranges::sort(seconds);
+  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
+}
 
- private:
-  Lab& lab_;
-  cuda::Owned<cuda::CUevent, &cuda::Driver::cuEventDestroy_v2> handle_;
-  double host_seconds_ = 0;
-};
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+TimedEvent::TimedEvent(Lab& lab) : lab_(&lab) {
+  cuda::CUevent handle = nullptr;
+  lab.context().call(lab.context().driver().cuEventCreate, &handle, 0u);
+  handle_ = {lab.shared_context(), handle};
+}
+
+void TimedEvent::record(cuda::CUstream stream) {
+  lab_->context().call(lab_->context().driver().cuEventRecord, handle_.get(), stream);
+  host_seconds_ = now();
+}
+
+double TimedEvent::seconds_since(const TimedEvent& earlier) const {
+  if (lab_->is_toy()) return host_seconds_ - earlier.host_seconds_;
+  static const ElapsedTime elapsed_time = find_elapsed_time(lab_->library());
+  float milliseconds = 0;
+  const cuda::DriverFunction<float*, cuda::CUevent, cuda::CUevent> function{"cuEventElapsedTime",
+                                                                            elapsed_time};
+  lab_->context().call(function, &milliseconds, earlier.handle_.get(), handle_.get());
+  return milliseconds * 1e-3;
+}
 
 Lab::Lab(const LabSettings& settings)
     : settings_(settings),
@@ -145,11 +138,11 @@ cuda::DeviceMemory Lab::random(int64_t num_bytes, Content content) {
 std::vector<double> Lab::time_passes(int count, const std::function<void()>& pass) {
   std::vector<TimedEvent> events;
   for (int i = 0; i <= count; ++i) events.emplace_back(*this);
-  events[0].record();
+  events[0].record(stream_.get());
   for (int i = 1; i <= count; ++i) {
     pass();
     if (settings_.is_toy) stream_.synchronize();
-    events[i].record();
+    events[i].record(stream_.get());
   }
   stream_.synchronize();
   std::vector<double> seconds;

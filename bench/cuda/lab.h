@@ -27,6 +27,9 @@ struct Timing {
   double slowest = 0;
 };
 
+Timing timing_of(std::vector<double> seconds);
+double now();  // seconds by the host's steady clock
+
 // What random device memory is to hold.
 enum class Content : uint8_t {
   bytes,
@@ -37,11 +40,30 @@ enum class Content : uint8_t {
 };
 inline constexpr size_t kNumContents = 5;
 
+class Lab;
+
+// A mark by the device's clock; in toy sizes by the host's, since the fake driver has none.
+class TimedEvent {
+ public:
+  explicit TimedEvent(Lab& lab);
+  // In any stream of the lab's device.
+  void record(cuda::CUstream stream);
+  double seconds_since(const TimedEvent& earlier) const;
+
+ private:
+  Lab* lab_;
+  cuda::Owned<cuda::CUevent, &cuda::Driver::cuEventDestroy_v2> handle_;
+  double host_seconds_ = 0;
+};
+
 class Lab {
  public:
   explicit Lab(const LabSettings& settings);
 
   bool is_toy() const { return settings_.is_toy; }
+  const std::string& library() const { return settings_.library; }
+  cuda::Context& context() const { return *context_; }
+  const std::shared_ptr<cuda::Context>& shared_context() const { return context_; }
   cuda::Stream& stream() { return stream_; }
   const cuda::DeviceInfo& device() const { return context_->device(); }
   // Buffers in turn, so that none is in the L2 cache of 60 MB (H200) when its turn comes again.
@@ -71,7 +93,6 @@ class Lab {
   std::string load_report(double seconds_of_one, const std::function<void(int turn)>& enqueue);
 
  private:
-  class TimedEvent;
   std::vector<double> time_passes(int count, const std::function<void()>& pass);
 
   LabSettings settings_;

@@ -1,6 +1,6 @@
-// Measures the kernels on one GPU beside the bars of the plan:
+// Measures kernels and whole models on one GPU beside the bars of the plan:
 //   autoglm_gpu_bench [--json=FILE] [--only=G1,G4] [--cublaslt=PATH] [--device=0] [--note=KEY=VALUE ...]
-//                     [--driver=LIBRARY] [--toy]
+//                     [--llama-cpp=DIR --gguf=FILE] [--driver=LIBRARY] [--toy]
 // Ends with 1 where an output is wrong or has other bits in a later run; a missed bar is no error.
 #include <cmath>
 #include <cstdio>
@@ -21,6 +21,8 @@ struct Options {
   LabSettings lab;
   std::string json_file;
   std::string cublaslt;
+  std::string llama_cpp;
+  std::string gguf;
   std::string only;
   std::vector<std::pair<std::string, std::string>> notes;
 
@@ -39,6 +41,10 @@ bool parse(int argc, char** argv, Options& options) {
       options.json_file = value;
     } else if (name == "--cublaslt") {
       options.cublaslt = value;
+    } else if (name == "--llama-cpp") {
+      options.llama_cpp = value;
+    } else if (name == "--gguf") {
+      options.gguf = value;
     } else if (name == "--only") {
       options.only = value;
     } else if (name == "--driver") {
@@ -91,13 +97,17 @@ int run(const Options& options) {
   if (options.wants("G3")) measure_prefill_attention(lab, ceilings, results);
   if (options.wants("G5") || options.wants("G6")) measure_quantized_products(lab, ceilings, results);
   if (options.wants("G10")) measure_sampling(lab, results);
+  const LlamaCpp llama_cpp(options.llama_cpp, options.gguf);
+  results.note("llamaCpp", llama_cpp.description());
+  const auto wants = [&options](const std::string& bar) { return options.wants(bar); };
+  measure_models(lab, ceilings, llama_cpp, wants, results);
 
   const double copy_rate_after = lab.copy_rate();
   const double drift = copy_rate_after / ceilings.copy_rate - 1;
   results.note("copyRateAfter", copy_rate_after);
   std::printf("copy rate %.3f TB/s afterwards%s\n", copy_rate_after * 1e-12,
               std::abs(drift) > 0.1 ? ": differs by more than 10 %, the figures are void" : "");
-  std::printf("not measured here: G7 (no FP8 product), G8, G9, G11 (whole models)\n");
+  std::printf("not measured here: G7 (no FP8 product)\n");
   results.print_summary();
   return results.all_are_right() ? 0 : 1;
 }

@@ -2,10 +2,12 @@
 // that the bits are still the same afterwards.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "cublaslt.h"
 #include "lab.h"
+#include "models/llama_cpp.h"
 #include "results.h"
 
 namespace autoglm::bench {
@@ -21,6 +23,10 @@ void measure_prefill_attention(Lab& lab, const Ceilings& ceilings, Results& resu
 void measure_products(Lab& lab, const CublasLt& cublaslt, Ceilings& ceilings, Results& results);  // G4
 void measure_quantized_products(Lab& lab, const Ceilings& ceilings, Results& results);            // G5, G6
 void measure_sampling(Lab& lab, Results& results);                                                // G10
+// Whether a bar is asked for: models are loaded for several bars at once.
+using WantedBars = std::function<bool(const std::string& bar)>;
+void measure_models(Lab& lab, const Ceilings& ceilings, const LlamaCpp& peer, const WantedBars& wants,
+                    Results& results);  // G8, G9, G11
 
 // Tolerances of the tests: relative L2 distance of outputs in bf16.
 inline constexpr double kBf16Tolerance = 1e-2;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 
 namespace autoglm::bench {
 namespace {
@@ -56,6 +57,12 @@ void Results::note(const std::string& key, const std::string& text) {
 }
 void Results::note(const std::string& key, double value) { notes_.emplace_back(key, number(value)); }
 
+void Results::explain(const std::string& key, const std::string& text) {
+  note(key, text);
+  std::printf("%s: %s\n", key.c_str(), text.c_str());
+  std::fflush(stdout);
+}
+
 void Results::add(const Result& result) {
   std::string bound = "            ";
   if (result.bound != Bound::none) {
@@ -80,17 +87,22 @@ void Results::add(const Result& result) {
 bool Results::all_are_right() const { return std::ranges::all_of(results_, &Result::is_right); }
 
 void Results::print_summary() const {
-  for (size_t i = 0; i < results_.size();) {
-    const std::string& bar = results_[i].bar;
-    int num_bound = 0;
+  struct Count {
     int num_met = 0;
-    for (; i < results_.size() && results_[i].bar == bar; ++i) {
-      if (results_[i].bound == Bound::none) continue;
-      ++num_bound;
-      num_met += results_[i].is_met() ? 1 : 0;
-    }
-    if (num_bound > 0) std::printf("%s: %d of %d met\n", bar.c_str(), num_met, num_bound);
+    int num_bound = 0;
+  };
+  const auto by_number = [](const std::string& one, const std::string& other) {
+    return one.size() != other.size() ? one.size() < other.size() : one < other;
+  };
+  std::map<std::string, Count, decltype(by_number)> counts;
+  for (const Result& each : results_) {
+    if (each.bound == Bound::none) continue;
+    Count& count = counts[each.bar];
+    ++count.num_bound;
+    count.num_met += each.is_met() ? 1 : 0;
   }
+  for (const auto& [bar, count] : counts)
+    std::printf("%s: %d of %d met\n", bar.c_str(), count.num_met, count.num_bound);
   write_file();
   if (!json_file_.empty()) std::printf("%s\n", json_file_.c_str());
 }

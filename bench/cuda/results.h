@@ -35,6 +35,8 @@ class Results {
 
   void note(const std::string& key, const std::string& text);
   void note(const std::string& key, double value);
+  // A note that is printed, too: why something has no figure or no bar.
+  void explain(const std::string& key, const std::string& text);
   // Prints it and writes the file, so that what was measured outlasts a run that is cut short.
   void add(const Result& result);
   bool all_are_right() const;
