@@ -65,8 +65,9 @@ ThreadPool::ThreadPool(int num_threads) : num_used_(num_threads) {
   }
   workers_ = std::make_unique<Worker[]>(static_cast<size_t>(num_threads));
   for (int worker = 0; worker < num_threads; ++worker) {
-    workers_[worker].memory = {static_cast<std::byte*>(operator new(kReplayBytes + kPreparedBytes, kCacheLine)),
-                               [](std::byte* memory) { operator delete(memory, kCacheLine); }};
+    workers_[worker].memory = {
+        static_cast<std::byte*>(operator new(kReplayBytes + kPreparedBytes, kCacheLine)),
+        [](std::byte* memory) { operator delete(memory, kCacheLine); }};
   }
   if (num_threads == 1) return;
   nodes_ = numa_nodes();
@@ -140,8 +141,7 @@ void ThreadPool::push_copy(int64_t num_chunks, const Calls& calls, const void* b
 // Without other threads there is nothing to queue for.
 void ThreadPool::run_here(int64_t num_chunks, const Calls& calls, const void* body) {
   std::byte* memory = workers_[0].memory.get();
-  if (calls.prepare != nullptr && !drops_chunks())
-    calls.prepare(body, memory + kReplayBytes);
+  if (calls.prepare != nullptr && !drops_chunks()) calls.prepare(body, memory + kReplayBytes);
   for (int64_t chunk = 0; chunk < num_chunks && !drops_chunks(); ++chunk) {
     try {
       if (calls.compute == nullptr) {

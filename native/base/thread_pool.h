@@ -67,9 +67,10 @@ class ThreadPool {
   //   void commit(int64_t chunk, const std::byte* memory) const
   // where `compute` writes nothing but `memory` and `commit` is short, and, if it has it,
   //   void prepare(std::byte* prepared) const   prepared: kPreparedBytes, memory + kReplayBytes of `compute`
-  // which every thread calls before its first chunk of the stage, and which writes nothing else. When a thread loses its core in the
-  // middle of the stage's last chunks, others compute them again and go on. The late thread may then still be
-  // reading the body's inputs, whatever they have become: `await_stragglers` before they are freed.
+  // which every thread calls before its first chunk of the stage, and which writes nothing else. When a
+  // thread loses its core in the middle of the stage's last chunks, others compute them again and go on. The
+  // late thread may then still be reading the body's inputs, whatever they have become: `await_stragglers`
+  // before they are freed.
   template <typename Body>
   void enqueue_replayable(int64_t num_chunks, const Body& body) {
     const auto call = [](const void* copy, int64_t chunk, std::byte* memory) {
@@ -139,7 +140,7 @@ class ThreadPool {
     // What the worker alone writes.
     alignas(64) std::atomic<bool> is_replaying{false};  // reads what a replayable stage was given
     uint64_t finished_stage = 0;
-    uint32_t num_finished = 0;  // chunks of that stage, not yet reported
+    uint32_t num_finished = 0;    // chunks of that stage, not yet reported
     uint64_t copied_stage = 0;    // 1 + the replayable stage whose functions and body it has
     uint64_t prepared_stage = 0;  // 1 + the stage that it has called `prepare` of
     Calls calls{};

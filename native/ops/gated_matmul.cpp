@@ -154,8 +154,7 @@ void check_gated(const GatedMatmulParams& params, int64_t num_rows) {
 // The stage of a product that was checked.
 struct GatedStage {
   GatedStage(const Execution& execution, const GatedMatmulParams& params, int64_t num_rows)
-      : cut(execution, params.up.num_panels(), num_rows,
-            (params.gate.is_present() ? 2 : 1) * params.up.k),
+      : cut(execution, params.up.num_panels(), num_rows, (params.gate.is_present() ? 2 : 1) * params.up.k),
         chunks{.params = params,
                .cut = cut,
                .multiply = product_kernel(execution.kernels(), params.up),

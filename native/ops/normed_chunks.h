@@ -1,5 +1,5 @@
-// The norm before a product of few rows, in the product's own stage: every thread norms the rows for itself,
-// which takes no longer than waiting for the one that does it for all.
+// The norm before a product of few rows, in the product's own stage: every thread norms the rows for itself
+// in the time that it would wait for the one that does it for all.
 #pragma once
 
 #include <cstddef>
