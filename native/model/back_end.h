@@ -33,9 +33,12 @@ struct ModelMemory {
 struct DrawRequest {
   int32_t output_row = 0;
   std::span<const int32_t> tokens;  // the sequence so far
+  bool has_pending_token = false;   // one more, drawn by the step launched before; then no penalties
   int64_t num_prompt_tokens = 0;
   const SamplingParams* sampling = nullptr;
   std::span<const std::pair<int32_t, float>> logit_bias;  // no token twice
+
+  size_t num_tokens() const { return tokens.size() + (has_pending_token ? 1 : 0); }
 };
 
 struct DrawnToken {
@@ -77,6 +80,16 @@ class BackEnd {
   virtual bool can_draw() const { return false; }
   // Draws at most max_logit_rows tokens.
   virtual void draw(std::span<const DrawRequest>, std::span<DrawnToken>) {}
+  // Whether `launch` is there: `forward` and `draw` in one, without waiting for either. A step may be
+  // launched behind one that is not collected, no more; `forward` wants all of them collected or dropped.
+  // What they are given may go when the call returns.
+  virtual bool can_run_ahead() const { return false; }
+  // Draws at most max_logit_rows tokens. A failure leaves the step launched before as it is.
+  virtual void launch(std::span<const SequenceChunk>, std::span<const DrawRequest>) {}
+  // Waits for the earliest step that is launched and gives what it has drawn.
+  virtual void collect(std::span<DrawnToken>) {}
+  // Nobody wants what is launched.
+  virtual void drop_launched() noexcept {}
   // Hidden states of all outputs of the last forward, the final norm applied. Valid until the next forward.
   virtual TensorView<const float> final_hidden(const Execution& execution) = 0;
   // The pooled layers over at most PooledLayers::kMaxRows vectors of hidden_size; valid until the next call.

@@ -20,6 +20,8 @@ struct SequenceChunk {
   int64_t second_segment = 0;           // positions from here on have token type 1; 0 for none
   const Adapter* adapter = nullptr;     // lives as long as the step; optional
   int64_t num_unread = 0;               // the first so many tokens give no outputs
+  // From 0: its one token is what the step launched before draws for this request, and `tokens` holds any.
+  int32_t pending_draw = -1;
 };
 
 class StepRows {

@@ -60,11 +60,20 @@ Engine::Command Engine::take() {
 
 void Engine::run_step(const Command& command) {
   Model& model = *command.model;
-  if (!model.run_step(command.slot, execution_)) return notices_.drop();
+  const Model::NextSlot next = [this, &model] { return next_slot(&model); };
+  if (!model.run_step(command.slot, execution_, next)) return notices_.drop();
   const auto told = notices_.add({model.id(), command.slot}, model.is_steady(), num_queued_steps(&model),
                                  StepNotices::Clock::now());
   for (size_t i = 0; i < told.size(); ++i)
     listener_.on_step(told[i].model_id, told[i].slot, i + 1 < told.size());
+}
+
+// Of the step at the head of the queue, where it is the model's.
+std::optional<int> Engine::next_slot(const Model* model) {
+  const std::lock_guard lock(mutex_);
+  if (commands_.empty() || commands_.front().kind != Command::Kind::step) return std::nullopt;
+  if (commands_.front().model.get() != model) return std::nullopt;
+  return commands_.front().slot;
 }
 
 // Steps of the model at the head of the queue.

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/thread_pool.h"
@@ -59,6 +60,7 @@ class Engine {
   void run();
   void run_step(const Command& command);
   size_t num_queued_steps(const Model* model);
+  std::optional<int> next_slot(const Model* model);
 
   EngineListener listener_;
   std::mutex mutex_;

@@ -5,33 +5,17 @@
 #include <chrono>
 #include <cmath>
 #include <exception>
-#include <limits>
 #include <new>
 #include <string>
 #include <utility>
 
+#include "runtime/result_rows.h"
 #include "runtime/step_records.h"
 
 namespace autoglm {
 namespace {
 
 int32_t result_code(ErrorCode code) { return static_cast<int32_t>(code) + 1; }  // 0 is success
-
-template <typename Word>
-std::span<Word> result_row(std::span<Word> result, size_t row_idx) {
-  const size_t start = abi::kResultHeaderWords + row_idx * abi::Limits::resultRowWords;
-  return result.subspan(start, abi::Limits::resultRowWords);
-}
-
-void write_unanswered_row(std::span<int32_t> row, const EntryRecord& entry, int32_t finish) {
-  row[abi::ResultRow::row] = entry.row;
-  row[abi::ResultRow::generation] = entry.generation;
-  row[abi::ResultRow::numTokens] = 0;
-  row[abi::ResultRow::token] = -1;
-  row[abi::ResultRow::finish] = finish;
-  row[abi::ResultRow::logprob] = std::bit_cast<int32_t>(std::numeric_limits<float>::quiet_NaN());
-  row[abi::ResultRow::numTop] = 0;
-}
 
 void write_sample(std::span<int32_t> row, const Sample& sample, int32_t finish) {
   row[abi::ResultRow::numTokens] = 1;
@@ -119,20 +103,25 @@ std::span<float> Model::find_output(int32_t output_id) {
   return found == outputs_.end() ? std::span<float>() : found->second;
 }
 
-bool Model::run_step(int slot, const Execution& execution) noexcept {
+bool Model::run_step(int slot, const Execution& execution, const NextSlot& next_slot) noexcept {
   const auto begin = std::chrono::steady_clock::now();
   const std::span<int32_t> result = buffers_.results[static_cast<size_t>(slot)];
   ErrorCode failure{};
   bool has_failed = true;
   try {
-    plan_.parse(buffers_.plans[static_cast<size_t>(slot)], plan_limits_);
-    execution.pool().set_cancellation(&is_interrupted_);
-    const Execution cut = execution.with(plan_.cut());
-    execution.pool().use_threads(cut.num_threads());
-    execute(result, cut);
+    if (take_ahead(slot)) {
+      collect(result, next_slot);
+    } else {
+      plan_.parse(buffers_.plans[static_cast<size_t>(slot)], plan_limits_);
+      execution.pool().set_cancellation(&is_interrupted_);
+      const Execution cut = execution.with(plan_.cut());
+      execution.pool().use_threads(cut.num_threads());
+      execute(result, cut, next_slot);
+    }
     has_failed = false;
   } catch (...) {
     failure = note_failure(slot);
+    fail_ahead();
   }
   execution.pool().drop();  // whatever a failure left queued
   execution.pool().set_cancellation(nullptr);
@@ -185,7 +174,7 @@ void Model::finish_planned_rows() noexcept {
   }
 }
 
-void Model::execute(std::span<int32_t> result, const Execution& execution) {
+void Model::begin(std::span<int32_t> result) {
   for (const AdmissionRecord& admission : plan_.admissions()) {
     rows_[static_cast<size_t>(admission.row)].admit(admission, plan_limits_.context_length);
   }
@@ -193,7 +182,12 @@ void Model::execute(std::span<int32_t> result, const Execution& execution) {
     rows_[static_cast<size_t>(update.row)].set_page(update.index, update.page);
   }
   activate_entries(result);
+}
+
+void Model::execute(std::span<int32_t> result, const Execution& execution, const NextSlot& next_slot) {
+  begin(result);
   if (chunks_.empty()) return;
+  if (try_launch()) return collect(result, next_slot);
   const Execution deferred = execution.deferred();
   back_end_->forward(deferred, chunks_);
   list_logit_requests();
@@ -259,7 +253,8 @@ void Model::arrange_chunks() {
                        .rope_table = row.rope_table(),
                        .second_segment = row.second_segment(),
                        .adapter = active.adapter,
-                       .num_unread = num_unread});
+                       .num_unread = num_unread,
+                       .pending_draw = entry.known_end() > row.num_tokens() ? row.pending_draw() : -1});
     num_outputs += entry.count - num_unread;
   }
 }
@@ -284,6 +279,8 @@ int64_t Model::first_output(const EntryRecord& entry, const Row& row) {
 
 // From the row's history, and past its end from the plan.
 std::span<const int32_t> Model::chunk_tokens(const EntryRecord& entry, const Row& row) {
+  static constexpr int32_t kPending[] = {0};
+  if (entry.known_end() > row.num_tokens()) return kPending;
   const auto known = row.tokens().subspan(static_cast<size_t>(entry.start),
                                           static_cast<size_t>(entry.known_end() - entry.start));
   if (entry.drafts.empty()) return known;
@@ -295,7 +292,7 @@ std::span<const int32_t> Model::chunk_tokens(const EntryRecord& entry, const Row
 
 void Model::check_entry(const EntryRecord& entry, const Row& row) const {
   const int64_t end = int64_t{entry.start} + entry.count;
-  if (entry.known_end() > row.num_tokens())
+  if (entry.known_end() > row.num_planned_tokens())
     refuse_entry(entry, "lie past its " + std::to_string(row.num_tokens()) + " tokens");
   if (!row.has_pages_until(end)) refuse_entry(entry, "have no page");
   if (spec().is_bidirectional() && (entry.start != 0 || end != row.num_tokens()))
@@ -305,7 +302,8 @@ void Model::check_entry(const EntryRecord& entry, const Row& row) const {
   if (!entry.samples) return;
   if (row.kind() != RequestKind::generate)
     refuse_entry(entry, "belong to an evaluation, which samples nothing");
-  if (entry.known_end() != row.num_tokens()) refuse_entry(entry, "sample before the end of its tokens");
+  if (entry.known_end() != row.num_planned_tokens())
+    refuse_entry(entry, "sample before the end of its tokens");
 }
 
 // Two rows that write one page in one step would race: only a broken plan says so.
@@ -393,40 +391,6 @@ void Model::sample(std::span<const LogitRequest> requests, const Execution& exec
     samples_[static_cast<size_t>(i)] =
         answer(requests[static_cast<size_t>(i)], logits, samplers_[static_cast<size_t>(worker)]);
   });
-}
-
-// A back end draws what no guess depends on.
-bool Model::can_draw(std::span<const LogitRequest> requests) const {
-  return back_end_->can_draw() && std::ranges::all_of(requests, [this](const LogitRequest& request) {
-           const ActiveEntry& active = active_entries_[request.active_idx];
-           return active.row->kind() == RequestKind::generate && active.row->has_distinct_biases() &&
-                  plan_.entries()[active.entry_idx].drafts.empty();
-         });
-}
-
-void Model::draw(std::span<const LogitRequest> requests) {
-  draw_requests_.clear();
-  for (const LogitRequest& request : requests) {
-    const Row& row = *active_entries_[request.active_idx].row;
-    draw_requests_.push_back({.output_row = request.output_row,
-                              .tokens = row.tokens(),
-                              .num_prompt_tokens = row.num_prompt_tokens(),
-                              .sampling = &row.sampling(),
-                              .logit_bias = row.logit_bias()});
-  }
-  drawn_tokens_.resize(requests.size());
-  back_end_->draw(draw_requests_, drawn_tokens_);
-  static_assert(DrawnToken::kMaxTops == abi::Limits::maxLogprobs);
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const DrawnToken& drawn = drawn_tokens_[i];
-    Sample& sample = samples_[i];
-    sample = {.token = drawn.token,
-              .is_numeric_error = drawn.is_numeric_error,
-              .logprob = drawn.logprob,
-              .num_top = drawn.num_top};
-    for (size_t top = 0; top < static_cast<size_t>(drawn.num_top); ++top)
-      sample.top[top] = {.token = drawn.top_tokens[top], .logprob = drawn.top_logprobs[top]};
-  }
 }
 
 void Model::answer_pooled_requests(std::span<int32_t> result, const Execution& execution) {

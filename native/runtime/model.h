@@ -5,8 +5,11 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -57,9 +60,13 @@ class Model {
   // The engine thread only, between steps, when no thread reads what the last one was given.
   void remove_adapter(int32_t adapter_id);
 
+  // Which slot's plan is executed next, if that is known; asked while the step of this one runs.
+  using NextSlot = std::function<std::optional<int>()>;
   // The engine thread only. Executes the plan in `slot` and writes its result; every failure becomes the
-  // result's error code. False when the model was interrupted: then nothing is to be reported.
-  bool run_step(int slot, const Execution& execution) noexcept;
+  // result's error code. False when the model was interrupted: then nothing is to be reported. The step that
+  // `next_slot` names may have been launched when the call returns (run_ahead.cpp), and is the next to be
+  // run.
+  bool run_step(int slot, const Execution& execution, const NextSlot& next_slot = {}) noexcept;
   // Whether the last step only drew one more token for each of its sequences, and all of them go on.
   bool is_steady() const { return is_steady_; }
 
@@ -87,7 +94,17 @@ class Model {
     int64_t output_idx = 0;
   };
 
-  void execute(std::span<int32_t> result, const Execution& execution);
+  // A step that was launched behind the one that runs, until its turn comes.
+  struct LaunchedStep {
+    std::optional<int> slot;
+    std::exception_ptr failure;  // of the step before
+    StepPlan plan;
+    std::vector<ActiveEntry> active_entries;
+    std::vector<LogitRequest> logit_requests;
+  };
+
+  void execute(std::span<int32_t> result, const Execution& execution, const NextSlot& next_slot);
+  void begin(std::span<int32_t> result);
   void check_output(const Row& row, std::span<const float> output) const;
   void activate_entries(std::span<int32_t> result);
   void arrange_chunks();
@@ -100,7 +117,18 @@ class Model {
   void answer_pooled_requests(std::span<int32_t> result, const Execution& execution);
   bool went_on(std::span<const int32_t> result) const;
   bool can_draw(std::span<const LogitRequest> requests) const;
+  void list_draw_requests(std::span<const LogitRequest> requests);
   void draw(std::span<const LogitRequest> requests);
+  void take_drawn_tokens();
+  bool try_launch();
+  bool awaits_no_token(const ActiveEntry& active) const;
+  bool launch_behind(int slot);
+  void launch_next(const NextSlot& next_slot) noexcept;
+  void mark_pending_draws(bool is_pending) noexcept;
+  void exchange_ahead() noexcept;
+  bool take_ahead(int slot);
+  void fail_ahead() noexcept;
+  void collect(std::span<int32_t> result, const NextSlot& next_slot);
   void sample(std::span<const LogitRequest> requests, const Execution& execution);
   Sample answer(const LogitRequest& request, std::span<float> logits, Sampler& sampler) const;
   void record(const LogitRequest& request, const Sample& sample, std::span<int32_t> result);
@@ -130,6 +158,7 @@ class Model {
   std::vector<DrawRequest> draw_requests_;
   std::vector<DrawnToken> drawn_tokens_;
   std::vector<Sample> samples_;
+  LaunchedStep ahead_;
   std::vector<uint64_t> page_writers_;  // [num_pages], the last step that wrote the page
   uint64_t step_stamp_ = 0;
 

@@ -43,6 +43,11 @@ class Row {
   RequestKind kind() const { return kind_; }
   std::span<const int32_t> tokens() const { return tokens_; }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens_.size()); }
+  // While a step is launched that appends one more token: which of its draws that is. Else -1.
+  int32_t pending_draw() const { return pending_draw_; }
+  void set_pending_draw(int32_t draw_idx) { pending_draw_ = draw_idx; }
+  // With the one that is pending.
+  int64_t num_planned_tokens() const { return num_tokens() + (pending_draw_ >= 0 ? 1 : 0); }
   int64_t num_prompt_tokens() const { return num_prompt_tokens_; }
   std::span<const int32_t> positions() const { return positions_; }
   int32_t output_id() const { return output_id_; }
@@ -65,6 +70,7 @@ class Row {
   int32_t generation_ = 0;
   bool is_finished_ = true;
   RequestKind kind_ = RequestKind::generate;
+  int32_t pending_draw_ = -1;
   int64_t num_prompt_tokens_ = 0;
   int64_t max_tokens_ = 0;  // of output
   int64_t context_length_ = 0;

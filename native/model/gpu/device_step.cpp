@@ -28,7 +28,9 @@ struct StepPlanner::Sections {
   StepSection<int32_t> tokens, positions, token_types, rope_tables;
   StepSection<int64_t> slots;
   std::vector<Lists> attention;
-  StepSection<int32_t> page_tables;  // last: the longer sequences get, the more there is
+  // Last, where no graph looks for them: the longer sequences get, the more there is.
+  StepSection<int32_t> page_tables;
+  StepSection<int32_t> token_sources;
 };
 
 StepPlanner::StepPlanner(const DecoderSpec& spec, std::shared_ptr<cuda::Context> context, int64_t first_layer,
@@ -73,15 +75,15 @@ bool StepPlanner::plan(std::span<const SequenceChunk> chunks, bool pads, cuda::S
   plans_.clear();
   for (const cuda::AttentionGrouping& grouping : groupings_)
     plans_.push_back(cuda::plan_attention(rows_.slices(), table_offsets_, grouping));
-  const Sections sections = add_sections(pads);
-  const bool has_moved = memory_.make_room();
+  const Sections sections = add_sections(chunks, pads);
+  const bool has_moved = memory_.make_room(stream);
   fill(chunks, sections);
   point_to(sections);
   memory_.copy(stream);
   return has_moved;
 }
 
-StepPlanner::Sections StepPlanner::add_sections(bool pads) {
+StepPlanner::Sections StepPlanner::add_sections(std::span<const SequenceChunk> chunks, bool pads) {
   const auto num_rows = static_cast<size_t>(pads ? padded_rows(rows_.count()) : rows_.count());
   const auto room_for = [pads](size_t count) {
     return pads ? static_cast<size_t>(padded_rows(static_cast<int64_t>(count))) : count;
@@ -103,6 +105,8 @@ StepPlanner::Sections StepPlanner::add_sections(bool pads) {
                                ? 0
                                : static_cast<size_t>(table_offsets_.back()) + pages_of(rows_.slices().back());
   sections.page_tables = memory_.add<int32_t>(num_pages);
+  if (std::ranges::any_of(chunks, [](const SequenceChunk& chunk) { return chunk.pending_draw >= 0; }))
+    sections.token_sources = memory_.add<int32_t>(static_cast<size_t>(rows_.count()));
   return sections;
 }
 
@@ -139,19 +143,27 @@ void StepPlanner::fill(std::span<const SequenceChunk> chunks, const Sections& se
     const SequenceSlice& slice = rows_.slices()[i];
     std::fill_n(rope_tables.begin() + slice.first_row, slice.count, chunks[i].rope_table);
   }
+  if (sections.token_sources.count == 0) return;
+  const std::span<int32_t> sources = memory_.host(sections.token_sources);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const SequenceSlice& slice = rows_.slices()[i];
+    std::fill_n(sources.begin() + slice.first_row, slice.count, chunks[i].pending_draw);
+  }
 }
 
 void StepPlanner::point_to(const Sections& sections) {
-  step_ = {.num_rows = static_cast<int32_t>(sections.tokens.count),
-           .num_valid_rows = memory_.device(sections.num_valid_rows),
-           .tokens = memory_.device(sections.tokens),
-           .positions = memory_.device(sections.positions),
-           .token_types = memory_.device(sections.token_types),
-           .rope_tables = memory_.device(sections.rope_tables),
-           .slots = memory_.device(sections.slots),
-           .page_tables = memory_.device(sections.page_tables),
-           .attention = {},
-           .adapters = adapters_.fill(memory_)};
+  step_ = {
+      .num_rows = static_cast<int32_t>(sections.tokens.count),
+      .num_valid_rows = memory_.device(sections.num_valid_rows),
+      .tokens = memory_.device(sections.tokens),
+      .positions = memory_.device(sections.positions),
+      .token_types = memory_.device(sections.token_types),
+      .rope_tables = memory_.device(sections.rope_tables),
+      .slots = memory_.device(sections.slots),
+      .page_tables = memory_.device(sections.page_tables),
+      .token_sources = sections.token_sources.count > 0 ? memory_.device(sections.token_sources) : nullptr,
+      .attention = {},
+      .adapters = adapters_.fill(memory_)};
   for (size_t i = 0; i < plans_.size(); ++i) {
     const Sections::Lists& lists = sections.attention[i];
     step_.attention.push_back({.decode = memory_.device(lists.decode),

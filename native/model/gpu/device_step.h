@@ -32,7 +32,8 @@ struct DeviceStep {
   const int32_t* rope_tables = nullptr;  // what each row adds to the table that a layer names
   const int64_t* slots = nullptr;
   const int32_t* page_tables = nullptr;
-  std::vector<AttentionLists> attention;  // by grouping
+  const int32_t* token_sources = nullptr;  // GatherTokensArgs::sources; null where every token is known
+  std::vector<AttentionLists> attention;   // by grouping
   StepAdapters adapters;
 };
 
@@ -60,7 +61,7 @@ class StepPlanner {
   struct Sections;
 
   size_t add_grouping(const cuda::AttentionGrouping& grouping);
-  Sections add_sections(bool pads);
+  Sections add_sections(std::span<const SequenceChunk> chunks, bool pads);
   void fill(std::span<const SequenceChunk> chunks, const Sections& sections);
   void point_to(const Sections& sections);
 

@@ -96,8 +96,9 @@ GpuBackEnd::GpuBackEnd(std::span<const StagePlace> places, DecoderSpec spec,
     const auto num_rows = static_cast<size_t>(limits_.max_logit_rows);
     const auto stride = static_cast<size_t>(last_.decoder().logits_stride());
     logits_ = cuda::PinnedMemory(context, num_rows * stride * sizeof(float));
-    logit_rows_ = cuda::PinnedMemory(context, num_rows * sizeof(int32_t));
+    logit_rows_ = cuda::PinnedMemory(context, 2 * num_rows * sizeof(int32_t));
     sampler_.emplace(spec_, context, last_.decoder().logits_stride(), limits_.max_logit_rows);
+    if (pipeline_.num_stages() == 1 && !host_layers_) launched_.emplace(context);
   }
   note_growth();
 }
@@ -143,19 +144,25 @@ template <typename RowOf>
 float* GpuBackEnd::queue_logits(size_t num_rows, const RowOf& row_of) {
   is_under_way_ = true;
   const std::span<const int32_t> output_rows = last_.planner().rows().output_rows();
-  const std::span<int32_t> rows(logit_rows_.as<int32_t>(), num_rows);
+  logit_rows_turn_ = 1 - logit_rows_turn_;
+  const std::span<int32_t> rows(logit_rows_.as<int32_t>() + logit_rows_turn_ * limits_.max_logit_rows,
+                                num_rows);
   for (size_t i = 0; i < num_rows; ++i) rows[i] = output_rows[static_cast<size_t>(row_of(i))];
   last_.stream().copy_to_device(last_.decoder().logit_rows(), rows.data(), rows.size_bytes());
   return last_.decoder().compute_logits(last_.decoder().logit_rows(), static_cast<int64_t>(num_rows));
 }
 
-void GpuBackEnd::draw(std::span<const DrawRequest> requests, std::span<DrawnToken> drawn) {
-  const cuda::ProfilerRange range("draw");
+void GpuBackEnd::queue_draws(std::span<const DrawRequest> requests) {
   float* const logits = queue_logits(requests.size(), [&](size_t i) { return requests[i].output_row; });
   sampler_->queue(logits, requests, last_.stream());
   note_growth();
+}
+
+void GpuBackEnd::draw(std::span<const DrawRequest> requests, std::span<DrawnToken> drawn) {
+  const cuda::ProfilerRange range("draw");
+  queue_draws(requests);
   wait();
-  sampler_->read(drawn.first(requests.size()));
+  sampler_->read(sampler_->turn(), drawn.first(requests.size()));
 }
 
 TensorView<float> GpuBackEnd::compute_logits(const Execution& execution, std::span<const int32_t> rows) {

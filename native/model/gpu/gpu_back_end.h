@@ -17,6 +17,7 @@
 #include "model/gpu/device_choice.h"
 #include "model/gpu/gpu_sampler.h"
 #include "model/gpu/host_layers.h"
+#include "model/gpu/launched_steps.h"
 #include "model/gpu/stages/pipeline.h"
 #include "model/load_control.h"
 #include "model/pooled_layers.h"
@@ -54,6 +55,10 @@ class GpuBackEnd final : public BackEnd {
   TensorView<float> compute_logits(const Execution& execution, std::span<const int32_t> rows) override;
   bool can_draw() const override { return sampler_.has_value(); }
   void draw(std::span<const DrawRequest> requests, std::span<DrawnToken> drawn) override;
+  bool can_run_ahead() const override { return launched_.has_value(); }
+  void launch(std::span<const SequenceChunk> chunks, std::span<const DrawRequest> requests) override;
+  void collect(std::span<DrawnToken> drawn) override;
+  void drop_launched() noexcept override;
   TensorView<const float> final_hidden(const Execution& execution) override;
   TensorView<const float> apply_pooled_layers(const Execution& execution,
                                               TensorView<const float> vectors) override;
@@ -64,6 +69,7 @@ class GpuBackEnd final : public BackEnd {
   void run_host_layers(const Execution& execution, std::span<const SequenceChunk> chunks);
   template <typename RowOf>
   float* queue_logits(size_t num_rows, const RowOf& row_of);
+  void queue_draws(std::span<const DrawRequest> requests);
   void note_growth();
   void wait();
 
@@ -78,12 +84,14 @@ class GpuBackEnd final : public BackEnd {
   Stage& last_;  // whose layers the head stands behind
   std::optional<HostLayers> host_layers_;
   cuda::PinnedMemory layer_input_;  // [rows of a step, hidden]: what the processor's layers computed
-  bool is_under_way_ = false;       // work was queued that nobody has waited for
+  bool is_under_way_ = false;       // work was queued that nobody waits for, beside what is launched
 
   std::optional<GpuSampler> sampler_;  // of models with a head
   cuda::PinnedMemory logits_;          // [max_logit_rows, logits_stride]
-  cuda::PinnedMemory logit_rows_;      // [max_logit_rows]
-  cuda::PinnedMemory hidden_;          // [rows of a step, hidden], once somebody asked
+  cuda::PinnedMemory logit_rows_;      // [2, max_logit_rows]: two steps take turns
+  int64_t logit_rows_turn_ = 0;
+  std::optional<LaunchedSteps> launched_;  // of models with a head that are on one GPU alone
+  cuda::PinnedMemory hidden_;              // [rows of a step, hidden], once somebody asked
   std::vector<float> gathered_hidden_;
   std::atomic<int64_t> device_scratch_bytes_{0};  // memory grows while other threads ask
 };

@@ -61,6 +61,7 @@ bool GpuDecoder::make_room(const DeviceStep& step, const GpuAdapters& adapters) 
     const auto grow = [&](cuda::DeviceMemory& memory, int64_t num_cols) {
       const auto wanted = static_cast<size_t>(max_step_tokens_ * num_cols) * sizeof(float);
       if (wanted <= memory.size()) return;
+      stream_.synchronize();  // the step before may be using it
       memory = {};
       memory = cuda::DeviceMemory(context, wanted);
       has_moved = true;
@@ -78,6 +79,7 @@ bool GpuDecoder::make_room(const DeviceStep& step, const GpuAdapters& adapters) 
   cuda::DeviceMemory partials(context, static_cast<size_t>(grown * max_partial_floats_) * sizeof(float));
   cuda::DeviceMemory tickets(context, static_cast<size_t>(grown * max_kv_heads_) * sizeof(uint32_t));
   stream_.fill(tickets.data(), 0, tickets.size());
+  stream_.synchronize();  // the step before may be using the old ones
   partials_ = std::move(partials);
   tickets_ = std::move(tickets);
   return true;

@@ -24,8 +24,8 @@ GpuSampler::GpuSampler(const DecoderSpec& spec, std::shared_ptr<cuda::Context> c
     : context_(context),
       max_rows_(max_rows),
       memory_(context, kFirstBytes),
-      sampled_(context, static_cast<size_t>(max_rows) * sizeof(cuda::SampledRow)),
-      answers_(context, static_cast<size_t>(max_rows) * sizeof(cuda::SampledRow)) {
+      sampled_(context, static_cast<size_t>(max_rows) * sizeof(cuda::SampledRow)) {
+  for (cuda::PinnedMemory& answers : answers_) answers = cuda::PinnedMemory(context, sampled_.size());
   args_.row_stride = row_stride;
   args_.vocab_size = static_cast<int32_t>(spec.vocab_size);
   args_.soft_cap = spec.head->soft_cap.value_or(0);
@@ -41,14 +41,15 @@ void GpuSampler::queue(float* logits, std::span<const DrawRequest> requests, cud
       requests, [](const DrawRequest& request) { return request.sampling->temperature > 0; });
   args_.has_limited_rows =
       std::ranges::any_of(requests, [](const DrawRequest& request) { return is_limited(*request.sampling); });
-  write_rows(requests);
+  write_rows(requests, stream);
   memory_.copy(stream);
   make_workspace(num_slots, stream);
   cuda::launch(stream, cuda::sampling_count_launch(args_), args_);
   cuda::launch(stream, cuda::sampling_scan_launch(args_), args_);
   cuda::launch(stream, cuda::sampling_weigh_launch(args_), args_);
   cuda::launch(stream, cuda::sampling_limit_launch(args_), args_);
-  stream.copy_to_host(answers_.data(), sampled_.data(), requests.size() * sizeof(cuda::SampledRow));
+  turn_ = 1 - turn_;
+  stream.copy_to_host(answers_[turn_].data(), sampled_.data(), requests.size() * sizeof(cuda::SampledRow));
 }
 
 // Slots are as long as the vocabulary: there are as many as a step has needed. Each step leaves the zeros
@@ -57,13 +58,14 @@ void GpuSampler::make_workspace(int64_t num_slots, cuda::Stream& stream) {
   if (workspace_.size() > 0 && num_slots <= num_slots_) return;
   num_slots_ = std::max(num_slots, std::min(2 * num_slots_, max_rows_));
   args_.layout = cuda::sampling_layout(max_rows_, num_slots_, args_.vocab_size);
+  stream.synchronize();  // the step before may be using it
   workspace_ = {};
   workspace_ = cuda::DeviceMemory(context_, static_cast<size_t>(args_.layout.num_bytes));
   args_.workspace = workspace_.data();
   stream.fill(workspace_.data(), 0, static_cast<size_t>(args_.layout.num_zeroed));
 }
 
-void GpuSampler::write_rows(std::span<const DrawRequest> requests) {
+void GpuSampler::write_rows(std::span<const DrawRequest> requests, cuda::Stream& stream) {
   size_t num_tokens = 0;
   size_t num_biases = 0;
   for (const DrawRequest& request : requests) {
@@ -74,7 +76,7 @@ void GpuSampler::write_rows(std::span<const DrawRequest> requests) {
   const auto row_section = memory_.add<cuda::SamplingRow>(requests.size());
   const auto bias_section = memory_.add<cuda::LogitBias>(num_biases);
   const auto token_section = memory_.add<int32_t>(num_tokens);
-  memory_.make_room();
+  memory_.make_room(stream);
   const std::span<cuda::LogitBias> biases = memory_.host(bias_section);
   const std::span<int32_t> tokens = memory_.host(token_section);
   int64_t next_token = 0;
@@ -86,7 +88,7 @@ void GpuSampler::write_rows(std::span<const DrawRequest> requests) {
     memory_.host(row_section)[i] = {.seed = sampling.seed,
                                     .first_token = next_token,
                                     .num_prompt_tokens = static_cast<int32_t>(request.num_prompt_tokens),
-                                    .num_tokens = static_cast<int32_t>(request.tokens.size()),
+                                    .num_tokens = static_cast<int32_t>(request.num_tokens()),
                                     .first_bias = next_bias,
                                     .num_biases = static_cast<int32_t>(request.logit_bias.size()),
                                     .adjusted_slot = is_adjusted(request) ? next_slot++ : -1,
@@ -114,8 +116,8 @@ void GpuSampler::write_rows(std::span<const DrawRequest> requests) {
   args_.tokens = const_cast<int32_t*>(memory_.device(token_section));  // no row here appends to its history
 }
 
-void GpuSampler::read(std::span<DrawnToken> drawn) const {
-  const std::span<const cuda::SampledRow> answers(answers_.as<cuda::SampledRow>(), drawn.size());
+void GpuSampler::read(size_t turn, std::span<DrawnToken> drawn) const {
+  const std::span<const cuda::SampledRow> answers(answers_[turn].as<cuda::SampledRow>(), drawn.size());
   for (size_t i = 0; i < drawn.size(); ++i) {
     const cuda::SampledRow& answer = answers[i];
     drawn[i] = {};

@@ -1,6 +1,7 @@
 // Draws tokens where the logits are: what a step tells the kernels of cuda/sampling, and what they answer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -21,8 +22,12 @@ class GpuSampler {
 
   // Queues the draws from the rows of `logits`, which is overwritten. Throws out_of_memory.
   void queue(float* logits, std::span<const DrawRequest> requests, cuda::Stream& stream);
-  // What came of them, once the stream has been waited for.
-  void read(std::span<DrawnToken> drawn) const;
+  // Which answers the last draws that were queued will be; those of the ones before are kept, too.
+  size_t turn() const { return turn_; }
+  // What came of the draws, once the stream has come so far.
+  void read(size_t turn, std::span<DrawnToken> drawn) const;
+  // On the device, until the next draws: what the last ones that were queued draw, in the requests' order.
+  const cuda::SampledRow* sampled() const { return args_.out; }
 
   int64_t num_device_bytes() const {
     return memory_.num_device_bytes() + static_cast<int64_t>(workspace_.size() + sampled_.size());
@@ -30,7 +35,7 @@ class GpuSampler {
 
  private:
   void make_workspace(int64_t num_slots, cuda::Stream& stream);
-  void write_rows(std::span<const DrawRequest> requests);
+  void write_rows(std::span<const DrawRequest> requests, cuda::Stream& stream);
 
   std::shared_ptr<cuda::Context> context_;
   int64_t max_rows_;
@@ -38,7 +43,8 @@ class GpuSampler {
   StepMemory memory_;
   cuda::DeviceMemory workspace_;
   cuda::DeviceMemory sampled_;
-  cuda::PinnedMemory answers_;
+  std::array<cuda::PinnedMemory, 2> answers_;
+  size_t turn_ = 0;
   cuda::SamplingArgs args_;  // of the step in progress
 };
 

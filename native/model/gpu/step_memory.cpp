@@ -6,18 +6,23 @@
 namespace autoglm::gpu {
 
 StepMemory::StepMemory(std::shared_ptr<cuda::Context> context, size_t num_bytes)
-    : context_(std::move(context)), num_bytes_(num_bytes) {
-  make_room();
+    : context_(std::move(context)) {
+  resize(num_bytes);
 }
 
-bool StepMemory::make_room() {
+bool StepMemory::make_room(cuda::Stream& stream) {
   if (num_bytes_ <= device_.size()) return false;
-  const size_t wanted = std::max(num_bytes_, device_.size() + device_.size() / 2);
-  cuda::PinnedMemory host(context_, wanted);
-  cuda::DeviceMemory device(context_, wanted);
-  host_ = std::move(host);
-  device_ = std::move(device);
+  stream.synchronize();  // the step before may still read what is freed here
+  resize(std::max(num_bytes_, device_.size() + device_.size() / 2));
   return true;
+}
+
+void StepMemory::resize(size_t num_bytes) {
+  std::array<cuda::PinnedMemory, 2> hosts;
+  for (cuda::PinnedMemory& host : hosts) host = cuda::PinnedMemory(context_, num_bytes);
+  cuda::DeviceMemory device(context_, num_bytes);
+  hosts_ = std::move(hosts);
+  device_ = std::move(device);
 }
 
 }  // namespace autoglm::gpu

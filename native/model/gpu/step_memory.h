@@ -1,8 +1,10 @@
 // What one step tells the device: sections in one page-locked block, copied to its twin on the device at
 // once. Equal sections at equal sizes lie at equal addresses in every step, so that a recorded graph finds
-// them.
+// them. Two blocks take turns: one is filled while the copy of the other may be under way. The device has
+// one, since a copy stands behind the kernels of the step before in their stream.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -22,32 +24,41 @@ class StepMemory {
  public:
   StepMemory(std::shared_ptr<cuda::Context> context, size_t num_bytes);
 
-  // A step first adds its sections, then makes room for them, then fills them. Nothing of an earlier step may
-  // be under way.
-  void begin() { num_bytes_ = 0; }
+  // A step first adds its sections, then makes room for them, then fills them. Of earlier steps the last one
+  // may be under way.
+  void begin() {
+    turn_ = 1 - turn_;
+    num_bytes_ = 0;
+  }
   template <typename T>
   StepSection<T> add(size_t count) {
     const size_t offset = num_bytes_;
     num_bytes_ = cuda::Arena::padded(offset + count * sizeof(T));
     return {offset, count};
   }
-  // True when the block had to grow, which moves it. Throws out_of_memory.
-  bool make_room();
+  // True when the block had to grow, which moves it: then all that was queued on `stream` is waited for.
+  // Throws out_of_memory.
+  bool make_room(cuda::Stream& stream);
   template <typename T>
   std::span<T> host(const StepSection<T>& section) const {
-    return {reinterpret_cast<T*>(host_.data() + section.offset), section.count};
+    return {reinterpret_cast<T*>(hosts_[turn_].data() + section.offset), section.count};
   }
   template <typename T>
   const T* device(const StepSection<T>& section) const {
     return reinterpret_cast<const T*>(device_.data() + section.offset);
   }
-  void copy(cuda::Stream& stream) const { stream.copy_to_device(device_.data(), host_.data(), num_bytes_); }
+  void copy(cuda::Stream& stream) const {
+    stream.copy_to_device(device_.data(), hosts_[turn_].data(), num_bytes_);
+  }
 
   int64_t num_device_bytes() const { return static_cast<int64_t>(device_.size()); }
 
  private:
+  void resize(size_t num_bytes);
+
   std::shared_ptr<cuda::Context> context_;
-  cuda::PinnedMemory host_;
+  std::array<cuda::PinnedMemory, 2> hosts_;
+  size_t turn_ = 0;  // whose block the step in progress fills
   cuda::DeviceMemory device_;
   size_t num_bytes_ = 0;
 };

@@ -28,6 +28,7 @@ class Pipeline {
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
 
+  size_t num_stages() const { return stages_.size(); }
   Stage& first() { return *stages_.front(); }
   Stage& last() { return *stages_.back(); }
   const Stage& last() const { return *stages_.back(); }

@@ -48,6 +48,9 @@ struct Request {
   int32_t second_segment = 0;
   int32_t rope_table = 0;
   SamplingParams sampling = {.temperature = 0};
+  std::vector<int32_t> stop_tokens = {};
+  int32_t max_tokens = 64;
+  int32_t num_prompt_tokens = 0;  // 0: all of them
 };
 
 class StepRunner {
@@ -75,6 +78,7 @@ class StepRunner {
 
   Model& model() { return *model_; }
   std::shared_ptr<const Model> shared_model() const { return model_; }
+  std::shared_ptr<Model> owned_model() { return model_; }
 
   // Row `row` gets the request with the next step; its pages are its own.
   void admit(int32_t row, const Request& request) {
@@ -84,7 +88,9 @@ class StepRunner {
     record[field::generation] = ++generation_;
     record[field::kind] = static_cast<int32_t>(request.kind);
     record[field::numTokens] = record[field::numPromptTokens] = static_cast<int32_t>(request.tokens.size());
-    record[field::maxTokens] = 64;
+    if (request.num_prompt_tokens > 0) record[field::numPromptTokens] = request.num_prompt_tokens;
+    record[field::maxTokens] = request.max_tokens;
+    record[field::numStopTokens] = static_cast<int32_t>(request.stop_tokens.size());
     record[field::numPositions] = static_cast<int32_t>(request.positions.size());
     record[field::outputId] = row + 1;
     record[field::adapter] = request.adapter;
@@ -102,6 +108,7 @@ class StepRunner {
     record[field::seedLow] = static_cast<int32_t>(sampling.seed);
     record[field::numLogprobs] = sampling.num_logprobs;
     record.insert(record.end(), request.tokens.begin(), request.tokens.end());
+    record.insert(record.end(), request.stop_tokens.begin(), request.stop_tokens.end());
     record.insert(record.end(), request.positions.begin(), request.positions.end());
     record[field::words] = static_cast<int32_t>(record.size());
     admissions_.insert(admissions_.end(), record.begin(), record.end());
@@ -122,9 +129,10 @@ class StepRunner {
     drafts_.insert(drafts_.end(), drafts.begin(), drafts.end());
   }
 
-  // The step's error code as in the result: 0 or ErrorCode + 1.
-  int32_t run() {
-    std::vector<int32_t>& words = plans_[0];
+  int32_t generation_of(int32_t row) const { return generations_[static_cast<size_t>(row)]; }
+
+  // Writes the plan to `slot`, to be run later.
+  void submit(size_t slot) {
     std::vector<int32_t> plan(abi::kPlanHeaderWords, 0);
     const auto append = [&](std::vector<int32_t>& section, int32_t offset_field) {
       plan[static_cast<size_t>(offset_field)] = static_cast<int32_t>(plan.size());
@@ -139,14 +147,23 @@ class StepRunner {
     append(pages_, abi::PlanHeader::pageUpdatesOffset);
     append(drafts_, abi::PlanHeader::draftsOffset);
     plan[abi::PlanHeader::totalWords] = static_cast<int32_t>(plan.size());
-    std::ranges::copy(plan, words.begin());
-    model_->run_step(0, execution_);
-    return results_[0][abi::ResultHeader::errorCode];
+    std::ranges::copy(plan, plans_[slot].begin());
   }
 
-  int32_t result(size_t index, int32_t field) const {
-    return results_[0][static_cast<size_t>(abi::kResultHeaderWords) + index * abi::Limits::resultRowWords +
-                       static_cast<size_t>(field)];
+  // The step's error code as in the result: 0 or ErrorCode + 1.
+  int32_t run_submitted(size_t slot, const Model::NextSlot& next_slot = {}) {
+    model_->run_step(static_cast<int>(slot), execution_, next_slot);
+    return results_[slot][abi::ResultHeader::errorCode];
+  }
+  int32_t run() {
+    submit(0);
+    return run_submitted(0);
+  }
+
+  std::span<int32_t> results(size_t slot) { return results_[slot]; }
+  int32_t result(size_t index, int32_t field, size_t slot = 0) const {
+    return results_[slot][static_cast<size_t>(abi::kResultHeaderWords) + index * abi::Limits::resultRowWords +
+                          static_cast<size_t>(field)];
   }
   // The token of the step's `index`th entry, -1 without one.
   int32_t token(size_t index = 0) const {
