@@ -67,6 +67,8 @@ class Model {
   // `next_slot` names may have been launched when the call returns (run_ahead.cpp), and is the next to be
   // run.
   bool run_step(int slot, const Execution& execution, const NextSlot& next_slot = {}) noexcept;
+  // Whether the next step is launched already.
+  bool has_launched_next() const { return ahead_.slot.has_value(); }
   // Whether the last step only drew one more token for each of its sequences, and all of them go on.
   bool is_steady() const { return is_steady_; }
 

@@ -35,23 +35,19 @@ class QueuedRequests {
       while (queue_.size() < kDepth) queue_.push_back(plan());
       const Step done = queue_.front();
       queue_.pop_front();
-      std::span<int32_t> next_result = runner_.results(queue_.front().slot);
-      next_result[abi::kResultHeaderWords] = kUntouched;
       const Model::NextSlot next = [this] { return std::optional<int>(queue_.front().slot); };
       EXPECT_EQ(runner_.run_submitted(done.slot, runs_ahead_ ? next : Model::NextSlot()), 0)
           << runner_.model().step_failure(static_cast<int>(done.slot));
-      num_ahead_ += next_result[abi::kResultHeaderWords] != kUntouched ? 1 : 0;
+      num_ahead_ += runner_.model().has_launched_next() ? 1 : 0;
       take(done);
     }
     return answers_;
   }
-  // Steps that were begun while the one before ran.
+  // Steps that were launched while the one before ran.
   int num_ahead() const { return num_ahead_; }
   int num_skipped() const { return num_skipped_; }
 
  private:
-  static constexpr int32_t kUntouched = -7;
-
   struct Sequence {
     int32_t id = 0;
     Request request;

@@ -20,8 +20,9 @@ extern "C" {
 //   launch_failure_code 719; runs_at_once 0: no queues; order 0: the emulator's schedule (0 warps ascending,
 //   1 descending, 2 random with `seed`); peers 1: whether copies go from device to device;
 //   last_stream_first 0: who waits for one stream lets the others go first, the latest of them before the
-//   earlier ones; failing_device -1: where launches and calls fail that were told to, -1 for anywhere.
-//   "total_memory@1" is device 1's alone.
+//   earlier ones; runs_past 0: who waits for an event lets its stream go on to the end; frees_at_once 0:
+//   device memory that is freed is poisoned at once, whatever streams hold; failing_device -1: where launches
+//   and calls fail that were told to, -1 for anywhere. "total_memory@1" is device 1's alone.
 // The variable AUTOGLM_FAKE_CUDA sets them, too: "total_memory=1000000,driver_version=12080". In it,
 // "cuMemAlloc_v2:3=2" is what autoglm_fake_cuda_fail says.
 // Returns whether there is such a setting.

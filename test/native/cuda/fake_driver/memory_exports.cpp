@@ -33,15 +33,21 @@ CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t num_bytes) {
   });
 }
 
-// Waits for the device first, as the real one does.
+// Waits for the device first, as the real one does, unless told not to.
 CUresult cuMemFree_v2(CUdeviceptr address) {
   return in_context("cuMemFree_v2", [&](CUctx_st& context) {
     auto* memory = reinterpret_cast<std::byte*>(address);
     if (!context.allocations.contains(memory)) return CUDA_ERROR_INVALID_VALUE;
-    fake::run_all(context);
-    context.allocated_bytes -= context.allocations.at(memory);
+    if (state().settings.frees_at_once == 0) fake::run_all(context);
+    const size_t num_bytes = context.allocations.at(memory);
+    context.allocated_bytes -= num_bytes;
     context.allocations.erase(memory);
-    state().memory_of(context).free(memory);
+    fake::DeviceMemoryRange& range = state().memory_of(context);
+    range.free(memory);
+    if (state().settings.frees_at_once != 0) {
+      const fake::DeviceMemoryRange::Access access(range);
+      std::memset(memory, fake::kPoison, num_bytes);
+    }
     return CUDA_SUCCESS;
   });
 }

@@ -62,7 +62,8 @@ void run_for_host(CUstream stream, uint64_t position) {
     if (const CUresult fatal = stream->context->fatal; fatal != CUDA_SUCCESS)
       throw Fault{fatal, state().fault_text};
   }
-  run_until(stream, position);
+  const bool goes_on = state().settings.runs_past != 0;
+  run_until(stream, goes_on ? std::numeric_limits<uint64_t>::max() : position);
 }
 
 bool advance(CUstream stream, uint64_t position) {

@@ -28,6 +28,8 @@ constexpr Setting kSettings[] = {
     {"seed", &Settings::seed},
     {"peers", &Settings::peers},
     {"last_stream_first", &Settings::last_stream_first},
+    {"runs_past", &Settings::runs_past},
+    {"frees_at_once", &Settings::frees_at_once},
     {"failing_device", &Settings::failing_device},
 };
 

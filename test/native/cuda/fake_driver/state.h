@@ -111,6 +111,8 @@ struct Settings {
   int64_t seed = 0;
   int64_t peers = 1;
   int64_t last_stream_first = 0;
+  int64_t runs_past = 0;
+  int64_t frees_at_once = 0;
   int64_t failing_device = -1;
   std::map<CUdevice, int64_t> memory_of_device;  // where it is not total_memory
 };
