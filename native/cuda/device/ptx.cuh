@@ -159,6 +159,13 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
   return out;
 }
+// Two floats rounded to halves, to nearest even, `low` in the low half; beyond +-65504, infinities too, they
+// become that. NaN stays NaN.
+__device__ inline uint32_t pack_f16_saturated(float low, float high) {
+  uint32_t out;
+  asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  return out;
+}
 __device__ inline float float_of_bits(uint32_t bits) { return __uint_as_float(bits); }
 __device__ inline float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 // word & mask | bits, which takes two instructions if the compiler sees two constants.

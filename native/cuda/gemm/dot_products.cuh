@@ -1,7 +1,7 @@
-// Products of a few rows with a few rows of weights, by one block without tensor cores.
-// Rounding: f32. Thread t sums chunks t, t + 128, ... of a row, k ascending; then pairs of lanes 16, 8, 4, 2
-// and 1 apart; then the warps in order. So a product's bits depend on its two rows alone.
-// Cost:     memory bound, 2 bytes of weights per 2 kRows flops.
+// Products of a few rows of bf16 with a few rows of weights, of bf16 or f16, by one block without tensor
+// cores. Rounding: f32. Thread t sums chunks t, t + 128, ... of a row, k ascending; then pairs of lanes 16,
+// 8, 4, 2 and 1 apart; then the warps in order. So a product's bits depend on its two rows alone. Cost:
+// memory bound, 2 bytes of weights per 2 kRows flops.
 #pragma once
 
 #include "cuda/device/ptx.cuh"
@@ -18,6 +18,16 @@ struct GemvStorage {
 
 __device__ inline float low_of(uint32_t word) { return float_of_bits(word << 16); }
 __device__ inline float high_of(uint32_t word) { return float_of_bits(word & 0xffff0000u); }
+
+// The two weights of a word.
+template <DeviceLayout kLayout>
+__device__ float low_weight(uint32_t word) {
+  return kLayout == DeviceLayout::f16 ? float_of_half(static_cast<uint16_t>(word)) : low_of(word);
+}
+template <DeviceLayout kLayout>
+__device__ float high_weight(uint32_t word) {
+  return kLayout == DeviceLayout::f16 ? float_of_half(static_cast<uint16_t>(word >> 16)) : high_of(word);
+}
 
 // The total of values[i] over the warp, in the lanes whose upper bits are i: lane / (32 / kCount) == i. Lanes
 // hand half of what they have to each other, so that kCount totals take kCount - 1 shuffles and the rest.
@@ -42,9 +52,10 @@ __device__ float totals_of_warp(float (&values)[kCount]) {
 }
 
 // storage.sums, summed over the warps, is then sum(weights[i][j] * in[row][j]) at [i * kRows + row].
-template <int kRows>
-__device__ void dot_products(const Bf16* const (&in)[kRows], const Bf16* const (&weights)[kGemvWeightRows],
-                             int k, GemvStorage<kRows>& storage) {
+template <int kRows, DeviceLayout kLayout>
+__device__ void dot_products(const Bf16* const (&in)[kRows],
+                             const uint16_t* const (&weights)[kGemvWeightRows], int k,
+                             GemvStorage<kRows>& storage) {
   constexpr int kCount = kRows * kGemvWeightRows;
   const uint64_t policy = evict_first_policy();
   float sums[kCount] = {};
@@ -61,8 +72,8 @@ __device__ void dot_products(const Bf16* const (&in)[kRows], const Bf16* const (
 #pragma unroll
       for (int word = 0; word < 4; ++word) {
         const uint32_t weight = words[i / kRows].word[word];
-        sums[i] = multiply_add(low_of(weight), low_of(x[i % kRows].word[word]), sums[i]);
-        sums[i] = multiply_add(high_of(weight), high_of(x[i % kRows].word[word]), sums[i]);
+        sums[i] = multiply_add(low_weight<kLayout>(weight), low_of(x[i % kRows].word[word]), sums[i]);
+        sums[i] = multiply_add(high_weight<kLayout>(weight), high_of(x[i % kRows].word[word]), sums[i]);
       }
     }
   }

@@ -1,9 +1,12 @@
-// Launch of the products with bf16 weights (ProductArgs::w.layout == bf16).
+// Launch of the products with float weights (ProductArgs::w.layout: bf16 or f16).
 //
 // Constraints: w.k % 8 == 0, k > 0; w.row_stride, in_stride % 8 == 0; w.weights and in 16-byte aligned;
 // gated: w.n % 16 == 0. Any n, row count and out_stride. Workspace: gemm_workspace_bytes, the first
 // kGemmTicketBytes (gemm_storage.h) of them zero before the first product. Products of any shapes may share
 // one workspace, one after the other.
+//
+// Weights of f16: products of up to kMaxGemvRows rows multiply in f32. The others round the inputs to halves:
+// off by at most 2^-25 below 2^-14 and saturated at +-65504, exact between; infinities become NaN.
 //
 // A row's bits depend on its own input within each family: up to kMaxGemvRows rows; from there to
 // kMaxSplitRows (tile_order.h); more; and products of experts, whatever the number of rows.

@@ -1,9 +1,9 @@
-// Entry of gemm_tile.cuh for tiles of 128 rows and 128 columns.
+// Entry of gemm_tile.cuh for tiles of 128 rows and 128 columns, weights of bf16.
 #include "cuda/gemm/gemm_tile.cuh"
 
 using namespace autoglm::cuda;
 
 extern "C" __global__ void __launch_bounds__(Tile128x128::kThreads, Tile128x128::kBlocks)
     gemm_128x128(const __grid_constant__ ProductArgs args) {
-  multiply_tile<Tile128x128>(args);
+  multiply_tile<Tile128x128, DeviceLayout::bf16>(args);
 }

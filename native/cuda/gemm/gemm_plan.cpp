@@ -7,7 +7,8 @@ namespace autoglm::cuda {
 namespace {
 
 struct KernelShape {
-  const char* name;
+  const char* name;      // with weights of bf16
+  const char* f16_name;  // with weights of f16
   int32_t rows;
   int32_t cols;
   unsigned num_threads;
@@ -15,27 +16,28 @@ struct KernelShape {
 };
 
 template <int kRows>
-constexpr KernelShape gemv_shape(const char* name) {
-  return {name, kRows, kGemvWeightRows, kGemvThreads,
-          (kGemvThreads / 32) * kRows * kGemvWeightRows * sizeof(float)};
+constexpr KernelShape gemv_shape(const char* name, const char* f16_name) {
+  return {name,         f16_name,
+          kRows,        kGemvWeightRows,
+          kGemvThreads, (kGemvThreads / 32) * kRows * kGemvWeightRows * sizeof(float)};
 }
 
 template <typename Tile>
-constexpr KernelShape tile_shape(const char* name) {
+constexpr KernelShape tile_shape(const char* name, const char* f16_name) {
   static_assert(sizeof(GemmStorage<Tile>) <= 99 << 10);  // a block's most on sm_86, sm_89 and sm_120
-  return {name, Tile::kRows, Tile::kCols, Tile::kThreads, sizeof(GemmStorage<Tile>)};
+  return {name, f16_name, Tile::kRows, Tile::kCols, Tile::kThreads, sizeof(GemmStorage<Tile>)};
 }
 
 // By the order of GemmVariant.
 constexpr KernelShape kKernels[kNumGemmVariants] = {
-    gemv_shape<1>("gemv_1"),
-    gemv_shape<2>("gemv_2"),
-    gemv_shape<4>("gemv_4"),
-    tile_shape<Tile16x64>("gemm_16x64"),
-    tile_shape<Tile32x64>("gemm_32x64"),
-    tile_shape<Tile64x128>("gemm_64x128"),
-    tile_shape<Tile128x128>("gemm_128x128"),
-    tile_shape<Tile128x256>("gemm_128x256"),
+    gemv_shape<1>("gemv_1", "gemv_1_f16"),
+    gemv_shape<2>("gemv_2", "gemv_2_f16"),
+    gemv_shape<4>("gemv_4", "gemv_4_f16"),
+    tile_shape<Tile16x64>("gemm_16x64", "gemm_16x64_f16"),
+    tile_shape<Tile32x64>("gemm_32x64", "gemm_32x64_f16"),
+    tile_shape<Tile64x128>("gemm_64x128", "gemm_64x128_f16"),
+    tile_shape<Tile128x128>("gemm_128x128", "gemm_128x128_f16"),
+    tile_shape<Tile128x256>("gemm_128x256", "gemm_128x256_f16"),
 };
 
 constexpr const KernelShape& shape_of(GemmVariant variant) { return kKernels[static_cast<int>(variant)]; }
@@ -91,7 +93,7 @@ LaunchShape gemm_launch(const ProductArgs& args, GemmVariant variant) {
   if (!is_dense) row_tiles = args.num_rows / shape.rows + std::min(num_experts, args.num_rows);
   const bool is_split = variant >= GemmVariant::tile_16x64 && shape.rows <= 64;
   const KSplits splits = splits_of_product(args.w.n, args.w.k, args.num_rows, num_experts);
-  return {.kernel = shape.name,
+  return {.kernel = args.w.layout == DeviceLayout::f16 ? shape.f16_name : shape.name,
           .grid_x = static_cast<unsigned>(row_tiles * ceil_div(args.w.n, shape.cols)),
           .grid_y = is_split ? static_cast<unsigned>(splits.count) : 1,
           .num_threads = shape.num_threads,

@@ -1,4 +1,4 @@
-// The tiles of the bf16 products and their shared memory, for the kernels and their launcher.
+// The tiles of the products with float weights and their shared memory, for the kernels and their launcher.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +49,7 @@ using Tile128x256 = GemmTile<128, 256, 32, 4, 64, 64, 1>;
 template <typename Tile>
 struct alignas(128) GemmStage {
   Bf16 in[Tile::kRows * Tile::kDepth];
-  Bf16 weights[Tile::kCols * Tile::kDepth];
+  uint16_t weights[Tile::kCols * Tile::kDepth];  // bfloat16 or halves
 };
 
 // 16 rows of a warp's sums on their way out. The padding puts the rows of a fragment in different banks.

@@ -1,7 +1,8 @@
 // gemm: out = epilogue(in * w^T), one tile of the output per block.
 // Shapes and formulas: ProductArgs in product.h. Tiles: gemm_storage.h. Order, splits, layout: tile_order.h.
 // Needs:    what gemm.h lists; tickets 0 (and leaves them 0).
-// Rounding: products of bf16 summed in f32, k ascending in steps of 16; splits added in ascending order.
+// Rounding: products summed in f32, k ascending in steps of 16; splits added in ascending order. Weights of
+//           f16: inputs become halves, see halves_of_bf16s.
 // Cost:     2 flops per weight and row. Few rows: every weight is read once, 2 bytes.
 // Source:   the pipeline of CUTLASS's multistage main loop (github.com/NVIDIA/cutlass, mma_multistage.h).
 // Twin:     cpu/matmul_kernel.h.
@@ -14,7 +15,7 @@ namespace autoglm::cuda {
 
 // What a block computes: rows [first_row, end_row), columns from first_col, k of one split.
 struct TilePlace {
-  const Bf16* weights;  // row first_col
+  const uint16_t* weights;  // row first_col; bfloat16 or halves
   int first_row;
   int end_row;
   int first_col;
@@ -60,7 +61,7 @@ template <typename Tile>
 __device__ bool find_place(const ProductArgs& args, TilePlace& place) {
   const bool is_dense = args.experts.first_pairs == nullptr;
   const int num_col_tiles = (args.w.n + Tile::kCols - 1) / Tile::kCols;
-  place.weights = static_cast<const Bf16*>(args.w.weights);
+  place.weights = static_cast<const uint16_t*>(args.w.weights);
   TileIndex tile;
   if (is_dense) {
     const int num_row_tiles = (args.num_rows + Tile::kRows - 1) / Tile::kRows;
@@ -71,7 +72,7 @@ __device__ bool find_place(const ProductArgs& args, TilePlace& place) {
     tile = {block_x() / num_col_tiles, block_x() % num_col_tiles};
     int expert = 0;
     if (!find_expert_tile<Tile::kRows>(args.experts, tile.row, expert, place)) return false;
-    place.weights += expert * (args.experts.weight_stride / int64_t{sizeof(Bf16)});
+    place.weights += expert * (args.experts.weight_stride / int64_t{sizeof(uint16_t)});
   }
   place.first_col = tile.col * Tile::kCols;
   place.weights += int64_t{place.first_col} * args.w.row_stride;
@@ -94,7 +95,7 @@ __device__ bool find_place(const ProductArgs& args, TilePlace& place) {
 template <typename Tile>
 struct StepCopies {
   const Bf16* in[Tile::kInCopies];
-  const Bf16* weights;
+  const uint16_t* weights;
   uint32_t valid_rows;    // bit i: in[i] is a row of the tile
   int num_valid_weights;  // rows of weights from the thread's first one on
   int chunk;
@@ -141,8 +142,8 @@ __device__ void copy_step(const ProductArgs& args, const TilePlace& place, const
   }
 #pragma unroll
   for (int i = 0; i < Tile::kWeightCopies; ++i) {
-    Bf16* target = stage.weights + copies.place + i * Tile::kCopyRows * Tile::kDepth;
-    const Bf16* source = copies.weights + int64_t{i * Tile::kCopyRows} * args.w.row_stride + k;
+    uint16_t* target = stage.weights + copies.place + i * Tile::kCopyRows * Tile::kDepth;
+    const uint16_t* source = copies.weights + int64_t{i * Tile::kCopyRows} * args.w.row_stride + k;
     const bool is_row = is_valid && i * Tile::kCopyRows < copies.num_valid_weights;
     if constexpr (Tile::kStreamsWeights) {
       copy_async_with_policy(target, source, is_row, copies.policy);
@@ -179,26 +180,43 @@ __device__ void load_fragments(const GemmStage<Tile>& stage, int step, Fragments
   }
 }
 
+// Two bfloat16 as halves, what the tensor cores multiply halves with. Exact from 2^-14 on; below, off by at
+// most 2^-25. Finite values beyond +-65504 become that; infinities become NaN, so that they show in the sums.
+__device__ inline uint32_t halves_of_bf16s(uint32_t word) {
+  const uint32_t not_finite = multiply_add_bf16x2(word, 0, 0);  // NaN for infinities and NaN, else 0
+  return pack_f16_saturated(float_of_bits(word << 16), float_of_bits(word & 0xffff0000u)) | not_finite;
+}
+
 template <typename Tile>
 using WarpSums = float[Tile::kRowTiles][Tile::kColTiles][4];
 
-template <typename Tile>
+template <typename Tile, DeviceLayout kLayout>
 __device__ void multiply_fragments(const Fragments<Tile>& fragments, WarpSums<Tile>& sums) {
 #pragma unroll
   for (int row = 0; row < Tile::kRowTiles; ++row) {
+    uint32_t in[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t word = fragments.in[row][i];
+      in[i] = kLayout == DeviceLayout::f16 ? halves_of_bf16s(word) : word;
+    }
 #pragma unroll
     for (int i = 0; i < Tile::kColTiles; ++i) {
       // There and back, so that neighbouring instructions share an operand.
       const int col = row % 2 == 0 ? i : Tile::kColTiles - 1 - i;
-      multiply_bf16(sums[row][col], fragments.in[row], fragments.weights[col / 2][col % 2 * 2],
-                    fragments.weights[col / 2][col % 2 * 2 + 1]);
+      const uint32_t(&weights)[4] = fragments.weights[col / 2];
+      if constexpr (kLayout == DeviceLayout::f16) {
+        multiply_f16(sums[row][col], in, weights[col % 2 * 2], weights[col % 2 * 2 + 1]);
+      } else {
+        multiply_bf16(sums[row][col], in, weights[col % 2 * 2], weights[col % 2 * 2 + 1]);
+      }
     }
   }
 }
 
 // While a step is multiplied, the fragments of the next one come from shared memory and the step kStages - 1
 // further on from global memory. A stage is overwritten behind the barrier that follows its last load.
-template <typename Tile>
+template <typename Tile, DeviceLayout kLayout>
 __device__ void accumulate(const ProductArgs& args, const TilePlace& place,
                            GemmStage<Tile> (&stages)[Tile::kStages], WarpSums<Tile>& sums) {
   const StepCopies<Tile> copies = plan_copies<Tile>(args, place);
@@ -230,7 +248,7 @@ __device__ void accumulate(const ProductArgs& args, const TilePlace& place,
         if (ahead < place.num_steps) copy_step<Tile>(args, place, copies, ahead, stages[vacant]);
         commit_copies();
       }
-      multiply_fragments<Tile>(fragments[i % 2], sums);
+      multiply_fragments<Tile, kLayout>(fragments[i % 2], sums);
     }
     vacant = current;
     current = next;
@@ -338,13 +356,14 @@ __device__ void write_tile(const ProductArgs& args, const TilePlace& place, Gemm
   }
 }
 
-template <typename Tile>
+// kLayout: bf16 or f16, of the weights.
+template <typename Tile, DeviceLayout kLayout>
 __device__ void multiply_tile(const ProductArgs& args) {
   auto& storage = shared_storage<GemmStorage<Tile>>();
   TilePlace place;
   if (!find_place<Tile>(args, place)) return;
   WarpSums<Tile> sums = {};
-  accumulate<Tile>(args, place, storage.stages, sums);
+  accumulate<Tile, kLayout>(args, place, storage.stages, sums);
   if constexpr (Tile::kMaySplit) {
     if (place.num_splits > 1 && !merge_splits<Tile>(args, place, storage.is_last, sums)) return;
   }

@@ -16,12 +16,12 @@ __device__ int weight_row(bool is_gated, int i) {
   return static_cast<int>(gated_row(block_x() * kPairs + i % kPairs, i >= kPairs));
 }
 
-template <int kRows>
+template <int kRows, DeviceLayout kLayout>
 __device__ void multiply_rows(const ProductArgs& args) {
   auto& storage = shared_storage<GemvStorage<kRows>>();
   const bool is_gated = args.epilogue == Epilogue::gated;
   const Bf16* in[kRows];
-  const Bf16* weights[kGemvWeightRows];
+  const uint16_t* weights[kGemvWeightRows];
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
     const int row = i < args.num_rows ? i : args.num_rows - 1;  // twice the last one, written once
@@ -30,10 +30,10 @@ __device__ void multiply_rows(const ProductArgs& args) {
 #pragma unroll
   for (int i = 0; i < kGemvWeightRows; ++i) {
     const int row = weight_row(is_gated, i);
-    weights[i] = static_cast<const Bf16*>(args.w.weights) +
+    weights[i] = static_cast<const uint16_t*>(args.w.weights) +
                  int64_t{row < args.w.n ? row : args.w.n - 1} * args.w.row_stride;
   }
-  dot_products<kRows>(in, weights, args.w.k, storage);
+  dot_products<kRows, kLayout>(in, weights, args.w.k, storage);
 
   const int place = thread_x() / kRows;
   const int row = thread_x() % kRows;
@@ -55,15 +55,30 @@ __device__ void multiply_rows(const ProductArgs& args) {
 // The second bound is the number of blocks that a multiprocessor's registers hold: enough loads under way.
 extern "C" __global__ void __launch_bounds__(autoglm::cuda::kGemvThreads, 6)
     gemv_1(const __grid_constant__ autoglm::cuda::ProductArgs args) {
-  autoglm::cuda::multiply_rows<1>(args);
+  autoglm::cuda::multiply_rows<1, autoglm::cuda::DeviceLayout::bf16>(args);
 }
 
 extern "C" __global__ void __launch_bounds__(autoglm::cuda::kGemvThreads, 5)
     gemv_2(const __grid_constant__ autoglm::cuda::ProductArgs args) {
-  autoglm::cuda::multiply_rows<2>(args);
+  autoglm::cuda::multiply_rows<2, autoglm::cuda::DeviceLayout::bf16>(args);
 }
 
 extern "C" __global__ void __launch_bounds__(autoglm::cuda::kGemvThreads, 4)
     gemv_4(const __grid_constant__ autoglm::cuda::ProductArgs args) {
-  autoglm::cuda::multiply_rows<4>(args);
+  autoglm::cuda::multiply_rows<4, autoglm::cuda::DeviceLayout::bf16>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(autoglm::cuda::kGemvThreads, 6)
+    gemv_1_f16(const __grid_constant__ autoglm::cuda::ProductArgs args) {
+  autoglm::cuda::multiply_rows<1, autoglm::cuda::DeviceLayout::f16>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(autoglm::cuda::kGemvThreads, 5)
+    gemv_2_f16(const __grid_constant__ autoglm::cuda::ProductArgs args) {
+  autoglm::cuda::multiply_rows<2, autoglm::cuda::DeviceLayout::f16>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(autoglm::cuda::kGemvThreads, 4)
+    gemv_4_f16(const __grid_constant__ autoglm::cuda::ProductArgs args) {
+  autoglm::cuda::multiply_rows<4, autoglm::cuda::DeviceLayout::f16>(args);
 }

@@ -27,14 +27,16 @@ __device__ void shrink_rows(const LoraArgs& args) {
   if (num_rows <= 0 || first_low >= adapter.rank) return;
   const int64_t first_row = run.first_row + group * kShrinkRows;
   const Bf16* in[kShrinkRows];
-  const Bf16* a[kGemvWeightRows];
+  const uint16_t* a[kGemvWeightRows];
 #pragma unroll
   for (int i = 0; i < kShrinkRows; ++i) {
     in[i] = args.in + (first_row + (i < num_rows ? i : num_rows - 1)) * args.in_stride;
   }
 #pragma unroll
-  for (int i = 0; i < kGemvWeightRows; ++i) a[i] = adapter.a + int64_t{first_low + i} * args.k;
-  dot_products<kShrinkRows>(in, a, args.k, storage);
+  for (int i = 0; i < kGemvWeightRows; ++i) {
+    a[i] = reinterpret_cast<const uint16_t*>(adapter.a + int64_t{first_low + i} * args.k);
+  }
+  dot_products<kShrinkRows, DeviceLayout::bf16>(in, a, args.k, storage);
   const int row = thread_x() % kShrinkRows;
   const int low = thread_x() / kShrinkRows;
   if (low >= kGemvWeightRows || row >= num_rows) return;

@@ -1,7 +1,7 @@
-// repack floats: rows of bf16 from the CPU's panels of 32 rows in f32, f16 or bf16
+// repack floats: rows of bf16, or of f16, from the CPU's panels of 32 rows in f32, f16 or bf16
 // Shapes: RepackFloatsArgs. Panels: base/packed_matrix.h.
 // Needs:    16-byte aligned destination rows.
-// Rounding: f32 and f16 to nearest even; bf16 as it is.
+// Rounding: to bf16 to nearest even; what the panels hold already as it is.
 // Cost:     memory bound, 4 to 6 bytes moved per weight, both sides in whole sectors.
 #include "base/packed_matrix.h"
 #include "cuda/device/ptx.cuh"
@@ -25,6 +25,9 @@ __device__ uint32_t load_pair(const RepackFloatsArgs& args, const char* panel, i
   }
   if (args.layout == ComputeLayout::f16) {
     const auto* values = reinterpret_cast<const uint16_t*>(panel);
+    if (args.destination_layout == DeviceLayout::f16) {
+      return values[at] | (is_whole ? uint32_t{values[at + kLanes]} << 16 : 0);
+    }
     return pack_bf16(float_of_half(values[at]), is_whole ? float_of_half(values[at + kLanes]) : 0.0f);
   }
   return reinterpret_cast<const uint32_t*>(panel)[pair * kLanes + lane];

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "base/formats.h"
-#include "cuda/bf16.h"
 #include "cuda/device_matrix.h"
 #include "cuda/launch_shape.h"
 
@@ -14,14 +13,15 @@ namespace autoglm::cuda {
 // multiples of 32, but for the end of the matrix. Row r goes to destination row
 // first_destination_row + mapped_row(r), so that parts of a stacked matrix follow each other.
 struct RepackFloatsArgs {
-  const void* panels = nullptr;  // of row first_row on
-  Bf16* destination = nullptr;   // [rows][row_stride], 16-byte aligned; columns from k on become zeros
+  const void* panels = nullptr;     // of row first_row on
+  uint16_t* destination = nullptr;  // [rows][row_stride], 16-byte aligned; columns from k on become zeros
   int64_t first_row = 0;
   int64_t first_destination_row = 0;
   int32_t num_rows = 0;
   int32_t k = 0;
-  int32_t row_stride = 0;                      // elements, a multiple of 8, >= k
-  ComputeLayout layout = ComputeLayout::bf16;  // f32, f16 or bf16
+  int32_t row_stride = 0;                                // elements, a multiple of 8, >= k
+  ComputeLayout layout = ComputeLayout::bf16;            // f32, f16 or bf16
+  DeviceLayout destination_layout = DeviceLayout::bf16;  // or f16, from panels of f16 alone
   RowMapping mapping = RowMapping::plain;
 };
 

@@ -4,13 +4,14 @@
 #include <cstdint>
 
 #include "cuda/bf16.h"
+#include "cuda/device_matrix.h"
 #include "cuda/launch_shape.h"
 
 namespace autoglm::cuda {
 
-// Fields as in EmbeddingParams (base/op_params.h), tables as rows of bf16 without gaps.
+// Fields as in EmbeddingParams (base/op_params.h), tables as rows of 16-bit floats without gaps.
 struct EmbeddingArgs {
-  const Bf16* table = nullptr;            // [vocab, hidden]
+  const void* table = nullptr;            // [vocab, hidden], bf16 or f16: `layout`
   const int32_t* ids = nullptr;           // [num_rows]
   const Bf16* positions = nullptr;        // optional [positions, hidden]
   const int32_t* position_ids = nullptr;  // [num_rows] when `positions` is present
@@ -20,6 +21,7 @@ struct EmbeddingArgs {
   int32_t num_rows = 0;
   int32_t hidden = 0;  // even
   float scale = 1;
+  DeviceLayout layout = DeviceLayout::bf16;
 };
 
 LaunchShape embedding_launch(const EmbeddingArgs& args);

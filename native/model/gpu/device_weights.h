@@ -43,7 +43,7 @@ struct DeviceLatent {
   DeviceNorm query_norm;
   DeviceNorm kv_norm;
   DeviceLinear query_b;    // absent without a latent of the queries
-  cuda::DeviceMatrix k_b;  // bf16, rows of all heads
+  cuda::DeviceMatrix k_b;  // bf16 whatever the file held, rows of all heads
   cuda::DeviceMatrix v_b;
 };
 

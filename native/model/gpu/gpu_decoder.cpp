@@ -102,8 +102,8 @@ void GpuDecoder::run_layers(const DeviceStep& step, const StepPlanner& planner) 
 void GpuDecoder::embed() {
   const auto* const positions = static_cast<const cuda::Bf16*>(weights_.position_embedding.weights);
   const auto* const types = static_cast<const cuda::Bf16*>(weights_.token_type_embedding.weights);
-  if (weights_.embedding.layout == cuda::DeviceLayout::bf16) {
-    const cuda::EmbeddingArgs args{.table = static_cast<const cuda::Bf16*>(weights_.embedding.weights),
+  if (!cuda::is_quantized(weights_.embedding.layout)) {
+    const cuda::EmbeddingArgs args{.table = weights_.embedding.weights,
                                    .ids = step_->tokens,
                                    .positions = positions,
                                    .position_ids = step_->positions,
@@ -112,7 +112,8 @@ void GpuDecoder::embed() {
                                    .out = scratch_.residual,
                                    .num_rows = step_->num_rows,
                                    .hidden = static_cast<int32_t>(spec_.hidden_size),
-                                   .scale = spec_.embedding.scale};
+                                   .scale = spec_.embedding.scale,
+                                   .layout = weights_.embedding.layout};
     launch(cuda::embedding_launch(args), args);
   } else {
     const cuda::QuantizedEmbeddingArgs args{.table = weights_.embedding,

@@ -123,15 +123,15 @@ class WorkspaceSize {
     if (!linear.is_present()) return;
     const cuda::ProductArgs args{
         .w = linear.matrix, .experts = {}, .num_rows = static_cast<int32_t>(max_rows_)};
-    num_bytes_ = std::max(num_bytes_, linear.matrix.layout == cuda::DeviceLayout::bf16
-                                          ? cuda::gemm_workspace_bytes(args)
-                                          : cuda::quantized_workspace_bytes(args));
+    num_bytes_ =
+        std::max(num_bytes_, cuda::is_quantized(linear.matrix.layout) ? cuda::quantized_workspace_bytes(args)
+                                                                      : cuda::gemm_workspace_bytes(args));
   }
   void add(const std::vector<DeviceLinear>& linears) {
     for (const DeviceLinear& each : linears) add(each);
   }
   void add(const DeviceExperts& experts, int64_t num_chosen) {
-    if (experts.first.weights == nullptr || experts.first.layout == cuda::DeviceLayout::bf16) return;
+    if (experts.first.weights == nullptr || !cuda::is_quantized(experts.first.layout)) return;
     cuda::ProductArgs args{.w = experts.first, .experts = experts.strides};
     args.experts.first_pairs = &kSomePairs;
     args.num_rows = static_cast<int32_t>(max_rows_ * num_chosen);
@@ -182,7 +182,7 @@ GpuScratch::GpuScratch(const DecoderSpec& spec, const DeviceWeights& weights, cu
 }
 
 cuda::LaunchShape product_launch(const cuda::ProductArgs& args) {
-  return args.w.layout == cuda::DeviceLayout::bf16 ? cuda::gemm_launch(args) : cuda::quantized_launch(args);
+  return cuda::is_quantized(args.w.layout) ? cuda::quantized_launch(args) : cuda::gemm_launch(args);
 }
 
 }  // namespace autoglm::gpu

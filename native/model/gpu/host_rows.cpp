@@ -68,6 +68,14 @@ float scale_at(const PackedMatrix& matrix, int64_t row, int64_t col, bool is_min
                                              : half_to_float(load<uint16_t>(scales + at * 2));
 }
 
+template <typename T>
+void unpack_rounded(const PackedMatrix& matrix, int64_t row, T (*round)(float), std::span<T> out) {
+  std::vector<float> values(static_cast<size_t>(matrix.k));
+  unpack_row(matrix, row, std::span<float>(values));
+  std::ranges::transform(values, out.begin(), round);
+  std::fill(out.begin() + matrix.k, out.end(), T{});
+}
+
 }  // namespace
 
 void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<float> out) {
@@ -84,10 +92,11 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<float> out) {
 }
 
 void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<cuda::Bf16> out) {
-  std::vector<float> values(static_cast<size_t>(matrix.k));
-  unpack_row(matrix, row, std::span<float>(values));
-  std::ranges::transform(values, out.begin(), to_bf16);
-  std::fill(out.begin() + matrix.k, out.end(), cuda::Bf16{0});
+  unpack_rounded(matrix, row, to_bf16, out);
+}
+
+void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<uint16_t> out) {
+  unpack_rounded(matrix, row, float_to_half, out);
 }
 
 }  // namespace autoglm::gpu

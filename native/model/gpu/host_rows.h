@@ -13,6 +13,9 @@ namespace autoglm::gpu {
 // them.
 void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<cuda::Bf16> out);
 
+// The same as halves.
+void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<uint16_t> out);
+
 // The same without rounding.
 void unpack_row(const PackedMatrix& matrix, int64_t row, std::span<float> out);
 

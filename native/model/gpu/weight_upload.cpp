@@ -19,7 +19,7 @@ constexpr int64_t kStagingBytes = int64_t{32}
                                   << 20;  // a millisecond of PCIe, beside which a launch is nothing
 // No panel is smaller than one group of 4-bit codes with its scales.
 constexpr int64_t kFactorBytes = kStagingBytes / (512 + 64) * int64_t{sizeof(float)} / 256 * 256;
-constexpr int64_t kRowUnit = 8;  // bfloat16 in 16 bytes
+constexpr int64_t kRowUnit = 8;  // 16-bit floats in 16 bytes
 
 int64_t row_stride(int64_t k) { return cuda::ceil_div(k, kRowUnit) * kRowUnit; }
 
@@ -34,7 +34,7 @@ struct MatrixBytes {
 };
 
 MatrixBytes bytes_of(const DeviceForm& form, int64_t n, int64_t k) {
-  if (form.layout == cuda::DeviceLayout::bf16) {
+  if (!cuda::is_quantized(form.layout)) {
     return {.weights = checked_mul(n, row_stride(k) * 2, "bytes of the weights")};
   }
   return {.weights = cuda::weights_bytes(form.layout, n, k),
@@ -52,9 +52,10 @@ bool begins_in_panels(std::span<const MatrixPart> parts) {
   return std::ranges::all_of(parts, [](const MatrixPart& part) { return part.first_row % kPanelRows == 0; });
 }
 
-// Which keeps the codes of one matrix.
+// Which keeps the codes, or the halves, of one matrix.
 DeviceForm form_of(const PackedMatrix& matrix) {
   const PackedFormat& format = matrix.format;
+  if (format.layout == ComputeLayout::f16) return {.layout = cuda::DeviceLayout::f16};
   if (!format.is_quantized() || format.scale_type != ScaleType::f16) return {};
   return {.layout = format.layout == ComputeLayout::q4 ? cuda::DeviceLayout::w4 : cuda::DeviceLayout::w8,
           .group = static_cast<int32_t>(kGroup) / format.scales_per_group,
@@ -81,7 +82,9 @@ DeviceForm choose_form(std::span<const MatrixPart> parts) {
   DeviceForm form = form_of(first.source);
   const bool is_shared =
       std::ranges::all_of(parts, [&](const MatrixPart& part) { return form_of(part.source) == form; });
-  if (!is_shared || !begins_in_panels(parts) || form.layout == cuda::DeviceLayout::bf16) return {};
+  if (!is_shared) return {};
+  if (!cuda::is_quantized(form.layout)) return form;
+  if (!begins_in_panels(parts)) return {};
   form.group = shared_group(first.source, first.first_row, first.num_rows);
   for (const MatrixPart& part : parts.subspan(1)) {
     form.group = std::min(form.group, shared_group(part.source, part.first_row, part.num_rows));
@@ -105,7 +108,7 @@ class WeightUpload::Run {
         staging_(stream.shared_context(), static_cast<size_t>(staging_bytes(jobs))) {}
 
   void bring(const Job& job) {
-    if (job.form.layout != cuda::DeviceLayout::bf16) return bring_quantized(job);
+    if (cuda::is_quantized(job.form.layout)) return bring_quantized(job);
     const bool is_direct = std::ranges::all_of(job.parts, is_float) && begins_in_panels(job.parts);
     if (!is_direct) return unpack_rows(job);
     for (const MatrixPart& part : job.parts) {
@@ -157,13 +160,14 @@ class WeightUpload::Run {
   void repack_floats(const Job& job, const MatrixPart& part, int64_t first, int64_t count) {
     const cuda::RepackFloatsArgs args{
         .panels = staging_.data(),
-        .destination = static_cast<cuda::Bf16*>(const_cast<void*>(job.destination->weights)),
+        .destination = static_cast<uint16_t*>(const_cast<void*>(job.destination->weights)),
         .first_row = first,
         .first_destination_row = part.first_destination_row,
         .num_rows = static_cast<int32_t>(count),
         .k = static_cast<int32_t>(job.k),
         .row_stride = job.destination->row_stride,
         .layout = part.source.format.layout,
+        .destination_layout = job.form.layout,
         .mapping = mapping_of(part.rows)};
     cuda::launch(stream_, cuda::repack_floats_launch(args), args);
   }
@@ -234,12 +238,17 @@ class WeightUpload::Run {
   void unpack_rows(const Job& job) {
     const std::vector<RowOrigin> origins = origins_of(job);
     const auto stride = static_cast<size_t>(job.destination->row_stride);
-    make_pieces(job.destination->weights, job.n, static_cast<int64_t>(stride * sizeof(cuda::Bf16)),
-                [&](int64_t row, std::byte* out) {
-                  const RowOrigin& origin = origins[static_cast<size_t>(row)];
-                  unpack_row(*origin.matrix, origin.row,
-                             std::span(reinterpret_cast<cuda::Bf16*>(out), stride));
-                });
+    const bool keeps_halves = job.form.layout == cuda::DeviceLayout::f16;
+    make_pieces(
+        job.destination->weights, job.n, static_cast<int64_t>(stride * sizeof(uint16_t)),
+        [&](int64_t row, std::byte* out) {
+          const RowOrigin& origin = origins[static_cast<size_t>(row)];
+          if (keeps_halves) {
+            unpack_row(*origin.matrix, origin.row, std::span(reinterpret_cast<uint16_t*>(out), stride));
+          } else {
+            unpack_row(*origin.matrix, origin.row, std::span(reinterpret_cast<cuda::Bf16*>(out), stride));
+          }
+        });
   }
 
   cuda::Stream& stream_;
@@ -269,6 +278,10 @@ void WeightUpload::add_experts(DeviceExperts& destination, const std::vector<Par
   DeviceForm form = choose_form(experts.front());
   for (const Parts& parts : experts) {
     DeviceForm other = choose_form(parts);
+    if (!cuda::is_quantized(form.layout) && !cuda::is_quantized(other.layout)) {
+      if (other != form) form = {};
+      continue;
+    }
     form.group = other.group = std::min(form.group, other.group);
     if (other != form) {
       throw Error(ErrorCode::unsupported_model,
@@ -296,7 +309,7 @@ void WeightUpload::place(cuda::Arena& arena) {
     matrix.group = job.form.group;
     matrix.layout = job.form.layout;
     matrix.weights = arena.take(static_cast<size_t>(bytes.weights));
-    if (job.form.layout == cuda::DeviceLayout::bf16) {
+    if (!cuda::is_quantized(job.form.layout)) {
       matrix.row_stride = static_cast<int32_t>(row_stride(job.k));
       continue;
     }

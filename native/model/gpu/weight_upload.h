@@ -34,8 +34,8 @@ struct DeviceForm {
 
   bool operator==(const DeviceForm&) const = default;
 };
-// The one that all parts can have: bf16 for floats, for quantized parts of different forms or with scales
-// that are no halves, and for those that begin within a panel. Reads the scales of long groups.
+// The one that all parts can have: f16 for halves; bf16 for other floats, for parts of different forms, for
+// scales that are no halves, and for codes that begin within a panel. Reads the scales of long groups.
 DeviceForm choose_form(std::span<const MatrixPart> parts);
 
 // Bytes that a matrix [n, k] of this form takes of an arena.
@@ -50,7 +50,7 @@ class WeightUpload {
   void add_matrix(cuda::DeviceMatrix& destination, Parts parts);
   // As bf16 whatever it was.
   void add_bf16_matrix(cuda::DeviceMatrix& destination, Parts parts);
-  // All experts have the same form. Throws unsupported_model otherwise.
+  // All experts have the same form, floats of several become bf16. Throws unsupported_model otherwise.
   void add_experts(DeviceExperts& destination, const std::vector<Parts>& experts);
   void add_vector(const float*& destination, std::vector<float> values);
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "cuda/bf16.h"
 #include "cuda/launch_shape.h"
 #include "emulator/emulated_kernels.h"
 #include "emulator/sanitizers.h"

@@ -2,6 +2,7 @@
 // runtime::Model.
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <string>
 
 #include "equal_logits.h"
@@ -69,6 +70,35 @@ TEST(GpuDecoder, KeepsOneMatrixForEmbeddingAndTiedHead) {
                                gpu::device_matrix_bytes(form, num_tokens, spec.hidden_size);
       EXPECT_EQ(device_weight_bytes(spec, format) - before, is_tied ? expected : 2 * expected)
           << info_of(format).name << (is_tied ? ", tied" : "");
+    }
+  }
+}
+
+// Goal: halves are multiplied with all their bits. Method: logits lie closer to the processor's than those of
+// the same weights rounded to bfloat16, in products of few rows and of many.
+TEST(GpuDecoder, IsCloserWithHalvesThanWithTheirRoundedValues) {
+  const auto mean = [](const std::vector<double>& distances) {
+    return std::reduce(distances.begin(), distances.end()) / static_cast<double>(distances.size());
+  };
+  const DecoderSpec dense = small_spec();
+  const DecoderSpec mixed = with_every_layer(small_spec(1), [](LayerSpec& layer) {
+    layer.moe = some_experts();
+    layer.moe->num_experts_per_token = layer.moe->num_experts;  // all of them: none is on the fence
+  });
+  for (const DecoderSpec& spec : {dense, mixed}) {
+    const RandomModel halves(spec, StoredFormat::f16, 1);
+    const RandomModel coarse(spec, StoredFormat::f16, 1, true);
+    const std::vector<int32_t> tokens = random_tokens(kNumTokens, spec.vocab_size, 3);
+    LoadRequest exact = halves.request();
+    exact.is_exact = true;
+    exact.kv_dtype = KvDtype::f32;
+    const std::vector<float> expected = StepRunner(exact).logits(tokens, 64);
+    for (const int64_t rows_at_once : {64, 3}) {
+      const auto distance = [&](const RandomModel& model) {
+        const std::vector<float> found = StepRunner(model, Place::gpu).logits(tokens, rows_at_once);
+        return mean(row_distances(found, expected, static_cast<size_t>(spec.vocab_size)));
+      };
+      EXPECT_LT(distance(halves), 0.8 * distance(coarse)) << rows_at_once << " rows at once";
     }
   }
 }

@@ -51,9 +51,9 @@ inline DecoderSpec small_spec(int64_t num_layers = 2) {
 class RandomModel {
  public:
   // Matrices are stored as `format` (bf16, f32, f16, q4_0, q4_1, q8_0, q6_k, or gptq_4: symmetric with groups
-  // of at most 128), vectors as f32.
-  RandomModel(DecoderSpec spec, StoredFormat format, uint64_t seed = 1)
-      : spec_(std::move(spec)), format_(format), random_(seed) {
+  // of at most 128), vectors as f32. `are_coarse`: values of f16 are rounded to bfloat16 as well.
+  RandomModel(DecoderSpec spec, StoredFormat format, uint64_t seed = 1, bool are_coarse = false)
+      : spec_(std::move(spec)), format_(format), are_coarse_(are_coarse), random_(seed) {
     static int number = 0;
     path_ = std::filesystem::temp_directory_path() /
             ("autoglm-random-" + std::to_string(getpid()) + "-" + std::to_string(number++));
@@ -212,6 +212,16 @@ class RandomModel {
     weights_[role].quantization = quantization;
   }
 
+  // Rounded once, or twice where the values are coarse: to half, then to bfloat16.
+  uint16_t half_of(float value) const {
+    const uint16_t half = float_to_half(value);
+    if (!are_coarse_) return half;
+    const float exact = half_to_float(half);
+    uint32_t bits = 0;
+    std::memcpy(&bits, &exact, 4);
+    return float_to_half(bf16_to_float(static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)));
+  }
+
   void add_block(const StoredFormatInfo& info, float size) {
     const auto bits = [](float value) {
       uint32_t word = 0;
@@ -224,7 +234,7 @@ class RandomModel {
       case StoredFormat::bf16:
         return append(static_cast<uint16_t>(bits(size * draw()) >> 16));
       case StoredFormat::f16:
-        return append(float_to_half(size * draw()));
+        return append(half_of(size * draw()));
       default:
         break;
     }
@@ -275,6 +285,7 @@ class RandomModel {
 
   DecoderSpec spec_;
   StoredFormat format_;
+  bool are_coarse_;
   std::string path_;
   std::mt19937_64 random_;
   std::vector<uint8_t> bytes_;

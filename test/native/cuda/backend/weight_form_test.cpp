@@ -1,4 +1,4 @@
-// How many columns share a scale on the device, seen from the panels.
+// What packed weights become on the device: the form, how many columns share a scale, the bits of halves.
 #include <gtest/gtest.h>
 
 #include <cstddef>
@@ -6,7 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "cuda/driver/device_registry.h"
+#include "emulated_modules.h"
 #include "model/gpu/weight_upload.h"
+#include "random_values.h"
 
 namespace autoglm::test {
 namespace {
@@ -117,6 +120,108 @@ TEST(DeviceGroups, AreTheShortestOfTheExperts) {
     const gpu::DeviceForm form{.layout = cuda::DeviceLayout::w4, .group = &each == experts ? 128 : 32};
     EXPECT_EQ(upload.num_bytes(), 2 * gpu::device_matrix_bytes(form, 64, 256));
   }
+}
+
+// Panels of random finite floats, subnormal ones among those of f16.
+class FloatPanels {
+ public:
+  FloatPanels(ComputeLayout layout, int64_t n, int64_t k, uint64_t seed) {
+    const PackedFormat format{.layout = layout};
+    Random random(seed);
+    bytes_ = random.bytes((n + kPanelRows - 1) / kPanelRows * panel_bytes(format, k));
+    for (size_t i = 1; i < bytes_.size(); i += 2) bytes_[i] &= 0xbf;
+    matrix = {.format = format, .n = n, .k = k, .panels = reinterpret_cast<std::byte*>(bytes_.data())};
+  }
+  FloatPanels(const FloatPanels&) = delete;
+  FloatPanels& operator=(const FloatPanels&) = delete;
+
+  gpu::MatrixPart part(int64_t first_row, int64_t num_rows, int64_t first_destination_row = 0) const {
+    return {.source = matrix,
+            .first_row = first_row,
+            .num_rows = num_rows,
+            .first_destination_row = first_destination_row};
+  }
+  gpu::MatrixPart whole() const { return part(0, matrix.n); }
+  // Of a matrix of f16.
+  uint16_t half(int64_t row, int64_t col) const {
+    const std::byte* panel = matrix.panels + row / kPanelRows * panel_bytes(matrix.format, matrix.k);
+    return reinterpret_cast<const uint16_t*>(panel)[col * kPanelRows + row % kPanelRows];
+  }
+
+  PackedMatrix matrix;
+
+ private:
+  std::vector<uint8_t> bytes_;
+};
+
+// Runs the upload and reads `matrix`, one of its destinations, back.
+std::vector<uint16_t> uploaded(gpu::WeightUpload& upload, const cuda::DeviceMatrix& matrix) {
+  cuda::Stream stream(cuda::open_device(0, emulated_modules(), AUTOGLM_FAKE_CUDA));
+  ThreadPool pool(1);
+  LoadControl control;
+  control.check = [] {};
+  const cuda::Arena arena = upload.run(stream, pool, control);
+  std::vector<uint16_t> out(static_cast<size_t>(matrix.n) * static_cast<size_t>(matrix.row_stride));
+  stream.copy_to_host(out.data(), matrix.weights, 2 * out.size());
+  stream.synchronize();
+  return out;
+}
+
+// From panels the device takes them, from rows within a panel the host does.
+TEST(DeviceHalves, KeepTheirBits) {
+  const FloatPanels a(ComputeLayout::f16, 70, 43, 1);
+  const FloatPanels b(ComputeLayout::f16, 40, 43, 2);
+  for (const int64_t first_row : {0, 32, 7}) {
+    SCOPED_TRACE("from row " + std::to_string(first_row));
+    const int64_t num_rows = 70 - first_row;
+    cuda::DeviceMatrix matrix;
+    gpu::WeightUpload upload;
+    upload.add_matrix(matrix, {a.part(first_row, num_rows), b.part(0, 40, num_rows)});
+    const std::vector<uint16_t> found = uploaded(upload, matrix);
+    EXPECT_EQ(matrix.layout, cuda::DeviceLayout::f16);
+    ASSERT_EQ(matrix.row_stride, 48);
+    for (int64_t row = 0; row < matrix.n; ++row) {
+      for (int64_t col = 0; col < 48; ++col) {
+        const uint16_t stored = row < num_rows ? a.half(first_row + row, std::min<int64_t>(col, 42))
+                                               : b.half(row - num_rows, std::min<int64_t>(col, 42));
+        ASSERT_EQ(found[static_cast<size_t>(row * 48 + col)], col < 43 ? stored : 0)
+            << "row " << row << ", column " << col;
+      }
+    }
+  }
+}
+
+TEST(DeviceHalves, BecomeBfloat16BesideOtherFloats) {
+  const FloatPanels halves(ComputeLayout::f16, 32, 40, 1);
+  for (const ComputeLayout layout : {ComputeLayout::bf16, ComputeLayout::f32}) {
+    const FloatPanels others(layout, 32, 40, 2);
+    for (const auto& parts :
+         {std::vector{halves.whole(), others.part(0, 32, 32)},
+          std::vector{others.whole(), halves.part(0, 32, 32)}, std::vector{others.whole()}}) {
+      EXPECT_EQ(gpu::choose_form(parts), gpu::DeviceForm{});
+    }
+    for (const auto& experts : {std::vector<gpu::WeightUpload::Parts>{{halves.whole()}, {others.whole()}},
+                                std::vector<gpu::WeightUpload::Parts>{{others.whole()}, {halves.whole()}}}) {
+      gpu::DeviceExperts destination;
+      gpu::WeightUpload upload;
+      upload.add_experts(destination, experts);
+      uploaded(upload, destination.first);
+      EXPECT_EQ(destination.first.layout, cuda::DeviceLayout::bf16);
+    }
+  }
+}
+
+TEST(DeviceHalves, StayHalvesInExpertsAndBecomeBfloat16WhereItIsAskedFor) {
+  const FloatPanels halves(ComputeLayout::f16, 32, 40, 1);
+  gpu::DeviceExperts experts;
+  cuda::DeviceMatrix rounded;
+  gpu::WeightUpload upload;
+  upload.add_experts(experts, {{halves.whole()}, {halves.whole()}});
+  upload.add_bf16_matrix(rounded, {halves.whole()});
+  const std::vector<uint16_t> found = uploaded(upload, experts.first);
+  EXPECT_EQ(found[41], halves.half(1, 1));
+  EXPECT_EQ(experts.first.layout, cuda::DeviceLayout::f16);
+  EXPECT_EQ(rounded.layout, cuda::DeviceLayout::bf16);
 }
 
 }  // namespace

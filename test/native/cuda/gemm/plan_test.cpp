@@ -154,7 +154,13 @@ TEST(GemmLaunch, NamesKernelsThatExist) {
   args.w.k = 64;
   args.num_rows = 1;
   for (int i = 0; i < kNumGemmVariants; ++i) {
-    EXPECT_NE(emulator::find_kernel(gemm_launch(args, static_cast<GemmVariant>(i)).kernel), nullptr) << i;
+    args.w.layout = DeviceLayout::bf16;
+    const std::string name = gemm_launch(args, static_cast<GemmVariant>(i)).kernel;
+    args.w.layout = DeviceLayout::f16;
+    const std::string f16_name = gemm_launch(args, static_cast<GemmVariant>(i)).kernel;
+    EXPECT_EQ(f16_name, name + "_f16");
+    EXPECT_NE(emulator::find_kernel(name.c_str()), nullptr) << name;
+    EXPECT_NE(emulator::find_kernel(f16_name.c_str()), nullptr) << f16_name;
   }
 }
 

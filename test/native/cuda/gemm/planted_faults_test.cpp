@@ -11,7 +11,7 @@ namespace {
 using cuda::GemmVariant;
 
 // What the product must be for the fault to matter.
-enum class Kind : uint8_t { dense, split, experts, gated };
+enum class Kind : uint8_t { dense, split, experts, gated, f16, large };
 
 struct Fault {
   const char* kernel;
@@ -31,6 +31,10 @@ constexpr Fault kFaults[] = {
     {"planted_gemm_ticket_left", GemmVariant::tile_32x64, Kind::split},
     {"planted_gemm_next_expert", GemmVariant::tile_16x64, Kind::experts},
     {"planted_gemm_gate_as_up", GemmVariant::tile_64x128, Kind::gated},
+    {"planted_gemm_no_saturation", GemmVariant::tile_16x64, Kind::large},
+    {"planted_gemm_halves_swapped", GemmVariant::tile_64x128, Kind::f16},
+    {"planted_gemm_wrong_fragment", GemmVariant::tile_128x128, Kind::f16},
+    {"planted_gemm_wrong_element", GemmVariant::tile_128x256, Kind::f16},
     {"planted_gemm_no_barrier_for_sums", GemmVariant::gemv_4, Kind::dense, true},
     {"planted_gemm_chunk_left_out", GemmVariant::gemv_4, Kind::dense},
 };
@@ -42,6 +46,11 @@ ProductShape shape_of(const Fault& fault) {
   shape.num_rows = fault.variant == GemmVariant::gemv_4 ? 4 : 13;
   if (fault.kind == Kind::experts) shape.pairs_per_expert = {2, 0, 8, 3};
   if (fault.kind == Kind::gated) shape.epilogue = cuda::Epilogue::gated;
+  if (fault.kind == Kind::f16 || fault.kind == Kind::large) shape.layout = cuda::DeviceLayout::f16;
+  if (fault.kind == Kind::large) {
+    shape.largest_input = 1e6f;
+    shape.input_limit = 65504;
+  }
   return shape;
 }
 

@@ -1,4 +1,5 @@
-// A random product of bf16 matrices whose unused elements are NaN, and the same in float64.
+// A random product of bf16 inputs and bf16 or f16 weights whose unused elements are NaN, and the same in
+// float64.
 #pragma once
 
 #include <algorithm>
@@ -24,14 +25,17 @@ struct ProductShape {
   bool is_rounded = false;   // the output is bf16
   cuda::Epilogue epilogue = cuda::Epilogue::plain;
   Activation activation = Activation::silu;
-  int64_t out_padding = 0;  // out_stride beyond the output's columns
+  cuda::DeviceLayout layout = cuda::DeviceLayout::bf16;  // of the weights
+  float largest_input = 1.7f;
+  float input_limit = INFINITY;  // inputs beyond it count as it does
+  int64_t out_padding = 0;       // out_stride beyond the output's columns
 };
 
 struct ProductCase {
   ProductShape shape;
   cuda::ProductArgs args;
   std::vector<cuda::Bf16> in;
-  std::vector<cuda::Bf16> weights;
+  std::vector<uint16_t> weights;
   std::vector<int32_t> input_rows;
   std::vector<int32_t> first_pairs;
   std::vector<float> bias;
@@ -44,10 +48,26 @@ struct ProductCase {
 };
 
 // Rows of `k` values, NaN behind them.
-inline std::vector<cuda::Bf16> padded_rows(Random& random, int64_t rows, int64_t k, int64_t stride) {
+inline std::vector<cuda::Bf16> padded_rows(Random& random, int64_t rows, int64_t k, int64_t stride,
+                                           float largest = 1.7f) {
   std::vector<cuda::Bf16> out(rows * stride, cuda::Bf16{0xffff});
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t i = 0; i < k; ++i) out[row * stride + i] = to_bf16(random.uniform(-1.7f, 1.7f));
+    for (int64_t i = 0; i < k; ++i) out[row * stride + i] = to_bf16(random.uniform(-largest, largest));
+  }
+  return out;
+}
+
+inline uint16_t weight_bits(cuda::DeviceLayout layout, float value) {
+  return layout == cuda::DeviceLayout::f16 ? float_to_half(value) : to_bf16(value).bits;
+}
+inline float weight_value(cuda::DeviceLayout layout, uint16_t bits) {
+  return layout == cuda::DeviceLayout::f16 ? half_to_float(bits) : bf16_to_float(bits);
+}
+inline std::vector<uint16_t> padded_weights(Random& random, cuda::DeviceLayout layout, int64_t rows,
+                                            int64_t k, int64_t stride) {
+  std::vector<uint16_t> out(rows * stride, 0xffff);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < k; ++i) out[row * stride + i] = weight_bits(layout, random.uniform(-1.7f, 1.7f));
   }
   return out;
 }
@@ -80,6 +100,7 @@ inline ProductCase make_product(const ProductShape& shape, Random& random) {
   cuda::ProductArgs& args = test.args;
   args.w.n = static_cast<int32_t>(shape.n);
   args.w.k = static_cast<int32_t>(shape.k);
+  args.w.layout = shape.layout;
   args.w.row_stride = static_cast<int32_t>(shape.k + 8 * random.below(3));
   args.in_stride = shape.k + 8 * random.below(3);
   args.num_rows = static_cast<int32_t>(shape.num_rows);
@@ -89,8 +110,9 @@ inline ProductCase make_product(const ProductShape& shape, Random& random) {
   if (shape.epilogue == cuda::Epilogue::plain) args.scale = random.uniform(0.5f, 1.5f);
   const int64_t num_experts = static_cast<int64_t>(shape.pairs_per_expert.size());
   const int64_t in_rows = shape.gathers ? 1 + random.below(shape.num_rows + 2) : shape.num_rows;
-  test.in = padded_rows(random, in_rows, shape.k, args.in_stride);
-  test.weights = padded_rows(random, shape.n * std::max<int64_t>(1, num_experts), shape.k, args.w.row_stride);
+  test.in = padded_rows(random, in_rows, shape.k, args.in_stride, shape.largest_input);
+  test.weights = padded_weights(random, shape.layout, shape.n * std::max<int64_t>(1, num_experts), shape.k,
+                                args.w.row_stride);
   for (int64_t row = 0; row < shape.num_rows; ++row) {
     test.input_rows.push_back(static_cast<int32_t>(random.below(in_rows)));
   }
@@ -127,9 +149,12 @@ inline double expected_sum(const ProductCase& test, int64_t row, int64_t weight_
   while (!test.shape.pairs_per_expert.empty() && row >= test.first_pairs[expert + 1]) ++expert;
   const int64_t from = test.shape.gathers ? test.input_rows[row] : row;
   const cuda::Bf16* x = &test.in[from * args.in_stride];
-  const cuda::Bf16* w = &test.weights[(expert * args.w.n + weight_row) * args.w.row_stride];
+  const uint16_t* w = &test.weights[(expert * args.w.n + weight_row) * args.w.row_stride];
   double sum = test.shape.has_bias ? test.bias[weight_row] : 0;
-  for (int64_t i = 0; i < args.w.k; ++i) sum += double{to_float(x[i])} * double{to_float(w[i])};
+  const float limit = test.shape.input_limit;
+  for (int64_t i = 0; i < args.w.k; ++i) {
+    sum += double{std::clamp(to_float(x[i]), -limit, limit)} * weight_value(test.shape.layout, w[i]);
+  }
   return sum;
 }
 

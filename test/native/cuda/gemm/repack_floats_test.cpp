@@ -1,4 +1,5 @@
-// Rows of bf16 from the CPU's panels, bit for bit, read once more by the description in base/packed_matrix.h.
+// Rows of bf16 and of f16 from the CPU's panels, bit for bit, read once more by the description in
+// base/packed_matrix.h.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,8 +27,9 @@ uint32_t stored_bits(const std::vector<std::byte>& panels, ComputeLayout layout,
   return bits;
 }
 
-uint16_t expected_bits(ComputeLayout layout, uint32_t bits) {
-  if (layout == ComputeLayout::bf16) return static_cast<uint16_t>(bits);
+uint16_t expected_bits(ComputeLayout layout, uint32_t bits, cuda::DeviceLayout destination) {
+  if (layout == ComputeLayout::bf16 || destination == cuda::DeviceLayout::f16)
+    return static_cast<uint16_t>(bits);
   float value = half_to_float(static_cast<uint16_t>(bits));
   if (layout == ComputeLayout::f32) std::memcpy(&value, &bits, 4);
   return to_bf16(value).bits;
@@ -51,6 +53,7 @@ TEST(CudaRepackFloats, WritesEveryRowToItsPlaceAndNothingElse) {
     Random random(6000 + i);
     cuda::RepackFloatsArgs args;
     args.layout = kLayouts[i % 3];
+    if (args.layout == ComputeLayout::f16 && i % 2 != 0) args.destination_layout = cuda::DeviceLayout::f16;
     args.mapping = static_cast<cuda::RowMapping>(random.below(3));
     args.num_rows = static_cast<int32_t>(random.below(100));
     args.first_row = 32 * random.below(3);
@@ -67,13 +70,13 @@ TEST(CudaRepackFloats, WritesEveryRowToItsPlaceAndNothingElse) {
     }
     const int64_t last_row = args.first_row + std::max(0, args.num_rows - 1);
     const int64_t rows = args.first_destination_row + cuda::mapped_row(args.mapping, last_row) + 3;
-    std::vector<cuda::Bf16> destination(rows * args.row_stride, cuda::Bf16{0xffff});
-    std::vector<cuda::Bf16> expected = destination;
+    std::vector<uint16_t> destination(rows * args.row_stride, 0xffff);
+    std::vector<uint16_t> expected = destination;
     for (int64_t row = 0; row < args.num_rows; ++row) {
       const int64_t to = args.first_destination_row + cuda::mapped_row(args.mapping, args.first_row + row);
       for (int64_t col = 0; col < args.row_stride; ++col) {
-        expected[to * args.row_stride + col].bits =
-            col < k ? expected_bits(args.layout, stored_bits(panels, args.layout, k, row, col)) : 0;
+        const uint32_t bits = col < k ? stored_bits(panels, args.layout, k, row, col) : 0;
+        expected[to * args.row_stride + col] = expected_bits(args.layout, bits, args.destination_layout);
       }
     }
     args.panels = panels.data();

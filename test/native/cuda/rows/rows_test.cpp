@@ -83,6 +83,9 @@ TEST(CudaEmbedding, AgreesWithFloat64OnRandomShapes) {
     const std::vector<cuda::Bf16> tables[3] = {to_bf16s(random.normals(vocab * hidden)),
                                                to_bf16s(random.normals(vocab * hidden)),
                                                to_bf16s(random.normals(vocab * hidden))};
+    const bool has_halves = shape % 2 != 0;
+    std::vector<uint16_t> halves;
+    for (const cuda::Bf16 each : tables[0]) halves.push_back(float_to_half(1.001f * to_float(each)));
     std::vector<int32_t> ids[3];
     for (std::vector<int32_t>& each : ids) {
       for (int64_t row = 0; row < rows; ++row) each.push_back(static_cast<int32_t>(random.below(vocab)));
@@ -90,6 +93,8 @@ TEST(CudaEmbedding, AgreesWithFloat64OnRandomShapes) {
     std::vector<float> out(rows * hidden, NAN);
     cuda::EmbeddingArgs args;
     args.table = tables[0].data();
+    if (has_halves) args.table = halves.data();
+    if (has_halves) args.layout = cuda::DeviceLayout::f16;
     args.ids = ids[0].data();
     if (random.below(2) == 0) args.positions = tables[1].data();
     args.position_ids = ids[1].data();
@@ -103,7 +108,8 @@ TEST(CudaEmbedding, AgreesWithFloat64OnRandomShapes) {
     std::vector<double> expected;
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t i = 0; i < hidden; ++i) {
-        double value = 3 * double{to_float(tables[0][ids[0][row] * hidden + i])};
+        const int64_t at = ids[0][row] * hidden + i;
+        double value = 3 * double{has_halves ? half_to_float(halves[at]) : to_float(tables[0][at])};
         if (args.positions != nullptr) value += to_float(tables[1][ids[1][row] * hidden + i]);
         if (args.types != nullptr) value += to_float(tables[2][ids[2][row] * hidden + i]);
         expected.push_back(value);

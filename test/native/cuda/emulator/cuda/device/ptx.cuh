@@ -169,6 +169,13 @@ inline uint32_t round_to_bf16(float value) {
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 inline uint32_t pack_bf16(float low, float high) { return round_to_bf16(low) | round_to_bf16(high) << 16; }
+inline uint32_t round_to_f16_saturated(float value) {
+  if (std::isnan(value)) return 0x7fff;
+  return autoglm::float_to_half(std::clamp(value, -65504.0f, 65504.0f));
+}
+inline uint32_t pack_f16_saturated(float low, float high) {
+  return round_to_f16_saturated(low) | round_to_f16_saturated(high) << 16;
+}
 inline float float_of_bits(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 inline uint32_t select_and_set(uint32_t word, uint32_t mask, uint32_t bits) { return (word & mask) | bits; }

@@ -1,0 +1,9 @@
+// Entry of gemm_tile.cuh for tiles of 128 rows and 256 columns, weights of f16.
+#include "cuda/gemm/gemm_tile.cuh"
+
+using namespace autoglm::cuda;
+
+extern "C" __global__ void __launch_bounds__(Tile128x256::kThreads, Tile128x256::kBlocks)
+    gemm_128x256_f16(const __grid_constant__ ProductArgs args) {
+  multiply_tile<Tile128x256, DeviceLayout::f16>(args);
+}
