@@ -36,6 +36,7 @@ uint64_t random_word(test::Random& random, Content content) {
     uint64_t value = 0x2000 | (part & 0x3ff);  // a half's exponent of 2^-7
     if (content == Content::bf16) value = random_bf16(part, 124);
     if (content == Content::small_bf16) value = random_bf16(part, 121);
+    if (content == Content::small_f16) value = (part & 0x8fff) + (9 << 10);
     word |= value << shift;
   }
   return word;

@@ -36,9 +36,10 @@ enum class Content : uint8_t {
   bf16,        // +- [1/8, 2)
   small_bf16,  // +- [1/64, 1/4)
   scales,      // halves in [1/128, 1/64)
+  small_f16,   // halves, +- [1/64, 1/4)
   logits,      // floats, normal with deviation 2.5
 };
-inline constexpr size_t kNumContents = 5;
+inline constexpr size_t kNumContents = 6;
 
 class Lab;
 

@@ -1,4 +1,4 @@
-// G4 to G6: bf16 products beside cuBLASLt, products with 4-bit weights beside our own of bf16.
+// G4 to G6: bf16 products beside cuBLASLt, those with f16 and 4-bit weights beside our own of bf16.
 #include <algorithm>
 #include <optional>
 
@@ -22,6 +22,11 @@ std::vector<ProductShape> dense_shapes(bool is_toy) {
     for (const Layer& layer : kLayers) shapes.push_back({rows, layer.n, layer.k});
   }
   return shapes;
+}
+
+std::vector<ProductShape> f16_shapes(bool is_toy) {
+  if (is_toy) return {{130, 136, 72}, {20, 64, 128}, {2, 64, 128}};
+  return {{8192, 8192, 8192}, {32, 28'672, 4096}, {1, 28'672, 4096}};
 }
 
 struct PeerTiming {
@@ -79,6 +84,20 @@ void measure_dense(Lab& lab, const CublasLt& cublaslt, const ProductShape& shape
   }
 }
 
+// What it costs that tiles turn their inputs into halves.
+void measure_f16(Lab& lab, const ProductShape& shape, Results& results) {
+  ProductCase dense(lab, shape, cuda::DeviceLayout::bf16);
+  const double before = dense.measure().median;
+  Result result = ProductCase(lab, shape, cuda::DeviceLayout::f16).run();
+  const double after = dense.measure().median;
+  result.bar = "G4";
+  result.what = "f16 product over bf16, " + describe(shape);
+  result.value = (before + after) / 2 / result.timing.median;
+  result.unit = "x";
+  result.aside = {{"TFLOPS", shape.flops() / result.timing.median * 1e-12}};
+  results.add(result);
+}
+
 // Few rows: the weights are what takes time.
 void measure_few_rows(Lab& lab, const Ceilings& ceilings, const ProductShape& shape, Results& results) {
   const Timing dense = ProductCase(lab, shape, cuda::DeviceLayout::bf16).measure();
@@ -122,6 +141,7 @@ void measure_products(Lab& lab, const CublasLt& cublaslt, Ceilings& ceilings, Re
   for (const ProductShape& shape : dense_shapes(lab.is_toy())) {
     measure_dense(lab, cublaslt, shape, ceilings, results);
   }
+  for (const ProductShape& shape : f16_shapes(lab.is_toy())) measure_f16(lab, shape, results);
 }
 
 void measure_quantized_products(Lab& lab, const Ceilings& ceilings, Results& results) {

@@ -9,6 +9,14 @@
 #include "random_values.h"
 
 namespace autoglm::bench {
+namespace {
+
+Content weight_content(cuda::DeviceLayout layout) {
+  if (layout == cuda::DeviceLayout::bf16) return Content::small_bf16;
+  return layout == cuda::DeviceLayout::f16 ? Content::small_f16 : Content::bytes;
+}
+
+}  // namespace
 
 std::string describe(const ProductShape& shape) {
   return std::to_string(shape.num_rows) + " rows, " + std::to_string(shape.n) + " x " +
@@ -16,11 +24,11 @@ std::string describe(const ProductShape& shape) {
 }
 
 int64_t ProductCase::weights_bytes() const {
-  return layout_ == cuda::DeviceLayout::bf16 ? int64_t{shape_.n} * shape_.k * 2
-                                             : cuda::weights_bytes(layout_, shape_.n, shape_.k);
+  return cuda::is_quantized(layout_) ? cuda::weights_bytes(layout_, shape_.n, shape_.k)
+                                     : int64_t{shape_.n} * shape_.k * 2;
 }
 int64_t ProductCase::scales_bytes() const {
-  return layout_ == cuda::DeviceLayout::bf16 ? 0 : cuda::scales_bytes(shape_.n, shape_.k, kGroup);
+  return cuda::is_quantized(layout_) ? cuda::scales_bytes(shape_.n, shape_.k, kGroup) : 0;
 }
 int64_t ProductCase::num_bytes() const {
   return weights_bytes() + scales_bytes() + 2 * int64_t{shape_.num_rows} * (int64_t{shape_.n} + shape_.k);
@@ -28,18 +36,18 @@ int64_t ProductCase::num_bytes() const {
 
 ProductCase::ProductCase(Lab& lab, const ProductShape& shape, cuda::DeviceLayout layout)
     : lab_(lab), shape_(shape), layout_(layout) {
-  const bool is_bf16 = layout == cuda::DeviceLayout::bf16;
+  const bool is_quantized = cuda::is_quantized(layout);
   const int num_turns = lab.num_turns(num_bytes());
   for (int turn = 0; turn < num_turns; ++turn) {
-    weights_.push_back(lab.random(weights_bytes(), is_bf16 ? Content::small_bf16 : Content::bytes));
+    weights_.push_back(lab.random(weights_bytes(), weight_content(layout)));
     scales_.push_back(lab.random(scales_bytes(), Content::scales));
   }
   in_ = lab.random(int64_t{shape.num_rows} * shape.k * 2, Content::bf16);
   out_ = lab.allocate(int64_t{shape.num_rows} * shape.n * 2);
   args_ = {.w = {.n = shape.n,
                  .k = shape.k,
-                 .row_stride = is_bf16 ? shape.k : 0,
-                 .group = is_bf16 ? 0 : kGroup,
+                 .row_stride = is_quantized ? 0 : shape.k,
+                 .group = is_quantized ? kGroup : 0,
                  .layout = layout},
            .in = in_.as<cuda::Bf16>(),
            .out_bf16 = out_.as<cuda::Bf16>(),
@@ -47,7 +55,7 @@ ProductCase::ProductCase(Lab& lab, const ProductShape& shape, cuda::DeviceLayout
            .in_stride = shape.k,
            .out_stride = shape.n,
            .num_rows = shape.num_rows};
-  const size_t bytes = is_bf16 ? cuda::gemm_workspace_bytes(args_) : cuda::quantized_workspace_bytes(args_);
+  const size_t bytes = is_quantized ? cuda::quantized_workspace_bytes(args_) : cuda::gemm_workspace_bytes(args_);
   workspace_ = lab.zeros(static_cast<int64_t>(bytes));
   args_.workspace = workspace_.data();
 }
@@ -57,7 +65,7 @@ void ProductCase::enqueue(int turn) {
   args.w.weights = weights_[turn].data();
   args.w.scales = scales_[turn].data();
   launch(lab_.stream(),
-         layout_ == cuda::DeviceLayout::bf16 ? cuda::gemm_launch(args) : cuda::quantized_launch(args), args);
+         cuda::is_quantized(layout_) ? cuda::quantized_launch(args) : cuda::gemm_launch(args), args);
 }
 
 Timing ProductCase::measure() {
@@ -80,9 +88,10 @@ Result ProductCase::run() {
 std::vector<double> ProductCase::weight_row(int64_t row) {
   const int64_t k = shape_.k;
   std::vector<double> out;
-  if (layout_ == cuda::DeviceLayout::bf16) {
+  if (!cuda::is_quantized(layout_)) {
+    const bool is_f16 = layout_ == cuda::DeviceLayout::f16;
     for (const uint16_t bits : lab_.read(weights_[0].as<uint16_t>() + row * k, k)) {
-      out.push_back(bf16_to_float(bits));
+      out.push_back(is_f16 ? half_to_float(bits) : bf16_to_float(bits));
     }
     return out;
   }

@@ -29,7 +29,7 @@ const CODE_BITS: Readonly<Partial<Record<ComputeLayout, number>>> = { q8: 8, q6:
 
 const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
-/** Of a tensor that is no quantized matrix on a GPU: vectors are f32 there, rows of matrices bf16. */
+/** Of a tensor that is no quantized matrix on a GPU: vectors are f32 there, rows of matrices bf16 or f16. */
 function floatBytes([rows = 1, columns]: readonly number[]): number {
   return aligned(columns === undefined ? rows * 4 : rows * Math.ceil(columns / 8) * 16);
 }
@@ -47,7 +47,7 @@ function matrixBytes({ layout, bytes, shape }: TensorMemory): number {
   return aligned(codes) + aligned(scales) + aligned(4 * panels);
 }
 
-/** Heads of latent attention are bf16 whatever they were, and so is a pair of gate and up that no panel boundary parts. */
+/** Heads of latent attention are 16-bit floats whatever they were, and so is a pair of gate and up that no panel boundary parts. */
 function layerTensorBytes(tensor: TensorMemory, byRole: ReadonlyMap<string, TensorMemory>): number {
   const { role, layout, shape } = tensor;
   if (/\.[kv]_b\.\d+$/.test(role)) return floatBytes(shape);

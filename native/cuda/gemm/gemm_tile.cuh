@@ -180,8 +180,8 @@ __device__ void load_fragments(const GemmStage<Tile>& stage, int step, Fragments
   }
 }
 
-// Two bfloat16 as halves, what the tensor cores multiply halves with. Exact from 2^-14 on; below, off by at
-// most 2^-25. Finite values beyond +-65504 become that; infinities become NaN, so that they show in the sums.
+// Two bfloat16 as halves, which is what tensor cores multiply halves with. Exact from 2^-14 on; below, off by
+// at most 2^-25. Finite values beyond +-65504 become that; infinities become NaN, so that they show in sums.
 __device__ inline uint32_t halves_of_bf16s(uint32_t word) {
   const uint32_t not_finite = multiply_add_bf16x2(word, 0, 0);  // NaN for infinities and NaN, else 0
   return pack_f16_saturated(float_of_bits(word << 16), float_of_bits(word & 0xffff0000u)) | not_finite;
