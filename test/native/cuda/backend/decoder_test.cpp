@@ -166,6 +166,7 @@ TEST(GpuDecoder, ComputesUngatedLayersWithLayerNormsAndPositions) {
   spec.final_norm = std::nullopt;
   spec.head->scale = 0.3F;
   expect_equal_logits(spec);
+  expect_equal_logits(spec, StoredFormat::f16);
   expect_equal_logits(spec, StoredFormat::q8_0);
 }
 
@@ -189,6 +190,7 @@ TEST(GpuDecoder, MixesExperts) {
 TEST(GpuDecoder, MixesGroupedExpertsWithASharedOne) {
   const DecoderSpec spec = with_grouped_experts(small_spec(3));
   expect_equal_logits(spec, StoredFormat::bf16, kRowsOnTheFence);
+  expect_equal_logits(spec, StoredFormat::f16, kRowsOnTheFence);
   expect_equal_logits(spec, StoredFormat::q4_0, kRowsOnTheFence);
 }
 
@@ -211,7 +213,11 @@ TEST(GpuDecoder, KeepsKeysAndValuesInFp8) {
 }
 
 TEST(GpuDecoder, AttendsToLatents) {
-  for (const bool is_low_rank : {false, true}) expect_equal_logits(with_latents(small_spec(), is_low_rank));
+  for (const bool is_low_rank : {false, true}) {
+    for (const StoredFormat format : {StoredFormat::bf16, StoredFormat::f16}) {
+      expect_equal_logits(with_latents(small_spec(), is_low_rank), format);
+    }
+  }
 }
 
 TEST(GpuDecoder, AnswersPooledRequestsOfAnEncoder) {
