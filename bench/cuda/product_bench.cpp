@@ -55,7 +55,8 @@ ProductCase::ProductCase(Lab& lab, const ProductShape& shape, cuda::DeviceLayout
            .in_stride = shape.k,
            .out_stride = shape.n,
            .num_rows = shape.num_rows};
-  const size_t bytes = is_quantized ? cuda::quantized_workspace_bytes(args_) : cuda::gemm_workspace_bytes(args_);
+  const size_t bytes =
+      is_quantized ? cuda::quantized_workspace_bytes(args_) : cuda::gemm_workspace_bytes(args_);
   workspace_ = lab.zeros(static_cast<int64_t>(bytes));
   args_.workspace = workspace_.data();
 }
@@ -64,8 +65,8 @@ void ProductCase::enqueue(int turn) {
   cuda::ProductArgs args = args_;
   args.w.weights = weights_[turn].data();
   args.w.scales = scales_[turn].data();
-  launch(lab_.stream(),
-         cuda::is_quantized(layout_) ? cuda::quantized_launch(args) : cuda::gemm_launch(args), args);
+  launch(lab_.stream(), cuda::is_quantized(layout_) ? cuda::quantized_launch(args) : cuda::gemm_launch(args),
+         args);
 }
 
 Timing ProductCase::measure() {

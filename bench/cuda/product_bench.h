@@ -1,4 +1,5 @@
-// A product on the device with random operands: bf16 or f16 weights, or 4-bit codes with a scale for 128 of them.
+// A product on the device with random operands: bf16 or f16 weights, or 4-bit codes with a scale for 128 of
+// them.
 #pragma once
 
 #include "cuda/product.h"
