@@ -61,6 +61,7 @@ const REPEATING_MODELS = [
   '*/GpuStepsOfLayers.*/0',
   '*/GpuAdaptersOfLayers.*/0',
   '*/GpuDecoderFormats.ComputeTheLogitsOfTheCpu/*',
+  '*/GpuRunAhead.*/WorksWhenWaitedFor',
   'GpuHostLayers.NormBehindSublayers',
   'GpuHostLayers.LeaveTheLogitsOfTheCpuWhereverTheySplitAModel',
   'GpuHostLayers.SlideWindowsAndRotateByTablesOfTheirOwn',

@@ -84,17 +84,23 @@ void measure_dense(Lab& lab, const CublasLt& cublaslt, const ProductShape& shape
   }
 }
 
-// What it costs that tiles turn their inputs into halves.
-void measure_f16(Lab& lab, const ProductShape& shape, Results& results) {
+// How fast the product is beside the same one of bf16, which is measured before and after it.
+Result over_bf16(Lab& lab, const ProductShape& shape, cuda::DeviceLayout layout) {
   ProductCase dense(lab, shape, cuda::DeviceLayout::bf16);
   const double before = dense.measure().median;
-  Result result = ProductCase(lab, shape, cuda::DeviceLayout::f16).run();
+  Result result = ProductCase(lab, shape, layout).run();
   const double after = dense.measure().median;
-  result.bar = "G4";
-  result.what = "f16 product over bf16, " + describe(shape);
   result.value = (before + after) / 2 / result.timing.median;
   result.unit = "x";
   result.aside = {{"TFLOPS", shape.flops() / result.timing.median * 1e-12}};
+  return result;
+}
+
+// What it costs that tiles turn their inputs into halves.
+void measure_f16(Lab& lab, const ProductShape& shape, Results& results) {
+  Result result = over_bf16(lab, shape, cuda::DeviceLayout::f16);
+  result.bar = "G4";
+  result.what = "f16 product over bf16, " + describe(shape);
   results.add(result);
 }
 
@@ -121,17 +127,11 @@ void measure_few_rows(Lab& lab, const Ceilings& ceilings, const ProductShape& sh
 }
 
 void measure_many_rows(Lab& lab, const ProductShape& shape, Results& results) {
-  ProductCase dense(lab, shape, cuda::DeviceLayout::bf16);
-  const double before = dense.measure().median;
-  Result result = ProductCase(lab, shape, cuda::DeviceLayout::w4).run();
-  const double after = dense.measure().median;
+  Result result = over_bf16(lab, shape, cuda::DeviceLayout::w4);
   result.bar = "G6";
   result.what = "4-bit product over bf16, " + describe(shape);
-  result.value = (before + after) / 2 / result.timing.median;
-  result.unit = "x";
   result.bound = Bound::at_least;
   result.limit = 0.6;
-  result.aside = {{"TFLOPS", shape.flops() / result.timing.median * 1e-12}};
   results.add(result);
 }
 

@@ -200,9 +200,9 @@ void measure_model(Lab& lab, const ModelCase& each, const Bars& bars, const Ceil
 void measure_models(Lab& lab, const Ceilings& ceilings, const LlamaCpp& llama_cpp, const WantedBars& wants,
                     Results& results) {
   const bool is_toy = lab.is_toy();
-  const ModelCase cases[] = {{"8B bf16", is_toy ? kToy : k8b, WeightForm::bf16, 65},
-                             {"1B W4", is_toy ? kTiedToy : k1b, WeightForm::q4_0, 30},
-                             {"8B W4", is_toy ? kToy : k8b, WeightForm::q4_0, 50, true}};
+  const ModelCase cases[] = {{"8B bf16", is_toy ? kToy : k8b, WeightForm::bf16, 50},
+                             {"1B W4", is_toy ? kTiedToy : k1b, WeightForm::q4_0, 25},
+                             {"8B W4", is_toy ? kToy : k8b, WeightForm::q4_0, 40, true}};
   for (const ModelCase& each : cases) {
     const Bars bars = {.share = wants("G8"),
                        .peer = wants("G9") && each.is_batched,
