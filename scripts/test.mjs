@@ -61,7 +61,7 @@ const REPEATING_MODELS = [
   '*/GpuStepsOfLayers.*/0',
   '*/GpuAdaptersOfLayers.*/0',
   '*/GpuDecoderFormats.ComputeTheLogitsOfTheCpu/*',
-  '*/GpuRunAhead.*/WorksWhenWaitedFor',
+  '*/GpuRunAhead.*',
   'GpuHostLayers.NormBehindSublayers',
   'GpuHostLayers.LeaveTheLogitsOfTheCpuWhereverTheySplitAModel',
   'GpuHostLayers.SlideWindowsAndRotateByTablesOfTheirOwn',
